@@ -1,0 +1,30 @@
+# Every target sets up .venv by itself when that has not been done; nothing is done twice.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+JOBS ?= 2
+
+.PHONY: demo test reproduce lab install
+.DELETE_ON_ERROR:
+
+demo: install
+	$(BIN)/aggan reproduce demo --jobs $(JOBS)
+
+reproduce: install
+	$(BIN)/aggan reproduce --jobs $(JOBS)
+
+test: install
+	$(BIN)/nbdev_export
+	git diff --exit-code -- aggan
+	PATH="$(CURDIR)/$(BIN):$$PATH" timeout 900 $(BIN)/nbdev_test --n_workers 2 --timing
+	$(BIN)/python -m pytest tests
+
+lab: install
+	$(BIN)/jupyter lab nbs $(if $(filter 0,$(shell id -u)),--allow-root)   # Jupyter asks root to say so
+
+install: $(INSTALLED)
+
+$(INSTALLED): settings.ini setup.py constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@

@@ -1,0 +1,49 @@
+"""A run that is killed at a random moment ends with the bits of one that was not."""
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+from conftest import AGGAN, aggan
+from safetensors.torch import load_file
+
+import torch
+
+COMMAND = ("train", "--method", "ag-gan", "--profile", "smoke", "--changes", '{"steps": 48, "checkpoints": 16}')
+WEIGHTS = "runs/synthetic-arl/ag-gan/*/checkpoints/step_0000048.safetensors"
+
+
+def weights(folder):
+    return load_file(next(folder.glob(WEIGHTS)))
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unbroken")
+    aggan(*COMMAND, cwd=folder)
+    return weights(folder)
+
+
+def test_killed_and_resumed_is_bit_identical(unbroken, tmp_path):
+    rows = random.randint(1, 8)   # a new moment each time, on purpose, and long before the end on any machine
+    process = subprocess.Popen([AGGAN, *COMMAND], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    metrics = "runs/synthetic-arl/ag-gan/*/metrics.jsonl"
+    while not any(path.read_bytes().count(b"\n") >= rows for path in tmp_path.glob(metrics)):
+        assert process.poll() is None
+        time.sleep(random.uniform(0, 0.02))
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "the run had ended before it was killed"
+    assert not list(tmp_path.glob("runs/**/report.json"))
+    aggan(*COMMAND, cwd=tmp_path)
+    resumed = weights(tmp_path)
+    assert resumed.keys() == unbroken.keys()
+    assert all(torch.equal(resumed[name], unbroken[name]) for name in resumed)
+    steps = [line.split(",")[0] for line in next(tmp_path.glob(metrics)).read_text().splitlines()]
+    assert len(steps) == len(set(steps)) == 16
+
+
+def test_another_seed_is_another_run(unbroken, tmp_path):
+    aggan(*COMMAND, "--seed", 1, cwd=tmp_path)
+    other = weights(tmp_path)
+    assert any(not torch.equal(other[name], unbroken[name]) for name in other)
