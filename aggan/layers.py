@@ -50,10 +50,11 @@ class ResidualBlock(nn.Module):
         self,
         channels: int,  # channels of input and output
         norm: Callable[[int], nn.Module],  # builds a normalisation for that many channels
+        bias: bool = False,  # of the convolutions, as CycleGAN's have
     ):
         super().__init__()
-        self.conv1, self.norm1 = reflect_conv(channels, channels, 3), norm(channels)
-        self.conv2, self.norm2 = reflect_conv(channels, channels, 3), norm(channels)
+        self.conv1, self.norm1 = reflect_conv(channels, channels, 3, bias=bias), norm(channels)
+        self.conv2, self.norm2 = reflect_conv(channels, channels, 3, bias=bias), norm(channels)
 
     def forward(self, x: torch.Tensor, *style: torch.Tensor) -> torch.Tensor:
         residual = F.relu(self.norm1(self.conv1(x), *style))

@@ -6,7 +6,7 @@
 __all__ = ['least_squares', 'pixel_loss', 'identity_loss', 'cam_loss', 'PerceptualLoss', 'vgg19_features']
 
 # %% ../nbs/19_losses.ipynb #4db3712c
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -60,8 +60,10 @@ class PerceptualLoss(nn.Module):
     def __init__(
         self,
         weights: str = "imagenet",  # "imagenet" (fetched by torchvision), a file of its VGG-19 state dict, or "random"
+        level_weights: Sequence[float] = (1, 1, 1, 1, 1),  # of relu1_1 … relu5_1; Eq. 14 has none
     ):
         super().__init__()
+        self.level_weights = tuple(level_weights)
         self.features = vgg19_features(weights)[: self.layers[-1] + 1].eval().requires_grad_(False)
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
@@ -77,7 +79,8 @@ class PerceptualLoss(nn.Module):
     def forward(self, visible: Tensor, translated: Tensor) -> Tensor:
         with torch.no_grad():
             targets = self.activations(visible)
-        return sum(F.l1_loss(ours, target) for ours, target in zip(self.activations(translated), targets))
+        return sum(weight * F.l1_loss(ours, target)
+                   for weight, ours, target in zip(self.level_weights, self.activations(translated), targets))
 
 # %% ../nbs/19_losses.ipynb #169119c3
 def vgg19_features(weights: str) -> nn.Sequential:

@@ -9,7 +9,7 @@ __all__ = ['AGGAN', 'ag_gan', 'ag_gan_plus']
 import torch
 from fastcore.basics import patch
 from torch import Tensor
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from ..discriminator import MultiScaleDiscriminator
 from ..generator import Generator
@@ -58,13 +58,6 @@ class AGGAN(Method):
         self.image_size, self.channels = image_size, channels
         self.identity_reference, self.gcam, self.dcam = identity_reference, gcam, dcam
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
-
-# %% ../../nbs/methods/ag-gan.ipynb #9d839fc0
-@patch
-def optimizers(self: AGGAN) -> dict[str, Optimizer]:
-    "Adam for the generator and for both discriminators."
-    return {name: Adam(getattr(self, name).parameters(), lr=self.learning_rate, betas=(0.5, 0.999),
-                       weight_decay=self.weight_decay) for name in self.trained}
 
 # %% ../../nbs/methods/ag-gan.ipynb #d230db1f
 @patch
@@ -132,12 +125,12 @@ def explain(self: AGGAN, thermal: Tensor) -> dict[str, Tensor]:
     return {"generator": output.heatmap, "discriminator": self.discriminator(thermal, output.visible)[0].heatmap}
 
 # %% ../../nbs/methods/ag-gan.ipynb #927a375c
-@register_method("ag-gan", label="AG-GAN")
+@register_method("ag-gan", label="AG-GAN", translating={"identity": "none", "perceptual": 0.0})
 def ag_gan(**options) -> AGGAN:
     "AG-GAN: attention supervised by the auxiliary classifier (Eq. 5-7, 12, 13)."
     return AGGAN(**{"attention": "cam"} | options)
 
-@register_method("ag-gan+", label="AG-GAN+")
+@register_method("ag-gan+", label="AG-GAN+", translating={"identity": "none", "perceptual": 0.0})
 def ag_gan_plus(**options) -> AGGAN:
     "AG-GAN+: attention by squeeze-excitation, no auxiliary loss (Eq. 8, 9)."
     return AGGAN(**{"attention": "se"} | options)
