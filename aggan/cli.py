@@ -70,7 +70,7 @@ def reproduce(args: argparse.Namespace) -> None:
     "Regenerate tables and figures."
     from aggan.reproduction import TARGETS, reproduce
 
-    for output in reproduce(args.target or TARGETS[1:], jobs=args.jobs, **experiment_settings(args)):
+    for output in reproduce(args.target or TARGETS[1:], jobs=args.jobs, budget=args.budget, **experiment_settings(args)):
         print((output / "table.md").read_text(), end="")
         for path in sorted(output.glob("*.*")):
             print(path)
@@ -101,7 +101,7 @@ def add_experiment_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", help='"smoke", "demo" (default), "gpu" or "paper"')
     parser.add_argument("--seed", type=int, help="of every random choice (default 0)")
     parser.add_argument("--changes", type=json_object, metavar="JSON", help='to the profile, e.g. \'{"steps": 1000}\'')
-    parser.add_argument("--options", type=json_object, metavar="JSON", help='of the method, e.g. \'{"identity": "none"}\'')
+    parser.add_argument("--options", type=json_object, metavar="JSON", help='of the method (reproduce: by method), e.g. \'{"identity": "none"}\'')
     parser.add_argument("--matcher", help="recogniser that judges: a name or a file of weights (default: the synthetic-trained one)")
     parser.add_argument("--runs", help="where run folders are kept (default: runs)")
     parser.add_argument("--cache", help="where rendered synthetic faces are kept (default: data/synthetic)")
@@ -130,6 +130,7 @@ def parser() -> argparse.ArgumentParser:
     made = command(reproduce, "regenerate the paper's tables and figures")
     made.add_argument("target", nargs="*", help='"demo", "table1" … "table4"; all tables when none is named')
     made.add_argument("--jobs", type=int, default=1, help="experiments at a time (default 1)")
+    made.add_argument("--budget", choices=("steps", "time"), default="steps", help="what Tables 1 and 2 give every method equally (default steps)")
     add_experiment_options(made)
     return root
 

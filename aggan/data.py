@@ -12,17 +12,18 @@ from pathlib import Path
 
 from .folders import FolderPairs, describe_files, open_folder
 from .images import check_choice, open_thermal, read_image
-from .pairs import SPLITS, AugmentedPairs, Batch, PairDataset, Record, Sample, Stored, collate, digest
+from .pairs import SPLITS, AugmentedPairs, Batch, PairDataset, Record, Sample, Stored, UnpairedImages, collate, digest
 from .protocols import RECOGNITION_POOL_START, SyntheticPairs, open_protocol, recognition_pool
 
 _all_ = ["FolderPairs", "describe_files", "check_choice", "open_thermal", "read_image", "SPLITS", "AugmentedPairs",
          "Batch", "PairDataset", "Record", "Sample", "Stored", "collate", "digest", "RECOGNITION_POOL_START",
-         "SyntheticPairs", "recognition_pool"]
+         "SyntheticPairs", "recognition_pool", "UnpairedImages"]
 
 # %% auto #0
 __all__ = ['OPENERS', 'register_dataset', 'check_options', 'open_pairs', 'FolderPairs', 'describe_files', 'check_choice',
            'open_thermal', 'read_image', 'SPLITS', 'AugmentedPairs', 'Batch', 'PairDataset', 'Record', 'Sample',
-           'Stored', 'collate', 'digest', 'RECOGNITION_POOL_START', 'SyntheticPairs', 'recognition_pool']
+           'Stored', 'collate', 'digest', 'RECOGNITION_POOL_START', 'SyntheticPairs', 'recognition_pool',
+           'UnpairedImages']
 
 # %% ../nbs/09_data.ipynb #30aa5ac4
 OPENERS: dict[str, Callable[..., PairDataset]] = {}

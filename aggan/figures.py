@@ -183,8 +183,7 @@ def image_grid(
 # %% ../nbs/24_figures.ipynb #be10c674
 def attention_figure(
     thermal: Tensor,  # (N, 1 or 3, H, W) in [0, 1]
-    generator_map: Tensor,  # (N, 1, h, w), raw
-    discriminator_map: Tensor,  # (N, 1, h', w'), raw
+    maps: Mapping[str, Tensor],  # name -> (N, 1, h, w), raw; "discriminator" is laid over the translation
     translated: Tensor,  # (N, 3, H, W) in [0, 1]
     truth: Tensor,  # (N, 3, H, W) in [0, 1]
     alpha: float = 1.0,  # 1 shows plain maps as the paper does, less lets the image through
@@ -192,14 +191,10 @@ def attention_figure(
     caption: str | None = None,
     width: float = COLUMN_WIDTH,  # inches
 ) -> Figure:
-    "What generator and discriminator attend to (Figures 6 and 9)."
-    rows = {
-        "thermal": thermal,
-        "generator": attention_overlay(thermal, generator_map, alpha),
-        "discriminator": attention_overlay(translated, discriminator_map, alpha),
-        "synthesised": translated,
-        "visible": truth,
-    }
+    "What a method attends to, a row per map (Figures 6 and 9: generator and discriminator)."
+    overlays = {name: attention_overlay(translated if name == "discriminator" else thermal, heatmap, alpha)
+                for name, heatmap in maps.items()}
+    rows = {"thermal": thermal} | overlays | {"synthesised": translated, "visible": truth}
     return image_grid(rows, columns, caption, colour_bar=True, width=width)
 
 # %% ../nbs/24_figures.ipynb #7e2ec05f

@@ -25,7 +25,7 @@ from .images import check_choice, resize, to_network, to_unit
 # %% auto #0
 __all__ = ['SPLITS', 'ROLES', 'HELD_OUT', 'QUIET', 'Sample', 'Batch', 'collate', 'Record', 'digest', 'rank_subjects',
            'assign_splits', 'check_disjoint', 'thin_out', 'Stored', 'describe', 'make_sample', 'PairDataset',
-           'AugmentedPairs']
+           'AugmentedPairs', 'UnpairedImages']
 
 # %% ../nbs/06_pairs.ipynb #f904d17e
 class Sample(NamedTuple):
@@ -245,3 +245,17 @@ class AugmentedPairs(Dataset):
         thermal, visible = (to_network(image.as_subclass(Tensor), channels)
                             for image, channels in ((thermal, self.pairs.channels), (visible, 3)))
         return Sample(thermal, visible, record.subject, describe(record))
+
+# %% ../nbs/06_pairs.ipynb #8ca075a9
+class UnpairedImages(AugmentedPairs):
+    "A thermal image and any visible image of the same split, indexed by (index of the thermal one, draw)."
+
+    def __getitem__(
+        self,
+        item: tuple[int, int],  # index of the thermal image; draw, which decides all else, 0 <= draw < 2**63
+    ) -> Sample:  # with the thermal image's subject; meta["visible"] names the visible one
+        index, draw = item
+        generator = torch.Generator().manual_seed(draw)
+        other, other_draw = (int(torch.randint(limit, (), generator=generator)) for limit in (len(self), 2**62))
+        thermal, visible = super().__getitem__((index, draw)), super().__getitem__((other, other_draw))
+        return thermal._replace(visible=visible.visible, meta=thermal.meta | {"visible": visible.meta["name"]})

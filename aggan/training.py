@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,7 +23,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.utils import make_grid
 from tqdm.auto import tqdm
 
-from .data import AugmentedPairs, Batch, PairDataset, collate
+from .data import AugmentedPairs, Batch, PairDataset, UnpairedImages, collate
 from .files import written_whole
 from .methods import Method
 
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['mixed', 'TrainingOrder', 'network_tensors', 'optimizer_tensors', 'save_checkpoint', 'read_checkpoint',
            'load_networks', 'load_optimizers', 'Record', 'read_metrics', 'steps_done', 'set_up', 'training_batches',
-           'save_samples', 'train', 'set_learning_rates', 'resume', 'save_and_validate', 'checkpoint_path', 'best_step']
+           'save_samples', 'train', 'set_learning_rates', 'resume', 'save_and_validate', 'checkpoint_path',
+           'step_seconds', 'best_step']
 
 # %% ../nbs/22_training.ipynb #8bd14d0b
 def mixed(*numbers: int) -> int:
@@ -66,10 +68,13 @@ class TrainingOrder:
             yield batch
 
 # %% ../nbs/22_training.ipynb #09135808
-def network_tensors(method: Method) -> dict[str, Tensor]:
-    "The state of the trained networks, by network and name."
-    return {f"{network}.{name}": tensor for network in method.trained
-            for name, tensor in getattr(method, network).state_dict().items()}
+def network_tensors(
+    method: Method,
+    parts: Sequence[str] | None = None,  # attributes of the method; None: its trained networks
+) -> dict[str, Tensor]:
+    "The state of a method's parts, by part and name."
+    return {f"{part}.{name}": tensor for part in (method.trained if parts is None else parts)
+            for name, tensor in getattr(method, part).state_dict().items()}
 
 # %% ../nbs/22_training.ipynb #6d0b5073
 def optimizer_tensors(optimizers: dict[str, Optimizer]) -> dict[str, Tensor]:
@@ -105,9 +110,10 @@ def load_networks(
     method: Method,
     tensors: dict[str, Tensor],
     path: str | Path,  # where they come from, for the message
+    parts: Sequence[str] | None = None,  # attributes of the method; None: its trained networks
 ) -> None:
     "Put a checkpoint's weights into the networks of `method`. Raises ValueError when they do not fit."
-    for network in method.trained:
+    for network in method.trained if parts is None else parts:
         state = {name.removeprefix(f"{network}."): t for name, t in tensors.items() if name.startswith(f"{network}.")}
         try:
             getattr(method, network).load_state_dict(state)
@@ -194,9 +200,11 @@ def training_batches(
     start: int,  # first step
     steps: int,  # one past the last
     workers: int = 0,  # processes that load; the batches do not depend on it
+    paired: bool = True,  # registered pairs, or thermal and visible images drawn independently
 ) -> DataLoader:  # of `aggan.data.Batch`
     "The augmented batches of steps `start` to `steps`."
-    return DataLoader(AugmentedPairs(pairs, image_size, load_size), num_workers=workers, collate_fn=collate,
+    images = (AugmentedPairs if paired else UnpairedImages)(pairs, image_size, load_size)
+    return DataLoader(images, num_workers=workers, collate_fn=collate,
                       batch_sampler=TrainingOrder(len(pairs), batch_size, seed, start, steps),
                       persistent_workers=False, pin_memory=torch.cuda.is_available())
 
@@ -242,8 +250,8 @@ def train(
     rates = {name: [group["lr"] for group in optimizer.param_groups] for name, optimizer in optimizers.items()}
     start = resume(method, optimizers, folder)
     record = Record(folder / "metrics.jsonl", start)
-    batches = fabric.setup_dataloaders(training_batches(pairs, image_size, load_size, batch_size, seed, start, steps, workers),
-                                       use_distributed_sampler=False)
+    batches = fabric.setup_dataloaders(training_batches(pairs, image_size, load_size, batch_size, seed, start, steps, workers,
+                                                        method.paired), use_distributed_sampler=False)
     saved = began = time.monotonic()
     with tqdm(total=steps, initial=start, desc=folder.name, mininterval=1.0, unit="step") as bar:
         for done, batch in enumerate(batches, start + 1):
@@ -257,10 +265,12 @@ def train(
             row = {"step": done} | record.read(done)
             bar.set_postfix({name: f"{value:.3g}" for name, value in row.items() if name != "step"}, refresh=False)
             if checkpoint:
+                method.before_checkpoint(pairs)
                 row |= save_and_validate(method, folder, done, validate, samples, header or {})
             record.write(row | {"seconds": round(time.monotonic() - began, 2)})
             if checkpoint or time.monotonic() - saved > resume_seconds:
-                save_checkpoint(folder / "resume.safetensors", network_tensors(method) | optimizer_tensors(optimizers), {"step": done})
+                state = network_tensors(method, method.trained + method.kept) | optimizer_tensors(optimizers)
+                save_checkpoint(folder / "resume.safetensors", state, {"step": done})
                 saved = time.monotonic()
 
 # %% ../nbs/22_training.ipynb #13acaf33
@@ -277,7 +287,7 @@ def resume(method: Method, optimizers: dict[str, Optimizer], folder: Path) -> in
     if not path.exists():
         return 0
     tensors, header = read_checkpoint(path)
-    load_networks(method, tensors, path)
+    load_networks(method, tensors, path, method.trained + method.kept)
     load_optimizers(optimizers, tensors)
     return header["step"]
 
@@ -296,6 +306,30 @@ def save_and_validate(method: Method, folder: Path, step: int, validate: Callabl
 def checkpoint_path(folder: str | Path, step: int) -> Path:
     "Where the weights after `step` steps are kept."
     return Path(folder) / "checkpoints" / f"step_{step:07d}.safetensors"
+
+# %% ../nbs/22_training.ipynb #69a80b12
+def step_seconds(
+    method: Method,
+    pairs: PairDataset,
+    *,
+    batch_size: int,
+    image_size: int,
+    load_size: int,
+    precision: str = "32-true",
+    repeats: int = 5,
+) -> float:
+    "Median seconds of one update, its batch included, after two to warm up; the method is trained a little by it."
+    from lightning_fabric import Fabric
+
+    fabric = Fabric(accelerator="auto", devices=1, precision=precision)
+    optimizers = set_up(fabric, method)
+    batches = training_batches(pairs, image_size, load_size, batch_size, 0, 0, repeats + 2, paired=method.paired)
+    times = [time.perf_counter()]
+    for batch in fabric.setup_dataloaders(batches, use_distributed_sampler=False):
+        losses = method.training_step(batch, optimizers, fabric.backward)
+        float(sum(losses.values()))   # waits for the device
+        times.append(time.perf_counter())
+    return median(later - earlier for earlier, later in zip(times[2:], times[3:]))
 
 # %% ../nbs/22_training.ipynb #5731ad7c
 def best_step(folder: str | Path) -> int:
