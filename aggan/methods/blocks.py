@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['LEVEL_WEIGHTS', 'initialise', 'BatchNorm', 'halve', 'double', 'resnet_encoder', 'resnet_decoder', 'ResnetGenerator',
-           'UNetLevel', 'UNetGenerator', 'PatchGAN', 'cross_entropy', 'hinge', 'TwoWay', 'ImagePool', 'weighted_levels']
+           'UNetLevel', 'UNetGenerator', 'PatchGAN', 'cross_entropy', 'hinge', 'TwoWay', 'as_channels', 'ImagePool',
+           'weighted_levels']
 
 # %% ../../nbs/methods/01_blocks.ipynb #30421b70
 from collections.abc import Callable, Iterable
@@ -204,6 +205,16 @@ class TwoWay(nn.Module):
         domain: str,  # "visible" or "thermal": which of the two networks is asked
     ):
         return getattr(self, domain)(images)
+
+# %% ../../nbs/methods/01_blocks.ipynb #990b631d
+def as_channels(
+    images: Tensor,  # (B,C,H,W)
+    channels: int,  # 1 or 3
+) -> Tensor:  # (B,channels,H,W)
+    "Images of either kind as input of either generator: repeated, or the mean of their channels."
+    if images.shape[1] == channels:
+        return images
+    return images.expand(-1, channels, -1, -1) if channels == 3 else images.mean(1, keepdim=True)
 
 # %% ../../nbs/methods/01_blocks.ipynb #bb1ebb06
 class ImagePool(nn.Module):
