@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ABLATIONS', 'TARGETS', 'TEMPLATES', 'table_methods', 'table_experiments', 'equal_time', 'target_experiments',
-           'with_references', 'write_table', 'cost', 'order_agreement', 'as_markdown', 'shown_faces', 'unit_range',
-           'caption', 'translation_grid', 'attention_maps', 'grid_of', 'attention_of', 'write_evaluation',
+           'with_references', 'write_table', 'cost', 'order_agreement', 'order_sentence', 'as_markdown', 'shown_faces',
+           'unit_range', 'caption', 'translation_grid', 'attention_maps', 'grid_of', 'attention_of', 'write_evaluation',
            'run_notebook', 'notebook_parameters', 'parse_settings', 'run_in_notebook', 'run_experiments', 'reproduce',
            'regenerate', 'provenance', 'code_hash']
 
@@ -125,7 +125,7 @@ def write_table(
     with written_whole(Path(output) / "table.csv") as part:
         made.to_csv(part, index=False, float_format="%.4f")
     with written_whole(Path(output) / "table.md") as part:
-        part.write_text(as_markdown(made) + "\n", encoding="utf-8")
+        part.write_text(as_markdown(made) + "\n" + order_sentence(made), encoding="utf-8")
     return made
 
 # %% ../nbs/26_reproduction.ipynb #1aa83cb9
@@ -141,9 +141,16 @@ def cost(
 def order_agreement(
     table: pd.DataFrame,  # of `write_table`, with the paper's numbers
 ) -> dict[str, RankCorrelation]:  # by measure: "auc", "eer", "psnr", "ssim"
-    "How far the order of our methods is the paper's."
-    rows = table[table["paper_auc"].notna()].set_index("method")
-    return {measure: rank_correlation(rows[measure], rows[f"paper_{measure}"]) for measure in MEASURES}
+    "How far the order of our methods is the paper's, where three methods or more have both numbers."
+    rows = table.set_index("method")
+    numbers = {measure: rows[[measure, f"paper_{measure}"]].dropna() for measure in MEASURES}
+    return {measure: rank_correlation(both[measure], both[f"paper_{measure}"]) for measure, both in numbers.items() if len(both) > 2}
+
+def order_sentence(table: pd.DataFrame) -> str:
+    "The rank correlations in words; nothing for a table without the paper's numbers, or with too few of ours."
+    agreement = order_agreement(table) if "paper_auc" in table else {}
+    parts = [f"{measure.upper()} {found.rho:.2f} (p {found.p_value:.2f}, {found.methods} methods)" for measure, found in agreement.items()]
+    return f"\nSpearman's rank correlation of our order with the paper's: {', '.join(parts)}.\n" if parts else ""
 
 # %% ../nbs/26_reproduction.ipynb #2d52ca28
 def as_markdown(table: pd.DataFrame) -> str:
