@@ -242,6 +242,7 @@ def run_evaluation(experiment: Experiment) -> dict:
         write_json(path, test_report(experiment, translator(method)) | {
             "checkpoint": best_step(experiment.folder),
             "chosen_by": "validation EER",
+            "note": method.note,
             "test_seen_in_training": experiment.config["data"]["test"] == experiment.config["data"]["train"],
             "parameters": {name: sum(p.numel() for p in getattr(method, name).parameters()) for name in method.trained},
             "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {default_device()}"})

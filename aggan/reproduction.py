@@ -124,8 +124,9 @@ def write_table(
         made = made.merge(costs, on="method", how="left")
     with written_whole(Path(output) / "table.csv") as part:
         made.to_csv(part, index=False, float_format="%.4f")
+    notes = "".join(f"\n{row}: {report['note']}.\n" for row, report in reports.items() if report.get("note"))
     with written_whole(Path(output) / "table.md") as part:
-        part.write_text(as_markdown(made) + "\n" + order_sentence(made), encoding="utf-8")
+        part.write_text(as_markdown(made) + "\n" + notes + order_sentence(made), encoding="utf-8")
     return made
 
 # %% ../nbs/26_reproduction.ipynb #1aa83cb9

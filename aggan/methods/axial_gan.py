@@ -183,6 +183,8 @@ class AxialGAN(Method):
         self.perceptual_loss = PerceptualLoss(perceptual_weights, LEVEL_WEIGHTS) if perceptual else None
         self.weights = {"adversarial": 1.0, "pixel": pixel, "perceptual": perceptual, "matching": matching}
         self.image_size, self.channels, self.input_mode = image_size, channels, input_mode
+        self.note = (f"sees {image_size // 8}×{image_size // 8} thermal pixels, 64 times fewer than the others (input_mode lr16)"
+                     if input_mode == "lr16" else "sees the whole thermal image, which its authors' generator does not (input_mode same)")
         self.learning_rate, self.discriminator_learning_rate = learning_rate, discriminator_learning_rate
 
     def optimizers(self) -> dict[str, Optimizer]:
