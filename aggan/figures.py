@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import cache
 from io import BytesIO
 from pathlib import Path
+from textwrap import fill
 from typing import Mapping, Sequence
 
 import matplotlib
@@ -74,7 +75,7 @@ class Drawing(Figure):
 
 def _finish(figure, caption):
     "Put the caption under a drawing and settle the layout while the style still holds."
-    if caption: figure.supxlabel(caption, fontsize=7, color="0.35")
+    if caption: figure.supxlabel(fill(caption, int(figure.get_figwidth() / 0.055)), fontsize=7, color="0.35")   # inches a letter
     figure.draw_without_rendering()
     return figure
 
