@@ -67,7 +67,7 @@ DEMO = {
     "pix2pix": {"width": 24, "discriminator_width": 24, "learning_rate": 1e-3},
     "sg-gan": {"width": 24, "discriminator_width": 24, "learning_rate": 1e-3, "perceptual": 0.0},
     "lg-gan": {"width": 16, "discriminator_width": 16, "learning_rate": 1e-3, "perceptual": 0.0},
-    "axial-gan": {"width": 24, "discriminator_width": 24, "learning_rate": 1e-3, "perceptual": 0.0},
+    "axial-gan": {"width": 24, "discriminator_width": 24, "learning_rate": 4e-4, "discriminator_learning_rate": 8e-4, "perceptual": 0.0},
     **dict.fromkeys(("cyclegan", "attentiongan", "cut"), {"width": 16, "blocks": 3, "discriminator_width": 16}),
     "u-gat-it": {"width": 16, "blocks": 2, "head": "light", "discriminator_width": 16, "discriminator_layers": (4, 5),
                  "learning_rate": 1e-3, "cam": 10.0},
