@@ -1,6 +1,8 @@
 """The README shows what is in the repository, and names commands that there are."""
 import re
 
+import pandas as pd
+import pytest
 from conftest import PROJECT
 
 from aggan.cli import parser
@@ -10,6 +12,17 @@ README = (PROJECT / "README.md").read_text(encoding="utf-8")
 
 def test_table_is_the_committed_one():
     assert (PROJECT / "figures" / "demo" / "table.md").read_text(encoding="utf-8").strip() in README
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_ten_methods_have_the_committed_figures(number):
+    committed = pd.read_csv(PROJECT / "figures" / f"table{number}" / "table.csv").set_index("method")["auc"]
+    committed = committed.rename({"thermal, untranslated": "untranslated", "visible, upper bound": "visible"})
+    head = next(line for line in README.splitlines() if line.startswith("| | untranslated"))
+    line = next(line for line in README.splitlines() if line.startswith(f"| Table {number},"))
+    shown = {name.strip(): float(value) for name, value in list(zip(head.split("|"), line.split("|")))[2:-1] if value.strip()}
+    assert shown.keys() == set(committed.index)
+    assert all(abs(shown[name] - committed[name]) < 0.0501 for name in shown)
 
 
 def test_linked_files_exist():
