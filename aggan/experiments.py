@@ -270,8 +270,8 @@ def reference_report(
 
 # %% ../nbs/25_experiments.ipynb #e4b00ed2
 def seconds_per_step(experiment: Experiment) -> float:
-    "Seconds of one update on this machine, kept in the folder `step_seconds` of the runs."
-    size, kept = experiment.size, {"options": experiment.method_options, "device": str(default_device()), "threads": torch.get_num_threads()}
+    "Seconds of one update on this machine, on one CPU thread or the GPU, kept in the folder `step_seconds` of the runs."
+    size, kept = experiment.size, {"options": experiment.method_options, "device": str(default_device())}
     settings = {name: getattr(size, name) for name in ("batch_size", "image_size", "load_size", "precision")}
     path = Path(experiment.runs) / "step_seconds" / f"{experiment.method}-{short_hash(kept | settings)}.json"
     if not path.exists():

@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING
 
 import torch
@@ -318,9 +317,13 @@ def step_seconds(
     precision: str = "32-true",
     repeats: int = 5,
 ) -> float:
-    "Median seconds of one update, its batch included, after two to warm up; the method is trained a little by it."
+    """Seconds of one update, its batch included, on one CPU thread or the GPU: the least of several, after two to warm up.
+
+    The method is trained a little by it."""
     from lightning_fabric import Fabric
 
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)   # as experiments run side by side; more would wait for each other on a busy machine
     fabric = Fabric(accelerator="auto", devices=1, precision=precision)
     optimizers = set_up(fabric, method)
     batches = training_batches(pairs, image_size, load_size, batch_size, 0, 0, repeats + 2, paired=method.paired)
@@ -329,7 +332,8 @@ def step_seconds(
         losses = method.training_step(batch, optimizers, fabric.backward)
         float(sum(losses.values()))   # waits for the device
         times.append(time.perf_counter())
-    return median(later - earlier for earlier, later in zip(times[2:], times[3:]))
+    torch.set_num_threads(threads)
+    return min(later - earlier for earlier, later in zip(times[2:], times[3:]))
 
 # %% ../nbs/22_training.ipynb #5731ad7c
 def best_step(folder: str | Path) -> int:
