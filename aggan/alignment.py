@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 # %% auto #0
 __all__ = ['ARCFACE_TEMPLATE', 'ARCFACE_SIZE', 'FACE_FRACTION', 'frame_landmarks', 'face_crop', 'coordinate_image',
-           'similarity_transform', 'transform_points', 'warp', 'align', 'Detection', 'detect_face']
+           'similarity_transform', 'transform_points', 'warp', 'align', 'homography', 'transform_homography',
+           'warp_homography', 'Detection', 'detect_face']
 
 # %% ../nbs/01_alignment.ipynb #c82cb776
 ARCFACE_TEMPLATE = torch.tensor([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366],
@@ -98,6 +99,41 @@ def align(
 ) -> Tensor:  # (C, size, size)
     "Move an image so that its five points come to `frame_landmarks(size)`, as nearly as a similarity can."
     return warp(image, similarity_transform(landmarks, frame_landmarks(size)), size, padding)
+
+# %% ../nbs/01_alignment.ipynb #13405472
+def homography(
+    source: Tensor,  # (4, 2) pixels, no three on a line
+    target: Tensor,  # (4, 2) pixels
+) -> Tensor:  # (3, 3), the last entry 1
+    "Matrix that takes four points to four others; raises ValueError if three of them are on a line."
+    rows, values = [], []
+    for (x, y), (u, v) in zip(source.double().tolist(), target.double().tolist()):
+        rows += [[x, y, 1, 0, 0, 0, -u * x, -u * y], [0, 0, 0, x, y, 1, -v * x, -v * y]]
+        values += [u, v]
+    system = torch.tensor(rows, dtype=torch.float64)
+    if torch.linalg.matrix_rank(system) < 8: raise ValueError("a homography needs four points of which no three are on a line")
+    solution = torch.linalg.solve(system, torch.tensor(values, dtype=torch.float64))
+    return torch.cat([solution, torch.ones(1)]).view(3, 3).float()
+
+def transform_homography(
+    matrix: Tensor,  # (3, 3)
+    points: Tensor,  # (..., 2) pixels
+) -> Tensor:  # (..., 2) pixels
+    "Apply a homography to points."
+    moved = points @ matrix[:, :2].T + matrix[:, 2]
+    return moved[..., :2] / moved[..., 2:]
+
+def warp_homography(
+    image: Tensor,   # (C, H, W) float
+    matrix: Tensor,  # (3, 3), from the image's pixels to the result's
+    height: int,     # of the result, pixels
+    width: int,
+) -> Tensor:  # (C, height, width), zero outside the image
+    "Move an image by a homography, bilinearly."
+    centres = coordinate_image(height, width).permute(1, 2, 0)
+    sources = transform_homography(torch.linalg.inv(matrix.double()), centres.double()).float()
+    grid = sources / torch.tensor([image.shape[2], image.shape[1]]) * 2 - 1
+    return F.grid_sample(image[None], grid[None], align_corners=False)[0]
 
 # %% ../nbs/01_alignment.ipynb #9aa6e1ec
 class Detection(NamedTuple):

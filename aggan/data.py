@@ -14,16 +14,17 @@ from .folders import FolderPairs, describe_files, open_folder
 from .images import check_choice, open_thermal, read_image
 from .pairs import SPLITS, AugmentedPairs, Batch, PairDataset, Record, Sample, Stored, UnpairedImages, collate, digest
 from .protocols import RECOGNITION_POOL_START, SyntheticPairs, open_protocol, recognition_pool
+from .store import StoredThermal, is_store, open_store
 
 _all_ = ["FolderPairs", "describe_files", "check_choice", "open_thermal", "read_image", "SPLITS", "AugmentedPairs",
          "Batch", "PairDataset", "Record", "Sample", "Stored", "collate", "digest", "RECOGNITION_POOL_START",
-         "SyntheticPairs", "recognition_pool", "UnpairedImages"]
+         "SyntheticPairs", "recognition_pool", "UnpairedImages", "StoredThermal", "is_store"]
 
 # %% auto #0
 __all__ = ['OPENERS', 'register_dataset', 'check_options', 'open_pairs', 'FolderPairs', 'describe_files', 'check_choice',
            'open_thermal', 'read_image', 'SPLITS', 'AugmentedPairs', 'Batch', 'PairDataset', 'Record', 'Sample',
            'Stored', 'collate', 'digest', 'RECOGNITION_POOL_START', 'SyntheticPairs', 'recognition_pool',
-           'UnpairedImages']
+           'UnpairedImages', 'StoredThermal', 'is_store']
 
 # %% ../nbs/11_data.ipynb #30aa5ac4
 OPENERS: dict[str, Callable[..., PairDataset]] = {}
@@ -38,6 +39,9 @@ def register_dataset(
     return register
 
 register_dataset("folder")(open_folder)
+register_dataset("store")(open_store)
+for _name in ("speakingfaces", "arl-vtf", "tufts", "eurecom", "carl"):  # read as `aggan prepare` stored them
+    register_dataset(_name)(partial(open_store, dataset=_name))
 register_dataset("synthetic-arl", "synthetic")(partial(open_protocol, "synthetic-arl"))
 register_dataset("synthetic-speakingfaces")(partial(open_protocol, "synthetic-speakingfaces"))
 
@@ -55,8 +59,8 @@ def check_options(
             raise ValueError(f"the data set {dataset!r} has no option {name!r}; it has {', '.join(own) or 'none'}")
 
 def open_pairs(
-    dataset: str,                            # "synthetic-arl" ("synthetic"), "synthetic-speakingfaces", "folder"
-    root: str | Path | None = None,          # folder of the data, or a CSV manifest
+    dataset: str,                            # "synthetic-arl" ("synthetic"), "speakingfaces", … (see above)
+    root: str | Path | None = None,          # a store that `aggan prepare` made; for "folder" also pairs or a CSV manifest
     split: str = "train",                    # "train", "val", "test", or "all"
     image_size: int = 256,                   # side of the samples, pixels
     channels: int = 3,                       # of the thermal images of the samples: 1 or 3
@@ -68,6 +72,7 @@ def open_pairs(
 ) -> PairDataset:
     "Open pairs of one split; raises ValueError or FileNotFoundError that names the file and the way out."
     check_choice("data set", dataset, sorted(OPENERS))
+    if dataset == "folder" and is_store(root): dataset = "store"
     check_choice("split", split, (*SPLITS, "all"))
     check_options(dataset, options)
     for name, count in (subjects or {}).items():

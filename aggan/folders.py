@@ -14,12 +14,13 @@ from pathlib import Path
 
 import torch
 
-from .images import THERMAL_RANGES, check_choice, list_images, open_header, read_image, scale_depth
+from .images import (THERMAL_RANGES, UnusableFile, check_choice, list_images, note, open_header, read_image,
+                          scale_depth)
 from .pairs import ROLES, SPLITS, PairDataset, Record, Stored, assign_splits, check_disjoint, digest, thin_out
 
 # %% auto #0
 __all__ = ['SUBJECT_PATTERN', 'SIDES', 'HASHED_BYTES', 'subject_of', 'find_folder', 'pair_folders', 'list_folder', 'read_row',
-           'list_manifest', 'check_single', 'list_pairs', 'describe_files', 'check_size', 'FolderPairs', 'open_folder']
+           'list_manifest', 'drop_repeated', 'list_pairs', 'describe_files', 'check_size', 'FolderPairs', 'open_folder']
 
 # %% ../nbs/08_folders.ipynb #8d465678
 SUBJECT_PATTERN = r"([^/_]+)[^/]*$"  # the file name up to its first underscore
@@ -54,24 +55,26 @@ def pair_folders(
     visible: Path,
     split: str,
     subject_pattern: str,
+    problems: list | None = None,  # takes what is wrong if given; None: the first problem is raised
 ) -> list[Record]:
-    "Pairs of equal names in two folders; raises FileNotFoundError that names a folder or file without partner."
+    "Pairs of equal names in two folders; a folder or file without partner is an UnusableFile."
     for here, there in ((thermal, visible), (visible, thermal)):
-        if not there.is_dir(): raise FileNotFoundError(f"{here} has no partner: there is no folder {there}")
-    left, right = list_images(thermal), list_images(visible)
-    alone = sorted(left.keys() ^ right.keys())
-    if alone:
-        here, there = (left, visible) if alone[0] in left else (right, thermal)
-        raise FileNotFoundError(f"{here[alone[0]]} has no partner of the same name in {there} ({len(alone)} such "
-                                "files): add the partner or take the file out")
+        if not there.is_dir():
+            raise UnusableFile("no partner", f"{here} has no partner: there is no folder {there}")
+    left, right = list_images(thermal, problems=problems), list_images(visible, problems=problems)
+    for name in sorted(left.keys() ^ right.keys()):
+        path, there = (left[name], visible) if name in left else (right[name], thermal)
+        note(UnusableFile("no partner", f"{path} has no partner of the same name in {there}: add the partner or take "
+                          "the file out"), problems)
     return [Record(name, subject_of(name, subject_pattern), split, thermal=left[name], visible=right[name])
-            for name in left]
+            for name in left if name in right]
 
 def list_folder(
     root: Path,
     subject_pattern: str = SUBJECT_PATTERN,
+    problems: list | None = None,  # see `pair_folders`
 ) -> list[Record]:
-    "Pairs of a folder in any layout but a manifest's; raises FileNotFoundError or ValueError that names what is wrong."
+    "Pairs of a folder in any layout but a manifest's; raises ValueError that names what is wrong."
     records = []
     for split in ("", *SPLITS):
         home = find_folder(root, split) if split else root
@@ -80,9 +83,9 @@ def list_folder(
             pairs.append((find_folder(root, split + "A"), find_folder(root, split + "B")))
         for thermal, visible in pairs:
             if thermal.is_dir() or visible.is_dir():
-                records += pair_folders(thermal, visible, split, subject_pattern)
-        records += [Record(name, subject_of(name, subject_pattern), split, thermal=path)  # both sides in one image
-                    for name, path in list_images(home, recursive=False).items()]
+                records += pair_folders(thermal, visible, split, subject_pattern, problems)
+        records += [Record(name, subject_of(name, subject_pattern), split, thermal=path, visible=path)  # both sides
+                    for name, path in list_images(home, recursive=False, problems=problems).items()]
     return records
 
 # %% ../nbs/08_folders.ipynb #2e6afdfa
@@ -117,8 +120,9 @@ def read_row(
 def list_manifest(
     path: Path,
     subject_pattern: str = SUBJECT_PATTERN,
+    problems: list | None = None,  # takes what is wrong with a line if given; None: the first problem is raised
 ) -> list[Record]:
-    "Pairs that a CSV file lists; raises ValueError or FileNotFoundError that names the file and the line."
+    "Pairs that a CSV file lists; raises ValueError that names the file and the line."
     records = []
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
@@ -130,7 +134,8 @@ def list_manifest(
                 try:
                     records.append(read_row(row, path.parent, subject_pattern))
                 except (ValueError, FileNotFoundError) as error:
-                    raise type(error)(f"{path}, line {reader.line_num}: {error}") from error
+                    kind = "no partner" if isinstance(error, FileNotFoundError) else "manifest line"
+                    note(UnusableFile(kind, f"{path}, line {reader.line_num}: {error}"), problems)
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
     if len({bool(record.split) for record in records}) == 2:
@@ -138,33 +143,38 @@ def list_manifest(
     return records
 
 # %% ../nbs/08_folders.ipynb #d563e32b
-def check_single(
+def drop_repeated(
     records: list[Record],
-) -> None:
-    "Raise ValueError if two pairs have one name, or the same two files."
-    for key in (lambda record: (record.split, record.name), lambda record: (record.thermal, record.visible)):
-        seen = {}
-        for record in records:
-            other = seen.setdefault(key(record), record)
-            if other is not record:
-                raise ValueError(f"a pair is there twice: {other.thermal} and {record.thermal}, name {record.name!r}")
+    problems: list | None = None,  # see `pair_folders`
+) -> list[Record]:
+    "Records without those whose name, or whose two files, another one has: each of them is an UnusableFile."
+    seen, kept = {}, []
+    for record in records:
+        keys = (record.split, record.name), (record.thermal, record.visible)
+        other = next((seen[key] for key in keys if key in seen), None)
+        if other is None: kept.append(record)
+        else: note(UnusableFile("duplicate", f"a pair is there twice: {other.thermal} and {record.thermal}, name "
+                                f"{record.name!r}: take one out"), problems)
+        seen |= dict.fromkeys(keys, record)
+    return kept
 
 def list_pairs(
     root: str | Path | None,
     subject_pattern: str = SUBJECT_PATTERN,
+    problems: list | None = None,  # takes what is wrong with single pairs if given; None: the first problem is raised
 ) -> list[Record]:
     "All pairs below a folder or in a manifest, none twice; raises ValueError or FileNotFoundError."
     if root is None: raise ValueError('the data set "folder" needs root=, a folder of pairs or a CSV manifest')
     root = Path(root)
     if not root.exists(): raise FileNotFoundError(f"there is no folder or manifest {root}")
     manifest = root if root.is_file() else root / "manifest.csv"
-    records = list_manifest(manifest, subject_pattern) if manifest.is_file() else list_folder(root, subject_pattern)
+    lister, place = (list_manifest, manifest) if manifest.is_file() else (list_folder, root)
+    records = drop_repeated(lister(place, subject_pattern, problems), problems)
     if not records:
         raise ValueError(f"{root} holds no pairs: it needs thermal/ and visible/, train/thermal/ and train/visible/, "
                          "trainA/ and trainB/, images of both, or manifest.csv")
     if len({bool(record.split) for record in records}) == 2:
         raise ValueError(f"{root} has pairs with a split and pairs without one ({records[0].thermal}): keep one kind")
-    check_single(records)
     return records
 
 # %% ../nbs/08_folders.ipynb #0d1208a3
@@ -186,15 +196,15 @@ def check_size(
     "Raise ValueError if the two images of a pair differ in size, or one image cannot hold two."
     with open_header(record.thermal) as image:
         width, height = image.size
-    if record.visible is None:
+    if record.visible == record.thermal:
         if width % 2:
-            raise ValueError(f"{record.thermal} is {width} pixels wide: two images side by side need an even width "
+            raise UnusableFile("size", f"{record.thermal} is {width} pixels wide: two images side by side need an even width "
                              "(for one image per file use folders thermal/ and visible/)")
         return
     with open_header(record.visible) as image:
         other = image.size
     if (width, height) != other:
-        raise ValueError(f"{record.thermal} is {width} x {height} pixels and {record.visible} is {other[0]} x "
+        raise UnusableFile("size", f"{record.thermal} is {width} x {height} pixels and {record.visible} is {other[0]} x "
                          f"{other[1]}: a pair must be registered and of one size")
 
 # %% ../nbs/08_folders.ipynb #1ef5ef4a
@@ -219,7 +229,7 @@ class FolderPairs(PairDataset):
     def load(self, index: int) -> Stored:
         record = self.records[index]
         thermal = read_image(record.thermal)
-        if record.visible is None:
+        if record.visible == record.thermal:
             halves = thermal.chunk(2, dim=2)
             thermal, visible = halves if self.thermal_side == "left" else halves[::-1]
         else:

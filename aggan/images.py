@@ -5,7 +5,12 @@
 # %% ../nbs/06_images.ipynb #80b8159b
 from __future__ import annotations
 
+import io
+import os
+import zipfile
+import zlib
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +22,9 @@ from torchvision.io import decode_image
 from torchvision.transforms import v2
 
 # %% auto #0
-__all__ = ['IMAGE_SUFFIXES', 'EIGHT_BIT', 'THERMAL_RANGES', 'check_choice', 'open_header', 'read_image', 'scale_depth', 'to_unit',
-           'to_network', 'resize', 'list_images', 'ThermalImages', 'open_thermal']
+__all__ = ['IMAGE_SUFFIXES', 'EIGHT_BIT', 'THERMAL_RANGES', 'check_choice', 'UnusableFile', 'split_zip', 'open_zip', 'read_file',
+           'open_header', 'read_image', 'scale_depth', 'to_unit', 'to_network', 'resize', 'note', 'list_images',
+           'ThermalImages', 'open_thermal']
 
 # %% ../nbs/06_images.ipynb #cb0945f5
 def check_choice(
@@ -31,6 +37,51 @@ def check_choice(
         raise ValueError(f"there is no {what} {value!r}; there are {', '.join(map(repr, choices))}")
 
 # %% ../nbs/06_images.ipynb #d969ad91
+class UnusableFile(ValueError):
+    "What is wrong with a file: in two words, to be counted (`kind`), and as a sentence that names the file."
+
+    def __init__(self, kind: str, sentence: str):
+        super().__init__(kind, sentence)
+        self.kind = kind
+
+    def __str__(self) -> str: return self.args[1]
+
+def split_zip(
+    path: str | Path,
+) -> tuple[Path, str] | None:  # the zip, and the name in it; None for a path that is in no zip
+    "Where a path enters a zip."
+    for parent in Path(path).parents:
+        if parent.suffix.lower() == ".zip" and parent.is_file():
+            return parent, Path(path).relative_to(parent).as_posix()
+    return None
+
+@lru_cache(maxsize=4)
+def _archive(path: Path, process: int) -> zipfile.ZipFile:
+    "An opened zip; each process needs its own, since they share the place where an open file is read."
+    return zipfile.ZipFile(path)
+
+def open_zip(
+    path: Path,
+) -> zipfile.ZipFile:
+    "Open a zip, or take it as it was opened before; raises UnusableFile if it is empty or damaged."
+    if not path.stat().st_size:
+        raise UnusableFile("empty zip", f"{path} is empty (0 bytes): fetch it again")
+    try: return _archive(path, os.getpid())
+    except zipfile.BadZipFile as error:
+        raise UnusableFile("damaged zip", f"{path} is not a whole zip ({error}): fetch it again") from error
+
+def read_file(
+    path: str | Path,  # of a file, or of one in a zip
+) -> bytes:
+    "Contents of a file; raises FileNotFoundError, or UnusableFile for a damaged zip."
+    if not (place := split_zip(path)): return Path(path).read_bytes()
+    archive, name = open_zip(place[0]), place[1]
+    try: return archive.read(name)
+    except KeyError: raise FileNotFoundError(f"there is no {name} in {place[0]}") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise UnusableFile("truncated", f"{path} is truncated or damaged ({error}): fetch {place[0].name} again") from error
+
+# %% ../nbs/06_images.ipynb #3d5b9d66
 IMAGE_SUFFIXES = frozenset([".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff"])
 EIGHT_BIT = {"L": "L", "LA": "L", "P": "RGB", "PA": "RGB", "RGB": "RGB", "RGBA": "RGB"}  # stored mode -> read as
 
@@ -39,33 +90,34 @@ def _is_deep_colour(image: Image.Image) -> bool:
     return image.mode in EIGHT_BIT and ";16" in str(image.tile)
 
 def open_header(
-    path: str | Path,
+    path: str | Path,  # of a file, or of one in a zip
 ) -> Image.Image:  # not yet decoded
-    "Open an image's header; raises FileNotFoundError or ValueError that names the file."
+    "Open an image's header; raises FileNotFoundError or UnusableFile that names the file."
     try:
-        image = Image.open(path)
+        image = Image.open(io.BytesIO(read_file(path)) if split_zip(path) else path)
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no image {path}") from None
+    except UnusableFile: raise
     except Exception as error:
-        raise ValueError(f"{path} is not an image that can be read: {error}") from error
+        raise UnusableFile("no image", f"{path} is not an image that can be read: {error}") from error
     known = image.mode in EIGHT_BIT or image.mode.startswith("I;16")
     if not known or (_is_deep_colour(image) and image.format != "PNG"):
-        raise ValueError(f"{path} has pixels of the kind {image.mode} ({image.format}): images need 8 bits per "
-                         "channel, or 16 bits (grey, or colour as PNG)")
+        raise UnusableFile("pixel kind", f"{path} has pixels of the kind {image.mode} ({image.format}): images need 8 "
+                           "bits per channel, or 16 bits (grey, or colour as PNG)")
     return image
 
-# %% ../nbs/06_images.ipynb #3d5b9d66
+# %% ../nbs/06_images.ipynb #06441efb
 def read_image(
     path: str | Path,
 ) -> Tensor:  # (1 or 3, H, W) uint8 or uint16
-    "Decode one image; raises FileNotFoundError, or ValueError that names a truncated or unsupported file."
+    "Decode one image; raises FileNotFoundError, or UnusableFile that names a truncated or unsupported file."
     with open_header(path) as image:
         try:
             if _is_deep_colour(image):
-                return decode_image(str(path), mode="RGB")
+                return decode_image(torch.frombuffer(bytearray(read_file(path)), dtype=torch.uint8), mode="RGB")
             pixels = np.array(image.convert(EIGHT_BIT[image.mode]) if image.mode in EIGHT_BIT else image)
         except Exception as error:
-            raise ValueError(f"{path} is truncated or damaged ({error}): fetch it again or take it out") from error
+            raise UnusableFile("truncated", f"{path} is truncated or damaged ({error}): fetch it again or take it out") from error
     pixels = pixels if pixels.dtype == np.uint8 else pixels.astype(np.uint16)
     return torch.from_numpy(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy())
 
@@ -109,18 +161,28 @@ def resize(
     return v2.functional.resize(pixels, [size, size], interpolation, antialias=True)
 
 # %% ../nbs/06_images.ipynb #9309655d
+def note(
+    problem: Exception,
+    problems: list | None,  # takes it if given
+) -> None:
+    "Keep a problem for a report, or raise it where there is none."
+    if problems is None: raise problem
+    problems.append(problem)
+
 def list_images(
     folder: Path,
     recursive: bool = True,  # also in folders below
+    problems: list | None = None,  # takes the errors if given; None: the first one is raised
 ) -> dict[str, Path]:  # name without ending -> file, sorted
-    "Image files of a folder by their path without ending; raises ValueError if two differ in the ending alone."
+    "Image files of a folder by their path without ending; two that differ in the ending alone are an UnusableFile."
     found = {}
     for path in sorted(folder.rglob("*") if recursive else folder.glob("*")):
         if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or not path.is_file():
             continue
         name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in found: raise ValueError(f"{found[name]} and {path} are two images of one name: take one out")
-        found[name] = path
+        if name in found:
+            note(UnusableFile("duplicate", f"{found[name]} and {path} are two images of one name: take one out"), problems)
+        else: found[name] = path
     return found
 
 # %% ../nbs/06_images.ipynb #15b8e8d5

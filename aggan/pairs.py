@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,9 +23,9 @@ from tqdm.auto import tqdm
 from .images import check_choice, resize, to_network, to_unit
 
 # %% auto #0
-__all__ = ['SPLITS', 'ROLES', 'HELD_OUT', 'QUIET', 'Sample', 'Batch', 'collate', 'Record', 'digest', 'rank_subjects',
-           'assign_splits', 'check_disjoint', 'thin_out', 'Stored', 'describe', 'make_sample', 'PairDataset',
-           'AugmentedPairs', 'UnpairedImages']
+__all__ = ['SPLITS', 'ROLES', 'HELD_OUT', 'QUIET', 'Sample', 'Batch', 'collate', 'Record', 'Place', 'Source', 'Listing', 'digest',
+           'rank_subjects', 'assign_splits', 'check_disjoint', 'thin_out', 'Stored', 'describe', 'make_sample',
+           'PairDataset', 'AugmentedPairs', 'UnpairedImages']
 
 # %% ../nbs/07_pairs.ipynb #f904d17e
 class Sample(NamedTuple):
@@ -33,7 +33,7 @@ class Sample(NamedTuple):
     thermal: Tensor  # (C, H, W) in [-1, 1], white-hot
     visible: Tensor  # (3, H, W) in [-1, 1], RGB
     subject: str     # name of the person
-    meta: dict       # name, role ("gallery", "probe" or "both"), pose, session, frame, landmarks (5, 2), regions (H, W)
+    meta: dict       # name, role ("gallery", "probe" or "both"), pose, session, frame, landmarks (5, 2), regions (H, W), attributes
 
 class Batch(NamedTuple):
     "Samples, stacked."
@@ -64,8 +64,30 @@ class Record:
     session: int | None = None   # recording session
     frame: int | None = None     # number of the image in its session
     thermal: Path | None = None  # file of the thermal image, or of both side by side
-    visible: Path | None = None  # file of the visible image; None where it is in `thermal`
+    visible: Path | None = None  # file of the visible image, `thermal` again where it holds both; None: there is none
     landmarks: tuple[float, ...] | None = None  # x, y of the five points, pixels of the stored image
+    attributes: dict[str, str] = field(default_factory=dict)  # of the person or the recording, e.g. {"glasses": "none"}
+
+# %% ../nbs/07_pairs.ipynb #3ba2851b
+class Place(NamedTuple):
+    "Where a face is in an image, as far as it is known; in pixels."
+    landmarks: tuple[float, ...] | None = None  # x, y of the five points
+    box: tuple[float, ...] | None = None        # left, top, right, bottom
+
+class Source(NamedTuple):
+    "A pair, or a thermal image alone, before it is aligned."
+    record: Record
+    thermal: Place = Place()      # where the face is in the thermal image
+    visible: Place | None = None  # in the visible image; None: the two are registered, so as in the thermal image
+    homography: tuple[float, ...] | None = None  # nine numbers, from the visible image's pixels to the thermal one's
+    sizes: tuple | None = None    # (width, height) that the thermal and the visible image must have; None: any
+    bits: int | None = None       # per channel that the thermal image must have; None: 8 or 16
+
+class Listing(NamedTuple):
+    "What a folder holds."
+    sources: list[Source]
+    problems: list[Exception]
+    lists: dict[str, list[str]] = {}  # names of the galleries ("gallery") and sets of probes ("probes") of a protocol
 
 # %% ../nbs/07_pairs.ipynb #247d406b
 def digest(value: object) -> str:
@@ -141,7 +163,7 @@ def describe(
 ) -> dict:
     "The `meta` of a sample."
     return dict(name=record.name, role=record.role, pose=record.pose, session=record.session, frame=record.frame,
-                landmarks=landmarks, regions=regions)
+                landmarks=landmarks, regions=regions, attributes=record.attributes)
 
 def make_sample(
     stored: Stored,

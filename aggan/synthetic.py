@@ -20,13 +20,13 @@ from .heads import (NOISE, PIVOT, Camera, FaceKey, FaceParameters, Hit, Rays, as
 _all_ = ["FaceKey", "FaceParameters", "face_parameters"]  # also to be had from here
 
 # %% auto #0
-__all__ = ['REGIONS', 'SKIN', 'HAIR', 'IRIS', 'NECK', 'BEHIND', 'CHUNK', 'IRON', 'Layers', 'lay', 'lay_at', 'soft', 'line',
-           'waves', 'colour', 'ramp', 'skin_colour', 'hair_colour', 'light_vector', 'shade', 'paint_skin',
-           'skin_temperature', 'wrinkles', 'hollows', 'eyeball', 'paint_eyes', 'paint_brows', 'paint_mouth',
-           'paint_beard', 'nose_region', 'paint_head', 'limb', 'Hair', 'long_hair', 'hair_shell', 'hairline',
-           'strand_pattern', 'paint_hair', 'paint_ears', 'paint_backdrop', 'paint_neck', 'bow_cover', 'paint_glasses',
-           'blur', 'sensor_noise', 'thermal_camera', 'visible_camera', 'Faces', 'render_parameters', 'render',
-           'iron_palette', 'FaceKey', 'FaceParameters', 'face_parameters']
+__all__ = ['REGIONS', 'SKIN', 'HAIR', 'IRIS', 'NECK', 'BEHIND', 'CHUNK', 'Layers', 'lay', 'lay_at', 'soft', 'line', 'waves',
+           'colour', 'ramp', 'skin_colour', 'hair_colour', 'light_vector', 'shade', 'paint_skin', 'skin_temperature',
+           'wrinkles', 'hollows', 'eyeball', 'paint_eyes', 'paint_brows', 'paint_mouth', 'paint_beard', 'nose_region',
+           'paint_head', 'limb', 'Hair', 'long_hair', 'hair_shell', 'hairline', 'strand_pattern', 'paint_hair',
+           'paint_ears', 'paint_backdrop', 'paint_neck', 'bow_cover', 'paint_glasses', 'blur', 'sensor_noise',
+           'thermal_camera', 'visible_camera', 'Faces', 'render_parameters', 'render', 'FaceKey', 'FaceParameters',
+           'face_parameters']
 
 # %% ../nbs/05_synthetic.ipynb #eaa2067f
 REGIONS = ("background", "skin", "hair", "ears", "brows", "eyes", "nose", "mouth", "glasses")
@@ -488,15 +488,3 @@ def render(
     chunks = [keys[i:i + count] for i in range(0, len(keys), count)]
     parts = [render_parameters(face_parameters(chunk, seed), size, device) for chunk in chunks]
     return Faces(*(torch.cat(field) for field in zip(*parts)))
-
-# %% ../nbs/05_synthetic.ipynb #bcac8b4b
-IRON = ((0, 16, 29), (26, 0, 110), (80, 0, 154), (127, 0, 168), (167, 10, 159), (198, 31, 133), (222, 56, 98),
-        (240, 85, 60), (253, 117, 26), (255, 148, 1), (255, 179, 0), (255, 208, 12), (255, 232, 61), (251, 249, 147),
-        (243, 255, 255))
-
-
-def iron_palette(
-    thermal: Tensor,  # (B, 1, H, W) in [0, 1], white is hot
-) -> Tensor:  # (B, 3, H, W) in [0, 1]
-    "Shows temperatures in the iron palette of SpeakingFaces: black, violet, red, yellow, white."
-    return ramp(thermal.flatten(1), IRON).unflatten(-1, thermal.shape[-2:]) / 255
