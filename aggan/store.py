@@ -95,6 +95,20 @@ class StoreWriter:
         return {(split, name): (stamp, source) for split, name, stamp, source in
                 self.manifest.execute("SELECT split, name, stamp, source_hash FROM pairs")}
 
+    def restamp(self, key: tuple[str, str], stamp: str) -> None:
+        "Note that the files of a pair, by split and name, have another stamp and the same pixels."
+        with named_errors(self.folder / MANIFEST), self.manifest:
+            self.manifest.execute("UPDATE pairs SET stamp = ? WHERE split = ? AND name = ?", (stamp, *key))
+
+    def left_out_rows(self) -> dict[tuple[str, str], tuple[str, str, str, str, str]]:
+        "What an earlier run left out: split, name, kind, sentence and stamp, by split and name."
+        return {row[:2]: row for row in self.manifest.execute("SELECT split, name, kind, reason, stamp FROM left_out")}
+
+    def placed_by(self, how: str) -> int:
+        "How many pairs were placed in one way."
+        self.flush()
+        return self.manifest.execute("SELECT COUNT(*) FROM pairs WHERE placed_by = ?", [how]).fetchone()[0]
+
     def has_source(self, source_hash: str) -> str | None:
         "Name of a pair made of the same pixels, or None."
         if any(source_hash == row[COLUMNS.index("source_hash")] for *_, row in self.pending): self.flush()
