@@ -22,9 +22,9 @@ from .verification import Histogram, Verification, central_interval, subject_wei
 _all_ = ["Histogram", "Verification", "verification"]  # also to be had from here
 
 # %% auto #0
-__all__ = ['REFERENCES', 'PAPER_TABLES', 'MEASURES', 'ImageQuality', 'image_quality', 'subject_mean', 'embed', 'untranslated',
-           'visible_partner', 'evaluate', 'paper_table', 'paper_tables', 'RankCorrelation', 'rank_correlation',
-           'comparison_table', 'Histogram', 'Verification', 'verification']
+__all__ = ['REFERENCES', 'MOST_VALUES', 'PAPER_TABLES', 'MEASURES', 'ImageQuality', 'image_quality', 'subject_mean', 'embed',
+           'untranslated', 'visible_partner', 'group_table', 'evaluate', 'paper_table', 'paper_tables',
+           'RankCorrelation', 'rank_correlation', 'comparison_table', 'Histogram', 'Verification', 'verification']
 
 # %% ../nbs/24_evaluation.ipynb #63620e4b
 class ImageQuality(NamedTuple):
@@ -115,6 +115,7 @@ class _Probed(NamedTuple):
     cosine: float
     psnr: float
     ssim: float
+    attributes: dict
 
 
 def _rows(batch, roles):
@@ -151,7 +152,7 @@ def _collect(translate, pairs, embedder, batch_size, device):
         embeddings = embed(translated, embedder, batch_size)
         cosine = torch.cosine_similarity(embeddings, truth[rows])
         probes += map(_Probed, embeddings, part.subject, [frames[row] for row in rows],
-                      cosine.tolist(), quality.psnr.tolist(), quality.ssim.tolist())
+                      cosine.tolist(), quality.psnr.tolist(), quality.ssim.tolist(), [meta.get("attributes") or {} for meta in part.meta])
     if not gallery or not probes:
         raise ValueError("Evaluation needs gallery and probe images; "
                          f"these pairs have {len(gallery)} and {len(probes)}.")
@@ -190,6 +191,41 @@ def _report(result, probes, resamples, seed):
     }
 
 # %% ../nbs/24_evaluation.ipynb #65d20f44
+MOST_VALUES = 12  # an attribute with more values says who somebody is, not which group he is in
+
+
+def _groups(probes, gallery, resamples, seed, identical):
+    "The report's `groups`: attribute -> value -> matching of the probes that have it."
+    groups = {}
+    for attribute in sorted({name for own in probes.attributes for name in own} - {"lists"}):
+        of_probe = np.array([own.get(attribute, "") for own in probes.attributes])
+        values = sorted(set(of_probe) - {""})
+        if not 1 < len(values) <= MOST_VALUES: continue
+        groups[attribute] = {value: _group(np.flatnonzero(of_probe == value), probes, gallery, resamples, seed, identical) for value in values}
+    return groups
+
+
+def _group(rows, probes, gallery, resamples, seed, identical):
+    "Matching of some probes against the whole gallery; only their numbers where none has a partner there."
+    own = _Probed(*([column[row] for row in rows] for column in probes))
+    counts = {"probes": len(rows), "subjects": len(set(own.subject))}
+    if not set(own.subject) & set(gallery.subject) or len(set(gallery.subject)) < 2: return counts
+    frames = (own.frame, gallery.frame) if identical == "excluded" else (None, None)
+    result = verification(torch.stack(own.embedding), own.subject, torch.stack(gallery.embedding), gallery.subject, resamples, seed, *frames)
+    return counts | _entry("auc", result.auc, result.auc_interval) | _entry("eer", result.eer, result.eer_interval)
+
+
+def group_table(
+    report: Mapping,  # of `evaluate`
+) -> pd.DataFrame:  # attribute, group, probes, subjects, auc and eer with their intervals in %
+    "What a report says of groups of people; empty where the data say nothing of them."
+    rows = [{"attribute": attribute, "group": value} | numbers for attribute, values in report.get("groups", {}).items() for value, numbers in values.items()]
+    rates = ["auc", "auc_low", "auc_high", "eer", "eer_low", "eer_high"]
+    table = pd.DataFrame(rows, columns=["attribute", "group", "subjects", "probes", *rates])
+    table[rates] = 100 * table[rates].astype(float)
+    return table
+
+# %% ../nbs/24_evaluation.ipynb #c81d6f62
 def evaluate(
     translate: Callable[[Batch], Tensor],  # to visible images: `lambda batch: method.translate(batch.thermal)`
     pairs: PairDataset,  # their roles say what is gallery (visible), probe (thermal) or both
@@ -203,7 +239,7 @@ def evaluate(
 
     Rates are fractions: `auc`, `eer`, `tar_1` and `tar_01` (TAR at FAR 1 % and 0.1 %), `ssim`, `identity_cosine`;
     `psnr` is in dB. Each has `_low` and `_high`, the 95 % interval over subjects. What is not finite or was not asked
-    for is None. Raises ValueError when there is nothing to compare or the translation is not an image.
+    for is None. `groups` has AUC and EER by attribute and value, see `group_table`. Raises ValueError when there is nothing to compare or the translation is not an image.
     """
     embedder = matcher if isinstance(matcher, nn.Module) else load_embedder(matcher)
     if device is None: device = next((parameter.device for parameter in embedder.parameters()), "cpu")
@@ -217,6 +253,7 @@ def evaluate(
         "probes": len(probes.subject), "gallery": len(gallery.subject), "subjects": result.subjects,
         "matcher": type(matcher).__name__ if isinstance(matcher, nn.Module) else str(matcher),
         "identical_pairs": identical,
+        "groups": _groups(probes, gallery, resamples, seed, identical),
     }
 
 # %% ../nbs/24_evaluation.ipynb #f7856a32

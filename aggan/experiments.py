@@ -22,10 +22,11 @@ from torchvision.transforms.v2.functional import to_pil_image
 from tqdm.auto import tqdm
 
 import aggan
-from .data import PairDataset, collate, open_pairs, open_thermal
+from .data import PairDataset, StoredThermal, collate, is_store, open_pairs, open_thermal
 from .evaluation import REFERENCES, evaluate
 from .files import read_json, write_json, written_whole
 from .methods import Method, create_method, method_label, translating_options
+from .pretrained import PRETRAINED
 from .recognition import SHIPPED, load_embedder
 from .training import best_step, checkpoint_path, load_networks, read_checkpoint, step_seconds, steps_done, train
 
@@ -101,6 +102,7 @@ def weights_digest(
     network: str,  # as `load_embedder` or `load_parser` takes it
 ) -> str:  # hexadecimal digits that stand for the weights; empty where there is no file
     "What tells whether a recogniser or a parser is still the same one."
+    if network in PRETRAINED: return PRETRAINED[network].sha256[:12] or network
     shipped = {name: name for name in SHIPPED} | {"synthetic": "parser"}
     path = Path(network.removeprefix("vgg19:"))
     if network in shipped:
@@ -202,8 +204,11 @@ def run_training(experiment: Experiment) -> None:
 
 # %% ../nbs/28_experiments.ipynb #b650cc18
 def training_settings(experiment: Experiment, steps: int) -> dict:
-    "What `aggan.training.train` is told."
+    "What `aggan.training.train` is told. Raises ValueError for a validation split of one subject, before anything is trained."
     profile, validation = experiment.size, experiment.pairs("val")
+    if len(people := set(validation.subjects)) < 2:
+        raise ValueError(f"The validation split has {len(people)} subject, and without impostors no checkpoint can be chosen by its EER: "
+                         "put at least two subjects into val.")
     matcher = load_embedder(experiment.matcher).to(default_device())
 
     def validate(method: Method) -> dict[str, float]:
@@ -309,10 +314,10 @@ def evaluate_weights(
 # %% ../nbs/28_experiments.ipynb #bfb577ef
 def translate_folder(
     weights: str | Path,  # run folder or checkpoint
-    source: str | Path,  # folder of thermal images, searched with its sub-folders
+    source: str | Path,  # a store of `aggan prepare`, or a folder of aligned thermal images, searched with its sub-folders
     output: str | Path,
     batch_size: int = 8,
-    **options,  # of `aggan.data.open_thermal`
+    **options,  # of `aggan.data.open_thermal`, for a folder
 ) -> int:  # number of images that were translated now
     "Translate every thermal image below `source`. Raises ValueError when `output` holds images made with other weights."
     method, output = load_method(weights), Path(output)
@@ -320,7 +325,8 @@ def translate_folder(
     note = output / "translation.json"
     if note.exists() and read_json(note) != made_with:
         raise ValueError(f"{output} holds images made with other weights: choose another output folder.")
-    images = open_thermal(source, image_size=method.image_size, channels=method.channels, **options)
+    opener = StoredThermal if is_store(source) else open_thermal
+    images = opener(source, image_size=method.image_size, channels=method.channels, **options)
     left = [i for i, name in enumerate(images.names) if not (output / f"{name}.png").exists()]
     write_json(note, made_with)
     with torch.inference_mode():

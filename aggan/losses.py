@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .alignment import face_crop
+from .pretrained import fetch_weights
 
 # %% ../nbs/22_losses.ipynb #a579419f
 def least_squares(
@@ -84,25 +85,25 @@ class PerceptualLoss(nn.Module):
 
 # %% ../nbs/22_losses.ipynb #169119c3
 def vgg19_features(weights: str) -> nn.Sequential:
-    "The convolutional part of VGG-19 with ReLUs that leave their input as it is. Raises FileNotFoundError where weights are missing."
-    from torchvision.models import VGG19_Weights, vgg19
+    """The convolutional part of VGG-19 with ReLUs that leave their input as it is.
 
-    if weights == "random":
-        network = vgg19()
-    elif weights == "imagenet":
-        url = VGG19_Weights.IMAGENET1K_V1.url
+    Raises FileNotFoundError where there is no such file, OSError where ImageNet's weights cannot be fetched and
+    ValueError for a file that holds other weights."""
+    from torchvision.models import vgg19
+
+    network = vgg19()
+    if weights == "imagenet":
         try:
-            network = vgg19(weights=VGG19_Weights.IMAGENET1K_V1)
+            weights = fetch_weights("vgg19")
         except OSError as error:
-            folder = Path(torch.hub.get_dir()) / "checkpoints"
-            raise FileNotFoundError(
-                f"The VGG-19 weights of the perceptual loss could not be fetched ({error}): place {url} in {folder}, "
-                'or train without it (perceptual weight 0), or ask for random features by name (weights="random").') from error
-    elif Path(weights).is_file():
-        network = vgg19()
-        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    else:
-        raise FileNotFoundError(f'No VGG-19 weights at {weights}: give a file, "imagenet" or "random".')
+            raise OSError(f'{error}; or train without the perceptual loss (perceptual weight 0), or ask for random features by name (weights="random")') from error
+    if weights != "random":
+        if not Path(weights).is_file():
+            raise FileNotFoundError(f'No VGG-19 weights at {weights}: give a file, "imagenet" or "random".')
+        try:
+            network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        except Exception as error:
+            raise ValueError(f"{weights} does not hold the weights of torchvision's VGG-19: delete it or name another file.") from error
     for layer in network.features:
         if isinstance(layer, nn.ReLU):
             layer.inplace = False

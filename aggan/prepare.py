@@ -131,6 +131,7 @@ def place_both(
     raise UnusableFile("no place", f"{source.record.thermal} and {source.record.visible} are not registered and nothing says where the face is in "
                        "both of them: give its places in a CSV file (--faces)")
 
+# %% ../nbs/12_prepare.ipynb #c91bdbf3
 def to_frame(
     image: Tensor,  # (C, H, W) in [0, 1]
     placed_by: str,
@@ -234,6 +235,7 @@ def with_places(
         return source._replace(thermal=thermal or visible) if (thermal or visible) and source.visible is None else source
     return listing._replace(sources=[placed(source) for source in listing.sources])
 
+# %% ../nbs/12_prepare.ipynb #fec70f5e
 def prepare(
     root: str | Path,              # the data set as it was downloaded, a folder of pairs, or a CSV manifest
     output: str | Path,            # folder of the store
@@ -267,7 +269,7 @@ def prepare(
             return fill_store(StoreWriter(output, planes + 3 * both, size, settings), listing, chosen, planes, workers)
     except Timeout: raise RuntimeError(f"another process is preparing {output}: wait for it, or stop it, then run again") from None
 
-# %% ../nbs/12_prepare.ipynb #fec70f5e
+# %% ../nbs/12_prepare.ipynb #8e590d01
 def fill_store(
     writer: StoreWriter,
     listing: Listing,
@@ -277,7 +279,7 @@ def fill_store(
 ) -> Report:
     "Append what is not there yet and write the report."
     stamps = {(s.record.split, s.record.name): stamp_of(s) for s in listing.sources}
-    known, unusable = writer.stamps(), writer.left_out_rows()
+    known, unusable = writer.manifest.stamps(), writer.manifest.left_out()
     if gone := known.keys() - stamps.keys():
         raise ValueError(f"{writer.folder} has {len(gone)} pairs that are not in the data any more, or in another split (e.g. {sorted(gone)[0][1]}): "
                          "name another output folder")
@@ -292,9 +294,9 @@ def fill_store(
             key = source.record.split, source.record.name
             result = checked(result, source, writer, known.get(key))
             if isinstance(result, Exception): left_out.append((*key, kind_of(result), str(result), stamps[key]))
-            elif key in known: writer.restamp(key, stamps[key])
+            elif key in known: writer.manifest.restamp(key, stamps[key])
             else: add_pair(writer, source, result, stamps[key])
-        writer.leave_out(left_out)
+        writer.manifest.leave_out(left_out)
         report = summarise(writer, len(known), left_out)
         if not report.written + report.kept: raise ValueError(f"no pair is left; {report}")
         writer.finish(thermal_planes=thermal_planes, lists=listing.lists)
@@ -302,6 +304,7 @@ def fill_store(
     write_report(writer.folder)
     return report
 
+# %% ../nbs/12_prepare.ipynb #0266a67c
 def checked(
     result: Prepared | Exception,
     source: Source,
@@ -328,7 +331,9 @@ def summarise(writer: StoreWriter, kept: int, left_out: list[tuple]) -> Report:
     "The report of a run."
     kinds = Counter(kind for _, _, kind, _, _ in left_out)
     said = {kind: sentence for _, _, kind, sentence, _ in reversed(left_out)}
-    return Report(writer.folder, sum(writer.counts.values()) - kept, kept, dict(kinds.most_common()), said, writer.placed_by("centre"))
+    writer.flush()
+    centred, = writer.manifest.read("SELECT COUNT(*) FROM pairs WHERE placed_by = 'centre'")[0]
+    return Report(writer.folder, sum(writer.counts.values()) - kept, kept, dict(kinds.most_common()), said, centred)
 
 # %% ../nbs/12_prepare.ipynb #a42966ca
 SHOWN, LISTED = 24, 500  # pairs of each split that the contact sheet shows; lines of what is left out

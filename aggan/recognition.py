@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from .alignment import ARCFACE_SIZE
 from .backbones import IMAGENET, FoamliuMobileFaceNet, IResNet, MobileFaceNet
+from .pretrained import PRETRAINED, fetch_weights
 
 # %% auto #0
-__all__ = ['ACCEPTED', 'OPERATIONS', 'SHIPPED', 'Embedder', 'OnnxNetwork', 'load_embedder']
+__all__ = ['ACCEPTED', 'OPERATIONS', 'SHIPPED', 'RECOGNISERS', 'Embedder', 'OnnxNetwork', 'load_embedder']
 
 # %% ../nbs/20_recognition.ipynb #55069ab7
 class Embedder(nn.Module):
@@ -129,20 +130,18 @@ class OnnxNetwork(nn.Module):
         return values[self.output]
 
 # %% ../nbs/20_recognition.ipynb #266fd990
-def _facenet() -> Embedder:
-    "facenet-pytorch's recogniser; raises OSError saying which file to place where if it cannot be downloaded."
+def _facenet(path: Path) -> nn.Module:
+    "facenet-pytorch's recogniser with the weights of a file, without its classifier of 8,631 people."
     from facenet_pytorch import InceptionResnetV1
-    from facenet_pytorch.models.inception_resnet_v1 import get_torch_home
-    try: network = InceptionResnetV1(pretrained="vggface2")
-    except OSError as error:
-        name = "20180402-114759-vggface2.pt"
-        raise OSError(f"the weights of facenet could not be downloaded ({error}): fetch https://github.com/timesler/"
-                      f"facenet-pytorch/releases/download/v2.2.9/{name} with another machine and place it at "
-                      f"{Path(get_torch_home()) / 'checkpoints' / name}") from error
-    return Embedder(network, std=128 / 127.5, size=160)
+    network = InceptionResnetV1()
+    state = {key: value for key, value in _read_state(path).items() if not key.startswith("logits.")}
+    if _shapes(state) != _shapes(network.state_dict()): raise ValueError(f"{path} does not fit InceptionResnetV1: delete it, it is then fetched again")
+    network.load_state_dict(state)
+    return network
 
-# %% ../nbs/20_recognition.ipynb #abae0c8f
+# %% ../nbs/20_recognition.ipynb #9205f094
 SHIPPED = ("arcface", "mobilefacenet", "matcher")
+RECOGNISERS = tuple(name for name in PRETRAINED if name != "vgg19")
 
 def _onnx_network(path: Path) -> nn.Module:
     "Network of a graph, tried on two black faces; raises ValueError if it gives no embeddings."
@@ -154,16 +153,17 @@ def _onnx_network(path: Path) -> nn.Module:
     raise ValueError(f"{path} gives {tuple(shape)} for two faces, not two embeddings: {ACCEPTED}")
 
 def load_embedder(
-    name: str | Path = "arcface",  # or "mobilefacenet", "matcher", "facenet", or a file .pth, .pt, .onnx, .safetensors
+    name: str | Path = "arcface",  # or "mobilefacenet", "matcher"; "w600k_r50", …; or a file .pth, .pt, .onnx, .safetensors
 ) -> Embedder:
     """Frozen face recogniser, (B, 3, 112, 112) in [-1, 1] to unit vectors (B, D), by name or from a file.
 
     Raises FileNotFoundError where there is no such file, ValueError for one that is no known embedder and OSError
-    if facenet's weights cannot be downloaded."""
-    if name == "facenet": return _facenet()
+    if weights cannot be fetched."""
     path = Path(str(files("aggan") / "weights" / f"{name}.safetensors")) if name in SHIPPED else Path(name)
+    if name in RECOGNISERS: path = fetch_weights(name)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is neither a file nor one of {', '.join((*SHIPPED, 'facenet'))}: {ACCEPTED}")
+        raise FileNotFoundError(f"{path} is neither a file nor one of {', '.join((*SHIPPED, *RECOGNISERS))}: {ACCEPTED}")
+    if name == "facenet": return Embedder(_facenet(path), std=128 / 127.5, size=160)
     network = _onnx_network(path) if path.suffix == ".onnx" else _network_of(_read_state(path))
     if network is None: raise ValueError(f"{path} is no face embedder known here: {ACCEPTED}")
     return Embedder(network, **getattr(network, "normalisation", {}))

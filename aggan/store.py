@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from fastcore.basics import patch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -25,9 +26,9 @@ from .images import check_choice, resize, to_network
 from .pairs import PairDataset, Record, Stored, digest, thin_out
 
 # %% auto #0
-__all__ = ['INDEX', 'MANIFEST', 'FORMAT', 'COLUMNS', 'SCHEMA', 'is_store', 'named_errors', 'StoreWriter', 'check_space',
-           'read_index', 'StoreFiles', 'StorePairs', 'role_in', 'choose_positions', 'chosen_lists', 'open_store',
-           'StoredThermal']
+__all__ = ['INDEX', 'MANIFEST', 'FORMAT', 'COLUMNS', 'SCHEMA', 'is_store', 'named_errors', 'Manifest', 'StoreWriter',
+           'check_space', 'read_index', 'StoreFiles', 'StorePairs', 'role_in', 'choose_positions', 'chosen_lists',
+           'open_store', 'StoredThermal']
 
 # %% ../nbs/09_store.ipynb #f101da35
 INDEX, MANIFEST, FORMAT = "store.json", "manifest.sqlite", 1
@@ -57,6 +58,57 @@ def named_errors(
         raise OSError(f"{path} could not be used ({error}): free some space, or delete {path.parent} and prepare it again") from error
 
 # %% ../nbs/09_store.ipynb #55a11a68
+class Manifest:
+    "The table of a store's pairs, open for writing; raises ValueError if it was begun with other settings, OSError if it cannot be used."
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: dict,  # whatever decides the pixels, for JSON
+    ):
+        self.folder, self.settings = folder, json.loads(json.dumps(settings, sort_keys=True))
+        with named_errors(folder / MANIFEST):
+            self.connection = sqlite3.connect(folder / MANIFEST)
+            self.connection.executescript(SCHEMA)
+            kept = self.connection.execute("SELECT value FROM settings").fetchone()
+        if kept is None: self.write("INSERT INTO settings VALUES (?)", [[json.dumps(self.settings)]])
+        elif (kept := json.loads(kept[0])) != self.settings:
+            names = [key for key in kept | self.settings if kept.get(key) != self.settings.get(key)]
+            raise ValueError(f"{folder} was prepared with other settings ({', '.join(names)}): name another output folder")
+
+    def read(self, sql: str, *values) -> list[tuple]:
+        with named_errors(self.folder / MANIFEST): return self.connection.execute(sql, values).fetchall()
+
+    def write(self, sql: str, rows: Sequence[Sequence]) -> None:
+        "Do the same for each row, for all or for none."
+        with named_errors(self.folder / MANIFEST), self.connection: self.connection.executemany(sql, rows)
+
+    def stamps(self) -> dict[tuple[str, str], tuple[str, str]]:
+        "Stamp and source hash of every pair that is there, by split and name."
+        return {(split, name): (stamp, source) for split, name, stamp, source in self.read("SELECT split, name, stamp, source_hash FROM pairs")}
+
+    def restamp(self, key: tuple[str, str], stamp: str) -> None:
+        "Note that the files of a pair, by split and name, have another stamp and the same pixels."
+        self.write("UPDATE pairs SET stamp = ? WHERE split = ? AND name = ?", [(stamp, *key)])
+
+    def left_out(self) -> dict[tuple[str, str], tuple[str, str, str, str, str]]:
+        "What an earlier run left out: split, name, kind, sentence and stamp, by split and name."
+        return {row[:2]: row for row in self.read("SELECT split, name, kind, reason, stamp FROM left_out")}
+
+    def leave_out(self, rows: list[tuple]) -> None:
+        "Replace the table of what is left out: split, name, kind, sentence and stamp of each."
+        self.write("DELETE FROM left_out", [()])
+        self.write("INSERT INTO left_out VALUES (?, ?, ?, ?, ?)", rows)
+
+    def identity(self, split: str) -> str:
+        "Short SHA-256 of what a split's pairs are, in their order."
+        hashed = hashlib.sha256()
+        for row in self.connection.execute("SELECT name, subject, role, pose, session, attributes, source_hash FROM pairs "
+                                           "WHERE split = ? ORDER BY position", [split]):
+            hashed.update(json.dumps(row).encode())
+        return hashed.hexdigest()[:16]
+
+# %% ../nbs/09_store.ipynb #dbcca82e
 class StoreWriter:
     "Append pairs to a new or unfinished store; raises ValueError if it was begun with other settings."
 
@@ -65,55 +117,27 @@ class StoreWriter:
         folder: str | Path,
         planes: int,     # of each pair: 1 or 3 thermal ones and, where there are visible images, 3 visible ones
         size: int,       # side of the images, pixels
-        settings: dict,  # whatever decides the pixels, for JSON
+        settings: dict,  # whatever else decides the pixels, for JSON
     ):
         self.folder, self.shape = Path(folder), (planes, size, size)
-        self.settings = json.loads(json.dumps(settings | dict(planes=planes, size=size), sort_keys=True))
         self.folder.mkdir(parents=True, exist_ok=True)
-        with named_errors(self.folder / MANIFEST):
-            self.manifest = sqlite3.connect(self.folder / MANIFEST)
-            self.manifest.executescript(SCHEMA)
-            self._check_settings()
-        self.counts = dict(self.manifest.execute("SELECT split, COUNT(*) FROM pairs GROUP BY split"))
+        self.manifest = Manifest(self.folder, settings | dict(planes=planes, size=size))
+        self.counts = dict(self.manifest.read("SELECT split, COUNT(*) FROM pairs GROUP BY split"))
         self.pending: list[tuple[str, bytes, tuple]] = []
         for split, count in self.counts.items():
-            os.truncate(self.pixels_path(split), count * int(np.prod(self.shape)))
-
-    def _check_settings(self) -> None:
-        "Keep the settings, or compare them with those that the store was begun with."
-        kept = self.manifest.execute("SELECT value FROM settings").fetchone()
-        if kept is None:
-            with self.manifest: self.manifest.execute("INSERT INTO settings VALUES (?)", [json.dumps(self.settings)])
-        elif (kept := json.loads(kept[0])) != self.settings:
-            names = [key for key in kept | self.settings if kept.get(key) != self.settings.get(key)]
-            raise ValueError(f"{self.folder} was prepared with other settings ({', '.join(names)}): name another output folder")
+            path, size = self.pixels_path(split), count * int(np.prod(self.shape))
+            if not path.is_file() or path.stat().st_size < size:
+                raise ValueError(f"{path} is missing or cut short: delete {self.folder} and prepare it again")
+            if path.stat().st_size > size: os.truncate(path, size)
 
     def pixels_path(self, split: str) -> Path: return self.folder / f"{split}.pixels"
 
-    def stamps(self) -> dict[tuple[str, str], tuple[str, str]]:
-        "Stamp and source hash of every pair that is there, by split and name."
-        return {(split, name): (stamp, source) for split, name, stamp, source in
-                self.manifest.execute("SELECT split, name, stamp, source_hash FROM pairs")}
-
-    def restamp(self, key: tuple[str, str], stamp: str) -> None:
-        "Note that the files of a pair, by split and name, have another stamp and the same pixels."
-        with named_errors(self.folder / MANIFEST), self.manifest:
-            self.manifest.execute("UPDATE pairs SET stamp = ? WHERE split = ? AND name = ?", (stamp, *key))
-
-    def left_out_rows(self) -> dict[tuple[str, str], tuple[str, str, str, str, str]]:
-        "What an earlier run left out: split, name, kind, sentence and stamp, by split and name."
-        return {row[:2]: row for row in self.manifest.execute("SELECT split, name, kind, reason, stamp FROM left_out")}
-
-    def placed_by(self, how: str) -> int:
-        "How many pairs were placed in one way."
-        self.flush()
-        return self.manifest.execute("SELECT COUNT(*) FROM pairs WHERE placed_by = ?", [how]).fetchone()[0]
-
     def has_source(self, source_hash: str) -> str | None:
         "Name of a pair made of the same pixels, or None."
-        if any(source_hash == row[COLUMNS.index("source_hash")] for *_, row in self.pending): self.flush()
-        found = self.manifest.execute("SELECT name FROM pairs WHERE source_hash = ?", [source_hash]).fetchone()
-        return found and found[0]
+        waiting = [row for *_, row in self.pending if row[COLUMNS.index("source_hash")] == source_hash]
+        if waiting: return waiting[0][COLUMNS.index("name")]
+        found = self.manifest.read("SELECT name FROM pairs WHERE source_hash = ? LIMIT 1", source_hash)
+        return found[0][0] if found else None
 
     def add(
         self,
@@ -132,43 +156,34 @@ class StoreWriter:
         self.counts[record.split] = position + 1
         if len(self.pending) >= 64: self.flush()
 
-    def flush(self) -> None:
-        "Bring what was added to the disk: pixels first, then their rows. Raises OSError, e.g. when the disk is full."
-        for split in dict.fromkeys(split for split, *_ in self.pending):
-            with open(self.pixels_path(split), "ab") as file:
-                for own, pixels, _ in self.pending:
-                    if own == split: file.write(pixels)
-                file.flush()
-                os.fsync(file.fileno())
-        with named_errors(self.folder / MANIFEST), self.manifest:
-            places = ", ".join("?" * len(COLUMNS))
-            self.manifest.executemany(f"INSERT INTO pairs VALUES ({places})", [row for *_, row in self.pending])
-        self.pending.clear()
+# %% ../nbs/09_store.ipynb #d11b9b75
+@patch
+def flush(self: StoreWriter) -> None:
+    "Bring what was added to the disk: pixels first, then their rows. Raises OSError, e.g. when the disk is full."
+    for split in dict.fromkeys(split for split, *_ in self.pending):
+        with open(self.pixels_path(split), "ab") as file:
+            for own, pixels, _ in self.pending:
+                if own == split: file.write(pixels)
+            file.flush()
+            os.fsync(file.fileno())
+    self.manifest.write(f"INSERT INTO pairs VALUES ({', '.join('?' * len(COLUMNS))})", [row for *_, row in self.pending])
+    self.pending.clear()
 
-    def leave_out(self, rows: list[tuple]) -> None:
-        "Replace the table of what is left out: split, name, kind, reason and stamp of each."
-        with named_errors(self.folder / MANIFEST), self.manifest:
-            self.manifest.execute("DELETE FROM left_out")
-            self.manifest.executemany("INSERT INTO left_out VALUES (?, ?, ?, ?, ?)", rows)
+@patch
+def finish(
+    self: StoreWriter,
+    **facts,  # thermal_planes, lists
+) -> None:
+    "Write `store.json`: from now on the store can be opened, with all pairs that it has."
+    self.flush()
+    splits = {split: dict(pairs=count, identity=self.manifest.identity(split)) for split, count in sorted(self.counts.items())}
+    write_json(self.folder / INDEX, dict(format=FORMAT, settings=self.manifest.settings, splits=splits, **facts))
 
-    def finish(self, **facts) -> None:
-        "Write `store.json`: from now on the store can be opened, with all pairs that it has."
-        self.flush()
-        splits = {split: dict(pairs=count, identity=self._identity(split)) for split, count in sorted(self.counts.items())}
-        write_json(self.folder / INDEX, dict(format=FORMAT, settings=self.settings, splits=splits, **facts))
-
-    def _identity(self, split: str) -> str:
-        "Short SHA-256 of what a split's pairs are, in their order."
-        hashed = hashlib.sha256()
-        for row in self.manifest.execute("SELECT name, subject, role, pose, session, attributes, source_hash FROM pairs "
-                                         "WHERE split = ? ORDER BY position", [split]):
-            hashed.update(json.dumps(row).encode())
-        return hashed.hexdigest()[:16]
-
-    def close(self) -> None:
-        "Keep what was added; the store is unfinished until `finish`."
-        try: self.flush()
-        finally: self.manifest.close()
+@patch
+def close(self: StoreWriter) -> None:
+    "Keep what was added; the store is unfinished until `finish`."
+    try: self.flush()
+    finally: self.manifest.connection.close()
 
 # %% ../nbs/09_store.ipynb #b04c6f56
 def check_space(
@@ -243,6 +258,7 @@ class _Records(Sequence):
         if not -len(self) <= index < len(self): raise IndexError(index)
         return self.pairs.record(index % len(self))
 
+# %% ../nbs/09_store.ipynb #3fe94426
 class StorePairs(PairDataset):
     "Pairs of one split of a store, or of all."
 
@@ -287,6 +303,7 @@ class StorePairs(PairDataset):
         points = self.record(index).landmarks
         return Stored(pixels[:planes], pixels[planes:], torch.tensor(points).view(5, 2) if points else None)
 
+# %% ../nbs/09_store.ipynb #c791a3f4
 def role_in(
     attributes: dict[str, str],
     gallery: str,

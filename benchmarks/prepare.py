@@ -58,8 +58,7 @@ def write_large_store(folder: Path, count: int) -> Path:
     fields = {"split": "train", "role": "both", "landmarks": "null", "attributes": "{}"}
     rows = (tuple((fields | {"position": n, "name": f"{n % 1000}_{n}", "subject": str(n % 1000), "source_hash": str(n)}).get(name) for name in COLUMNS)
             for n in range(count))
-    with writer.manifest:
-        writer.manifest.executemany(f"INSERT INTO pairs VALUES ({', '.join('?' * len(COLUMNS))})", rows)
+    writer.manifest.write(f"INSERT INTO pairs VALUES ({', '.join('?' * len(COLUMNS))})", rows)
     with open(writer.pixels_path("train"), "wb") as file:
         file.truncate(count * 4 * 8 * 8)
     writer.counts = {"train": count}

@@ -43,8 +43,8 @@ def test_export_cells_are_short(path):
 
 
 def test_modules_import_only_what_comes_before_them():
-    order = ("files alignment layers heads synthetic images pairs folders protocols data prepare "
-             "encoder attention decoder generator discriminator backbones recognition embedders losses methods "
+    order = ("files alignment layers heads palette synthetic images pairs folders store protocols data datasets prepare "
+             "encoder attention decoder generator discriminator backbones pretrained recognition embedders losses methods "
              "verification evaluation training figures experiments reproduction cli").split()
     for path in sorted((PROJECT / "aggan").rglob("*.py")):
         module = path.relative_to(PROJECT / "aggan").with_suffix("").parts[0]
@@ -57,8 +57,8 @@ def test_modules_import_only_what_comes_before_them():
 
 def imported_modules(node, folder):
     """The modules of the package that an import statement of a file in `folder` names."""
-    if isinstance(node, ast.ImportFrom) and node.level == 1 and folder == "methods":
-        return ["methods"]   # a method builds on another one, or on its blocks
+    if isinstance(node, ast.ImportFrom) and node.level == 1 and folder in ("methods", "datasets"):
+        return [folder]   # a method builds on another one, or on its blocks
     if isinstance(node, ast.ImportFrom) and node.level:
         return [node.module.split(".")[0]] if node.module else []
     if isinstance(node, ast.ImportFrom) and node.module.startswith("aggan."):

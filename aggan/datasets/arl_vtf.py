@@ -121,6 +121,7 @@ def split_of(
         splits |= dict.fromkeys(path.read_text().split(), split)
     return splits
 
+# %% ../../nbs/datasets/arl-vtf.ipynb #086d47b1
 @register_source("arl-vtf")
 def list_arl_vtf(
     root: Path,                            # with metadata.csv, images/ and splits/ in it
