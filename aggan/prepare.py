@@ -201,7 +201,8 @@ def align_all(
     "Align pairs in their order, with a progress bar."
     loader = DataLoader(_Work(sources, options), batch_size=None, num_workers=workers, collate_fn=as_it_is,
                         prefetch_factor=16 if workers else None)
-    yield from zip(sources, tqdm(loader, desc="prepare", unit="pair"))
+    results = iter(loader)  # the processes start before there is a progress bar, which they would take for their own
+    for result, source in zip(tqdm(results, total=len(sources), desc="prepare", unit="pair"), sources): yield source, result
 
 def kind_of(problem: Exception) -> str:
     "What is wrong, in two words."

@@ -3,7 +3,9 @@ import json
 
 import pytest
 from conftest import REAL_PAIRS, REAL_WEIGHTS, aggan
-from PIL import Image
+
+from aggan.alignment import frame_landmarks
+from aggan.data import open_pairs
 
 MOBILEFACENET = REAL_WEIGHTS / "foamliu_mobilefacenet" / "mobilefacenet.pt"
 pytestmark = pytest.mark.skipif(
@@ -14,27 +16,25 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """The real pairs, detected, aligned, their iron palette turned into grey."""
+    """A store of the real pairs: detected, aligned, their iron palette turned into grey."""
     folder = tmp_path_factory.mktemp("real")
-    aggan("prepare", "--root", REAL_PAIRS, "--output", "prepared", "--size", 64, "--thermal-palette", "iron",
+    aggan("prepare", "--root", REAL_PAIRS, "--output", "prepared", "--size", 64, "--detect",
           "--data-options", '{"subject_pattern": "(.*)"}', cwd=folder)
     return folder
 
 
 def test_every_real_face_is_found_and_aligned(prepared):
-    lines = (prepared / "prepared" / "manifest.csv").read_text().splitlines()
-    assert len(lines) == 1 + 10
-    pictures = [path for path in (prepared / "prepared").rglob("*.png")]
-    assert len(pictures) == 20
-    for path in pictures:
-        with Image.open(path) as picture:
-            assert picture.size == (64, 64)
+    pairs = open_pairs("store", prepared / "prepared", "all", image_size=64)
+    assert len(pairs) == 10 and "Left out" in (prepared / "prepared" / "report.html").read_text()
+    for pair in pairs:
+        assert pair.meta["landmarks"].sub(frame_landmarks(64)).norm(dim=1).mean() < 8   # faces in nine positions
+        assert pair.thermal.std() > .1 and pair.visible.std() > .1
 
 
 @pytest.mark.parametrize("method", ["ag-gan", "ag-gan+"])
 def test_real_pairs_train_evaluate_and_explain(prepared, method):
     options = {"identity": str(MOBILEFACENET), "width": 16, "discriminator_width": 16, "learning_rate": 1e-3}
-    said = aggan("train", "--method", method, "--dataset", "folder", "--root", "prepared/manifest.csv", "--profile", "demo",
+    said = aggan("train", "--method", method, "--dataset", "store", "--root", "prepared", "--profile", "demo",
                  "--changes", '{"steps": 30, "checkpoints": 2, "resamples": 50}', "--options", json.dumps(options),
                  "--data-options", '{"split": "all"}', cwd=prepared).stdout
     run = prepared / said.splitlines()[-1]
@@ -43,6 +43,6 @@ def test_real_pairs_train_evaluate_and_explain(prepared, method):
     report = json.loads((run / "report.json").read_text())
     assert report["subjects"] == 10 and report["probes"] == 10 and report["test_seen_in_training"]
     assert 8 < report["psnr"] < 60 and 0 < report["ssim"] < 1
-    aggan("evaluate", "--weights", run, "--dataset", "folder", "--root", "prepared/manifest.csv", "--split", "all", "--output", "shown",
+    aggan("evaluate", "--weights", run, "--dataset", "store", "--root", "prepared", "--split", "all", "--output", "shown",
           "--changes", '{"resamples": 50}', cwd=prepared)
     assert (prepared / "shown" / "attention.png").stat().st_size > 10_000
