@@ -52,10 +52,11 @@ def is_store(
 def named_errors(
     path: Path,
 ) -> Iterator[None]:
-    "Turn what SQLite says into an OSError that names the file and the way out."
+    "Turn what SQLite or the disk says into an OSError that names the file and the way out."
     try: yield
-    except sqlite3.Error as error:
-        raise OSError(f"{path} could not be used ({error}): free some space, or delete {path.parent} and prepare it again") from error
+    except (sqlite3.Error, OSError) as error:
+        raise OSError(f"{path} could not be used ({error}): free some space and run the same again, it goes on; if it is damaged, delete "
+                      f"{path.parent} first") from error
 
 # %% ../nbs/09_store.ipynb #55a11a68
 class Manifest:
@@ -161,7 +162,7 @@ class StoreWriter:
 def flush(self: StoreWriter) -> None:
     "Bring what was added to the disk: pixels first, then their rows. Raises OSError, e.g. when the disk is full."
     for split in dict.fromkeys(split for split, *_ in self.pending):
-        with open(self.pixels_path(split), "ab") as file:
+        with named_errors(self.pixels_path(split)), open(self.pixels_path(split), "ab") as file:
             for own, pixels, _ in self.pending:
                 if own == split: file.write(pixels)
             file.flush()

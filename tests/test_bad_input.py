@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from aggan.cli import main
 
 
-def make_pairs(root, subjects=("s1", "s2", "s3", "s4"), images=2, size=40):
+def make_pairs(root, subjects=("s1", "s2", "s3", "s4", "s5"), images=2, size=40):
     rng = np.random.default_rng(0)
-    for split, members in (("train", subjects[:-2]), ("val", subjects[-2:-1]), ("test", subjects[-1:])):
+    for split, members in (("train", subjects[:-3]), ("val", subjects[-3:-1]), ("test", subjects[-1:])):
         for kind in ("thermal", "visible"):
             (root / split / kind).mkdir(parents=True, exist_ok=True)
             for subject in members:
@@ -52,6 +52,14 @@ def test_truncated_image(tmp_path):
     path = make_pairs(tmp_path / "pairs") / "train" / "visible" / "s1_0.png"
     path.write_bytes(path.read_bytes()[:600])
     assert "s1_0.png" in refusal(*TRAIN, cwd=tmp_path)
+
+
+def test_validation_without_impostors(tmp_path):
+    root = make_pairs(tmp_path / "pairs")
+    for path in root.glob("val/*/s3_*.png"):
+        path.unlink()
+    assert "validation split has 1 subject" in refusal(*TRAIN, cwd=tmp_path)
+    assert not list(tmp_path.glob("runs/**/*.safetensors")), "training came before the refusal"
 
 
 def test_empty_split(tmp_path):

@@ -62,11 +62,13 @@ def test_train_evaluate_and_table(stores, dataset, table, rows):
     assert report["subjects"] == 6 and set(report["groups"][attribute]) == groups
     assert sum(group["probes"] for group in report["groups"][attribute].values()) == report["probes"]
     assert attribute in said   # the command prints them
+    assert "knows synthetic faces only" in said   # as the shipped matcher does
     judged = aggan("evaluate", "--weights", run, *data, "--output", f"judged_{dataset}", cwd=folder).stdout
     assert f"AUC {100 * report['auc']:.2f} %" in judged
     aggan("reproduce", table, *data, "--jobs", 2, cwd=folder)
     made = pd.read_csv(folder / "runs" / table / "table.csv")
     assert len(made) == rows + 2 and (made["status"] == "run").all()
+    assert "knows synthetic faces only" in (folder / "runs" / table / "table.md").read_text()
     provenance = json.loads((folder / "runs" / table / "provenance.json").read_text())
     assert dataset in json.dumps(provenance)
     count = len(open_pairs(dataset, folder / dataset, "all"))
