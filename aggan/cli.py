@@ -36,14 +36,13 @@ def train(args: argparse.Namespace) -> None:
     experiment = Experiment(args.method, **experiment_settings(args))
     report = run_experiment(experiment)
     print_row(args.method, report)
-    print_groups(report)
     if report["test_seen_in_training"]:
         print("The test pairs are the training pairs: a check that the method can learn them, no measure of accuracy.")
     print(experiment.folder)
 
 # %% ../nbs/30_cli.ipynb #ee0193ec
 def print_row(label: str, report: dict) -> None:
-    "The four figures of the paper's tables in one line."
+    "The four figures of the paper's tables in one line; below it those of groups of people, and a warning if there is one."
     def figure(name, scale, unit):
         if report[name] is None:
             return f"{name.upper()} -"
@@ -52,6 +51,9 @@ def print_row(label: str, report: dict) -> None:
         return f"{name.upper()} {scale * report[name]:.2f}{unit}{interval}"
 
     print(label, figure("auc", 100, " %"), figure("eer", 100, " %"), figure("psnr", 1, " dB"), figure("ssim", 1, ""), sep="   ")
+    print_groups(report)
+    if report.get("matcher_note"):
+        print(f"Warning: {report['matcher_note']}.")
 
 # %% ../nbs/30_cli.ipynb #977d4500
 def print_groups(report: dict) -> None:
@@ -94,7 +96,6 @@ def evaluate(args: argparse.Namespace) -> None:
 
     report = write_evaluation(args.weights, args.output, args.split, **experiment_settings(args))
     print_row(args.weights, report)
-    print_groups(report)
     print(args.output)
 
 # %% ../nbs/30_cli.ipynb #407c870a
@@ -133,7 +134,7 @@ def add_experiment_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", help='"smoke", "demo" (default), "gpu" or "paper"')
     parser.add_argument("--seed", type=int, help="of every random choice (default 0)")
     parser.add_argument("--changes", type=json_object, metavar="JSON", help='to the profile, e.g. \'{"steps": 1000}\'')
-    parser.add_argument("--options", type=json_object, metavar="JSON", help='of the method (reproduce: by method), e.g. \'{"identity": "none"}\'')
+    parser.add_argument("--options", type=json_object, metavar="JSON", help='of the method (reproduce: by method or row), e.g. \'{"identity": "none"}\'')
     parser.add_argument("--matcher", help="recogniser that judges: a name or a file of weights (default: the synthetic-trained one)")
     parser.add_argument("--runs", help="where run folders are kept (default: runs)")
     parser.add_argument("--cache", help="where rendered synthetic faces are kept (default: data/synthetic)")

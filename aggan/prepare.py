@@ -375,6 +375,8 @@ def write_report(
         parts += [f"<h2>{html.escape(attribute)}</h2>", table(
             f"SELECT each.value AS {json.dumps(attribute)}, split, COUNT(DISTINCT subject) AS subjects, COUNT(*) AS pairs FROM pairs, "
             f"json_each(pairs.attributes) AS each WHERE each.key = {sql_text(attribute)} GROUP BY 1, 2").to_html(index=False)]
+    people = table("SELECT split, subject, COUNT(*) AS pairs FROM pairs GROUP BY split, subject")
+    parts.append(f"<h2>People</h2><details><summary>{len(people)} people</summary>{people.to_html(index=False)}</details>")
     for split in files.index["splits"]:
         parts += [f"<h2>{html.escape(split)}</h2>", as_html(contact_sheet(files.pixels(split), files.index["thermal_planes"]))]
     parts += ["<h2>Left out</h2>", table("SELECT kind, COUNT(*) AS count FROM left_out GROUP BY kind ORDER BY 2 DESC").to_html(index=False),

@@ -61,15 +61,17 @@ def table_experiments(
     budget: str = "steps",  # what the methods of Tables 1 and 2 are given equally: "steps" or "time"
     **settings,  # of `Experiment`; `dataset` defaults to the table's synthetic protocol
 ) -> dict[str, Experiment]:  # by row label, in the paper's order, the methods that there are
-    "The experiments behind a table's rows. `options` are by method here: {\"ag-gan\": {\"perceptual\": 10}}."
+    """The experiments behind a table's rows.
+
+    `options` are by method here, {"ag-gan": {"perceptual": 10}}, or by row of Tables 3 and 4: {"w/ ArcFace": {"identity": "w600k_r50"}}."""
     check_choice("budget", budget, ("steps", "time"))
     settings = {"dataset": "synthetic-speakingfaces" if table == 2 else "synthetic-arl"} | settings
     options = settings.pop("options", {})
     for name in options:
-        check_choice("method in options", name, list_methods())
+        check_choice("method in options", name, [*list_methods(), *(row for rows in ABLATIONS.values() for row in rows)])
     if table in ABLATIONS:
         base = options.get("ag-gan", {})
-        return {row: Experiment("ag-gan", options=base | switches, **settings) for row, switches in ABLATIONS[table].items()}
+        return {row: Experiment("ag-gan", options=base | switches | options.get(row, {}), **settings) for row, switches in ABLATIONS[table].items()}
     rows = {row: Experiment(name, options=options.get(name, {}), **settings) for row, name in table_methods(table).items()}
     return rows if budget == "steps" else equal_time(rows, Experiment("ag-gan", options=options.get("ag-gan", {}), **settings))
 
@@ -125,6 +127,7 @@ def write_table(
     with written_whole(Path(output) / "table.csv") as part:
         made.to_csv(part, index=False, float_format="%.4f")
     notes = "".join(f"\n{row}: {report['note']}.\n" for row, report in reports.items() if report.get("note"))
+    notes += "".join(f"\nEvery row is {note}.\n" for note in dict.fromkeys(report.get("matcher_note") for report in reports.values()) if note)
     with written_whole(Path(output) / "table.md") as part:
         part.write_text(as_markdown(made) + "\n" + notes + order_sentence(made), encoding="utf-8")
     return made

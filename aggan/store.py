@@ -129,7 +129,6 @@ class StoreWriter:
             path, size = self.pixels_path(split), count * int(np.prod(self.shape))
             if not path.is_file() or path.stat().st_size < size:
                 raise ValueError(f"{path} is missing or cut short: delete {self.folder} and prepare it again")
-            if path.stat().st_size > size: os.truncate(path, size)
 
     def pixels_path(self, split: str) -> Path: return self.folder / f"{split}.pixels"
 
@@ -162,9 +161,12 @@ class StoreWriter:
 def flush(self: StoreWriter) -> None:
     "Bring what was added to the disk: pixels first, then their rows. Raises OSError, e.g. when the disk is full."
     for split in dict.fromkeys(split for split, *_ in self.pending):
-        with named_errors(self.pixels_path(split)), open(self.pixels_path(split), "ab") as file:
-            for own, pixels, _ in self.pending:
-                if own == split: file.write(pixels)
+        waiting = [pixels for own, pixels, _ in self.pending if own == split]
+        self.pixels_path(split).touch()
+        with named_errors(self.pixels_path(split)), open(self.pixels_path(split), "r+b") as file:
+            file.seek((self.counts[split] - len(waiting)) * len(waiting[0]))  # over what a broken flush left
+            file.writelines(waiting)
+            file.truncate()
             file.flush()
             os.fsync(file.fileno())
     self.manifest.write(f"INSERT INTO pairs VALUES ({', '.join('?' * len(COLUMNS))})", [row for *_, row in self.pending])

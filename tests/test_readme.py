@@ -1,5 +1,6 @@
 """The README shows what is in the repository, and names commands that there are."""
 import re
+import shlex
 
 import pandas as pd
 import pytest
@@ -34,5 +35,5 @@ def test_make_targets_and_commands_exist():
     makefile = (PROJECT / "Makefile").read_text()
     for target in re.findall(r"make (\w+)", README):
         assert re.search(rf"^{target}:", makefile, re.M), target
-    for line in re.findall(r"^aggan (.+?)(?:\s+#.*)?$", README, re.M):
-        parser().parse_args(line.split())
+    for line in re.findall(r"^aggan (.+)$", README.replace("\\\n", " "), re.M):
+        parser().parse_args(shlex.split(line, comments=True))
