@@ -126,10 +126,9 @@ class Experiment:
     cache: str = "data/synthetic"  # where rendered faces are kept
 
     def __post_init__(self):
-        method_label(self.method)   # unknown names are refused before any work
-        self.size
+        method_label(self.method), self.size   # unknown names are refused before any work
         judge, teacher = (weights_digest(name) or name for name in (self.matcher, self.teachers.get("identity", "")))
-        if judge == teacher:   # the same file under another name is the same network
+        if judge == teacher:   # the same weights under two names are one network
             raise ValueError(f'"{self.matcher}" is the identity network that trains the method and cannot judge it: choose another matcher.')
 
     @property
