@@ -13,6 +13,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -266,8 +267,10 @@ def prepare(
     settings = chosen._asdict() | dict(dataset=dataset, options=options, faces=bool(faces))
     output.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(output / "prepare.lock", timeout=0):
-            return fill_store(StoreWriter(output, planes + 3 * both, size, settings), listing, chosen, planes, workers)
+        with FileLock(output / "prepare.lock", timeout=0), closing(StoreWriter(output, planes + 3 * both, size, settings)) as writer:
+            report = fill_store(writer, listing, chosen, planes, workers)
+            write_report(output)
+            return report
     except Timeout: raise RuntimeError(f"another process is preparing {output}: wait for it, or stop it, then run again") from None
 
 # %% ../nbs/12_prepare.ipynb #8e590d01
@@ -278,7 +281,7 @@ def fill_store(
     thermal_planes: int,
     workers: int | None,
 ) -> Report:
-    "Append what is not there yet and write the report."
+    "Append what is not there yet, and finish the store."
     stamps = {(s.record.split, s.record.name): stamp_of(s) for s in listing.sources}
     known, unusable = writer.manifest.stamps(), writer.manifest.left_out()
     if gone := known.keys() - stamps.keys():
@@ -290,19 +293,16 @@ def fill_store(
     left_out += [row for key, row in unusable.items() if key in stamps and settled(key)]
     check_space(writer.folder, len(todo) * int(np.prod(writer.shape)))
     workers = min((os.cpu_count() or 1) if workers is None else workers, len(todo) // 8)  # a process for a few pairs costs more than it does
-    try:
-        for source, result in align_all(todo, options, workers):
-            key = source.record.split, source.record.name
-            result = checked(result, source, writer, known.get(key))
-            if isinstance(result, Exception): left_out.append((*key, kind_of(result), str(result), stamps[key]))
-            elif key in known: writer.manifest.restamp(key, stamps[key])
-            else: add_pair(writer, source, result, stamps[key])
-        writer.manifest.leave_out(left_out)
-        report = summarise(writer, len(known), left_out)
-        if not report.written + report.kept: raise ValueError(f"no pair is left; {report}")
-        writer.finish(thermal_planes=thermal_planes, lists=listing.lists)
-    finally: writer.close()
-    write_report(writer.folder)
+    for source, result in align_all(todo, options, workers):
+        key = source.record.split, source.record.name
+        result = checked(result, source, writer, known.get(key))
+        if isinstance(result, Exception): left_out.append((*key, kind_of(result), str(result), stamps[key]))
+        elif key in known: writer.manifest.restamp(key, stamps[key])
+        else: add_pair(writer, source, result, stamps[key])
+    writer.manifest.leave_out(left_out)
+    report = summarise(writer, len(known), left_out)
+    if not report.written + report.kept: raise ValueError(f"no pair is left; {report}")
+    writer.finish(thermal_planes=thermal_planes, lists=listing.lists)
     return report
 
 # %% ../nbs/12_prepare.ipynb #0266a67c
