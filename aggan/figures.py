@@ -23,10 +23,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torchvision.utils import make_grid
 
+from .explain import scale_map
 from .files import written_whole
 
 # %% auto #0
-__all__ = ['COLUMN_WIDTH', 'PAGE_WIDTH', 'MAP_COLOURS', 'GAP', 'figure_style', 'use_style', 'Drawing', 'roc_figure', 'scale_map',
+__all__ = ['COLUMN_WIDTH', 'PAGE_WIDTH', 'MAP_COLOURS', 'GAP', 'figure_style', 'use_style', 'Drawing', 'roc_figure',
            'attention_overlay', 'image_grid', 'attention_figure', 'training_curves', 'save_figure']
 
 # %% ../nbs/27_figures.ipynb #a09537f9
@@ -111,19 +112,6 @@ def roc_figure(
     return _finish(figure, caption)
 
 # %% ../nbs/27_figures.ipynb #b29e994a
-def scale_map(
-    heatmap: Tensor,  # (N, 1, h, w), raw
-) -> Tensor:  # (N, 1, h, w) in [0, 1]
-    "Min-max scale each map; flat maps become zeros. Raises ValueError for values that are not finite."
-    if not heatmap.isfinite().all():
-        raise ValueError("An attention map holds values that are not finite; the network that made it has diverged.")
-    heatmap = heatmap.detach().float().cpu()
-    low, high = heatmap.amin((1, 2, 3), keepdim=True), heatmap.amax((1, 2, 3), keepdim=True)
-    # what is left of a constant map after rounding is no pattern
-    flat = high - low <= 1e-6 * torch.maximum(low.abs(), high.abs())
-    return torch.where(flat, 0.0, (heatmap - low) / torch.where(flat, 1.0, high - low))
-
-
 def attention_overlay(
     images: Tensor,  # (N, 1 or 3, H, W) in [0, 1]
     heatmap: Tensor,  # (N, 1, h, w), raw
