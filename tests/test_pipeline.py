@@ -59,6 +59,27 @@ def test_tables_stand_beside_the_papers_numbers(workplace, target, rows):
         assert (table["parameters"].notna() & (table["step_seconds"] > 0) & (table["steps"] == 6)).sum() == rows
 
 
+def test_figures_say_whether_the_papers_sentences_held(workplace):
+    targets = [f"figure{number}" for number in range(2, 10)]
+    aggan("reproduce", *targets, "--profile", "smoke", "--jobs", 2, cwd=workplace)
+    for target in targets:
+        folder = workplace / "runs" / target
+        claims = pd.read_csv(folder / "table.csv")
+        assert len(claims) > 1 and set(claims["verdict"]) <= {"held", "not held", "open"} and claims["data"].str.startswith("synthetic faces").all()
+        assert claims["value"].notna().any() and "verdict" in (folder / "table.md").read_text()
+        with Image.open(next(folder.glob("*.png"))) as picture:
+            assert np.asarray(picture.convert("L")).std() > 5, f"{target} is blank"
+    report = json.loads(next((workplace / "runs" / "synthetic-arl" / "ag-gan").glob("*/explanation.json")).read_text())
+    assert report["maps"]["uniform"]["gini"]["value"] < 1e-9 and report["matcher"] == "matcher"
+
+
+def test_explain_measures_the_maps(workplace, run_folder, tmp_path):
+    said = aggan("explain", "--weights", run_folder, "--profile", "smoke", "--output", tmp_path / "out", cwd=workplace).stdout
+    report = json.loads((tmp_path / "out" / "explanation.json").read_text())
+    assert set(report["maps"]) == {"generator", "discriminator", "edges", "uniform"} and report["subjects"] == 6
+    assert "region skin" in said and (tmp_path / "out" / "overlays.png").stat().st_size > 5000
+
+
 def test_ablations_are_different_runs(workplace):
     aggan("reproduce", "table3", "table4", "--profile", "smoke", cwd=workplace)
     configs = [json.loads(path.read_text())["options"] for path in (workplace / "runs" / "synthetic-arl" / "ag-gan").glob("*/config.json")]
