@@ -26,6 +26,15 @@ def test_ten_methods_have_the_committed_figures(number):
     assert all(abs(shown[name] - committed[name]) < 0.0501 for name in shown)
 
 
+def test_claims_are_the_committed_ones():
+    rows = re.findall(r"^\| \[(\d)\]\(figures/figure\d/table.md\) \| .+? \| (\S+) \[(\S+), (\S+)\] \| \S+ \S+ \| (.+?) \|$", README, re.M)
+    assert len(rows) == 15
+    for figure, *numbers, verdict in rows:
+        claims = pd.read_csv(PROJECT / "figures" / f"figure{figure}" / "table.csv")
+        found = claims[["value", "low", "high"]].map("{:.2f}".format).eq(numbers).all(axis=1) & (claims["verdict"] == verdict)
+        assert found.any(), (figure, numbers, verdict)
+
+
 def test_linked_files_exist():
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (PROJECT / target).exists(), target
