@@ -34,8 +34,8 @@ from .datasets import list_sources, read_places
 from .files import written_whole
 from .images import THERMAL_RANGES, UnusableFile, check_choice, read_image, resize, scale_depth, split_zip
 from .palette import THERMAL_MODES, take_thermal
-from .pairs import Listing, Place, Source
-from .store import COLUMNS, StoreFiles, StoreWriter, check_space
+from .pairs import Listing, Place, Source, digest
+from .store import COLUMNS, KEPT_UP, StoreFiles, StoreWriter, check_space
 
 # %% auto #0
 __all__ = ['FRAME_BOX', 'SHOWN', 'LISTED', 'PAGE', 'place_matrix', 'Options', 'Prepared', 'read_sides', 'registered',
@@ -73,7 +73,7 @@ class Prepared(NamedTuple):
     landmarks: tuple[float, ...] | None   # x, y of the five points in the frame, where they are known
     placed_by: str
     box: tuple[float, ...] | None         # of the face, in pixels of the image that it was found in
-    source_hash: str                      # of the decoded images
+    source_hash: str                      # of the decoded images and the places that were given
 
 def read_sides(
     source: Source,
@@ -153,7 +153,7 @@ def prepare_source(
 ) -> Prepared:
     "Align one pair, or one thermal image; raises UnusableFile, ValueError or OSError that says why it cannot be used."
     stored = read_sides(source, options)
-    hashed = hashlib.sha256(b"".join(image.numpy().tobytes() for image in stored if image is not None)).hexdigest()
+    hashed = hashlib.sha256(b"".join(image.numpy().tobytes() for image in stored if image is not None) + repr(source[1:4]).encode()).hexdigest()
     try: thermal = take_thermal(scale_depth(stored[0], options.thermal_range), options.thermal_mode)
     except ValueError as error: raise UnusableFile("palette", f"{source.record.thermal}: {error}") from error
     visible = None
@@ -175,11 +175,12 @@ def prepare_source(
 def stamp_of(
     source: Source,
 ) -> str:  # "" for a file that is not there
-    "Size and time of change of a pair's files, or of the zips that they are in."
+    "Size and time of change of a pair's files, or of the zips that they are in, and what is known of the pair."
     paths = dict.fromkeys(split_zip(path)[0] if split_zip(path) else path for path in (source.record.thermal, source.record.visible) if path)
     try: facts = [path.stat() for path in paths]
     except OSError: return ""
-    return " ".join(f"{fact.st_size}:{fact.st_mtime_ns}" for fact in facts)
+    known = digest([source[1:], [getattr(source.record, name) for name in KEPT_UP]])
+    return " ".join([*(f"{fact.st_size}:{fact.st_mtime_ns}" for fact in facts), known])
 
 class _Work(Dataset):
     "Item n is pair n aligned, or the error that says why not: the work of a worker process."
@@ -297,7 +298,7 @@ def fill_store(
         key = source.record.split, source.record.name
         result = checked(result, source, writer, known.get(key))
         if isinstance(result, Exception): left_out.append((*key, kind_of(result), str(result), stamps[key]))
-        elif key in known: writer.manifest.restamp(key, stamps[key])
+        elif key in known: writer.manifest.restamp(source.record, stamps[key])
         else: add_pair(writer, source, result, stamps[key])
     writer.manifest.leave_out(left_out)
     report = summarise(writer, len(known), left_out)

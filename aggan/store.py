@@ -26,7 +26,7 @@ from .images import check_choice, resize, to_network
 from .pairs import PairDataset, Record, Stored, digest, thin_out
 
 # %% auto #0
-__all__ = ['INDEX', 'MANIFEST', 'FORMAT', 'COLUMNS', 'SCHEMA', 'is_store', 'named_errors', 'Manifest', 'StoreWriter',
+__all__ = ['INDEX', 'MANIFEST', 'FORMAT', 'COLUMNS', 'KEPT_UP', 'SCHEMA', 'is_store', 'named_errors', 'Manifest', 'StoreWriter',
            'check_space', 'read_index', 'StoreFiles', 'StorePairs', 'role_in', 'choose_positions', 'chosen_lists',
            'open_store', 'StoredThermal']
 
@@ -34,6 +34,7 @@ __all__ = ['INDEX', 'MANIFEST', 'FORMAT', 'COLUMNS', 'SCHEMA', 'is_store', 'name
 INDEX, MANIFEST, FORMAT = "store.json", "manifest.sqlite", 1
 COLUMNS = ("split", "position", "name", "subject", "role", "pose", "session", "frame", "landmarks", "attributes",
            "placed_by", "box", "source_thermal", "source_visible", "source_hash", "stamp")
+KEPT_UP = ("subject", "role", "pose", "session", "frame", "attributes")  # what may change without the pixels
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS settings (value TEXT);
 CREATE TABLE IF NOT EXISTS pairs ({", ".join(COLUMNS)}, PRIMARY KEY (split, position)) WITHOUT ROWID;
@@ -88,9 +89,11 @@ class Manifest:
         "Stamp and source hash of every pair that is there, by split and name."
         return {(split, name): (stamp, source) for split, name, stamp, source in self.read("SELECT split, name, stamp, source_hash FROM pairs")}
 
-    def restamp(self, key: tuple[str, str], stamp: str) -> None:
-        "Note that the files of a pair, by split and name, have another stamp and the same pixels."
-        self.write("UPDATE pairs SET stamp = ? WHERE split = ? AND name = ?", [(stamp, *key)])
+    def restamp(self, record: Record, stamp: str) -> None:
+        "Keep up what is known of a pair whose pixels are as they were."
+        values = [json.dumps(record.attributes) if name == "attributes" else getattr(record, name) for name in KEPT_UP]
+        self.write(f"UPDATE pairs SET stamp = ?, {', '.join(f'{name} = ?' for name in KEPT_UP)} WHERE split = ? AND name = ?",
+                   [(stamp, *values, record.split, record.name)])
 
     def left_out(self) -> dict[tuple[str, str], tuple[str, str, str, str, str]]:
         "What an earlier run left out: split, name, kind, sentence and stamp, by split and name."
