@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
-from .alignment import align, face_crop, frame_landmarks
+from .alignment import align, face_crop
 from .evaluation import subject_mean
 from .methods import Method
 from .synthetic import REGIONS
@@ -24,9 +24,9 @@ from .synthetic import REGIONS
 # %% auto #0
 __all__ = ['SHUFFLED', 'scale_map', 'enlarged', 'edge_map', 'uniform_map', 'baselines', 'regions_from_landmarks', 'face_regions',
            'region_shares', 'concentration', 'pearson', 'spearman', 'pairwise_correlation', 'undo_pose',
-           'grouped_correlation', 'blurred', 'area_under', 'deletion_insertion', 'identity_score', 'shuffled',
-           'randomisation', 'attributions', 'entry', 'measure_map', 'measure_batch', 'measure_poses', 'measure_epochs',
-           'explain_pairs', 'explanation_table', 'verdict', 'claim', 'map_claims']
+           'grouped_correlation', 'strangers_correlation', 'blurred', 'area_under', 'deletion_insertion',
+           'identity_score', 'shuffled', 'randomisation', 'attributions', 'entry', 'measure_map', 'measure_batch',
+           'measure_poses', 'measure_epochs', 'explain_pairs', 'explanation_table', 'verdict', 'claim', 'map_claims']
 
 # %% ../nbs/26_explain.ipynb #9a30ade5
 def scale_map(
@@ -107,7 +107,8 @@ def region_shares(
         inside = regions == REGIONS.index(name)
         # under 8 pixels a region is what is left of one behind a head
         own = torch.where(inside.sum((1, 2)) >= 8, (light * inside).sum((1, 2)) / inside.sum((1, 2)), torch.nan)
-        if own.isfinite().any(): shares[name] = (own / mean).nan_to_num(nan=float("nan"), posinf=float("nan")).numpy()
+        ratio = own / mean
+        if own.isfinite().any(): shares[name] = torch.where(ratio.isfinite(), ratio, torch.nan).numpy()
     return shares
 
 # %% ../nbs/26_explain.ipynb #d765043a
@@ -156,6 +157,15 @@ def grouped_correlation(
     "How alike the maps of each face are."
     places = {label: [n for n, own in enumerate(groups) if own == label] for label in dict.fromkeys(groups)}
     return {label: float(np.mean([pearson(maps[a:a + 1], maps[b:b + 1])[0] for a, b in combinations(own, 2)])) for label, own in places.items() if len(own) > 1}
+
+def strangers_correlation(
+    maps: Tensor,           # (N, 1, h, w)
+    people: Sequence[str],  # N labels
+) -> np.ndarray:  # (N,), NaN where the other map is of the same person
+    "Correlation of each map with one of somebody else, half the list away."
+    half = len(people) // 2
+    others = [people[(n - half) % len(people)] for n in range(len(people))]
+    return np.where([one != other for one, other in zip(people, others)], pearson(maps, maps.roll(half, 0)), np.nan)
 
 # %% ../nbs/26_explain.ipynb #5b51d39e
 def blurred(
@@ -235,7 +245,7 @@ def attributions(
     steps: int = 16,  # of the integral
 ) -> dict[str, Tensor]:  # (N, 1, h, w) each, raw
     "Integrated gradients and Grad-CAM of the translation's identity; nothing for a method without a generator's attention."
-    from captum.attr import IntegratedGradients, LayerAttribution, LayerGradCam
+    from captum.attr import IntegratedGradients, LayerGradCam
     generator = getattr(method, "generator", None)
     if not hasattr(generator, "attention"): return {}
     score = identity_score(lambda images: generator(images).visible, matcher, visible)
@@ -267,7 +277,7 @@ def measure_map(
     score: Callable[[Tensor], Tensor],
 ) -> dict[str, np.ndarray]:  # measure -> (N,)
     "Every measure of one map of each face."
-    regions, size = face_regions(batch.meta, batch.thermal.shape[-1]), batch.thermal.shape[-1]
+    regions = face_regions(batch.meta, batch.thermal.shape[-1])
     shares = region_shares(heatmap, regions) if regions is not None else {}
     if name == "uniform": shares = {region: np.where(np.isfinite(values), 1.0, np.nan) for region, values in
                                     (region_shares(edge_map(batch.thermal), regions) if regions is not None else {}).items()}
@@ -312,9 +322,7 @@ def measure_poses(
     for name, parts in maps.items():
         own = grouped_correlation(aligned := torch.cat(parts), people)
         if not own: return {}
-        other = pearson(aligned, aligned.roll(len(people) // 2, 0))
-        strangers = np.array([person != people[(n - len(people) // 2) % len(people)] for n, person in enumerate(people)])
-        report[name] = {"same person": entry(np.array(list(own.values())), list(own)), "different people": entry(np.where(strangers, other, np.nan), people)}
+        report[name] = {"same person": entry(np.array(list(own.values())), list(own)), "different people": entry(strangers_correlation(aligned, people), people)}
     return report
 
 def measure_epochs(
@@ -327,9 +335,7 @@ def measure_epochs(
     report = {}
     for name in maps[0][0]:
         own = [torch.cat([part[name] for part in parts]) for parts in maps]
-        strangers = np.array([person != people[(n - len(people) // 2) % len(people)] for n, person in enumerate(people)])
-        other = pearson(scale_map(own[-1]), scale_map(own[-1]).roll(len(people) // 2, 0))
-        report[name] = {"same face": entry(pairwise_correlation(own), people), "different people": entry(np.where(strangers, other, np.nan), people)}
+        report[name] = {"same face": entry(pairwise_correlation(own), people), "different people": entry(strangers_correlation(scale_map(own[-1]), people), people)}
     return report
 
 # %% ../nbs/26_explain.ipynb #52c6ff2f

@@ -35,7 +35,7 @@ from .files import written_whole
 from .images import THERMAL_RANGES, UnusableFile, check_choice, read_image, resize, scale_depth, split_zip
 from .palette import THERMAL_MODES, take_thermal
 from .pairs import Listing, Place, Source, digest
-from .store import COLUMNS, KEPT_UP, StoreFiles, StoreWriter, check_space
+from .store import KEPT_UP, StoreFiles, StoreWriter, check_space
 
 # %% auto #0
 __all__ = ['FRAME_BOX', 'SHOWN', 'LISTED', 'PAGE', 'place_matrix', 'Options', 'Prepared', 'read_sides', 'registered',

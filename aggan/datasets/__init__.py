@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..folders import SUBJECT_PATTERN, list_pairs, subject_of
 from ..images import UnusableFile, check_choice, list_images
-from ..pairs import SPLITS, Listing, Place, Record, Source, assign_splits
+from ..pairs import Listing, Place, Record, Source, assign_splits
 
 # %% auto #0
 __all__ = ['LISTERS', 'BOX', 'POINTS', 'register_source', 'list_sources', 'deal', 'list_own_pairs', 'list_thermal',
