@@ -1,5 +1,6 @@
 """The main job from end to end: reproduce, train, evaluate, translate."""
 import json
+import sys
 
 import nbformat
 import numpy as np
@@ -134,3 +135,14 @@ def test_runner_passes_parameters_and_refuses_unknown_ones(tmp_path):
 def test_runner_reports_failures_and_dead_kernels(tmp_path, source, said):
     with pytest.raises(RuntimeError, match=said):
         run_notebook(notebook(tmp_path / "t.ipynb", "seed: int = 0", source), tmp_path / "o.ipynb", {})
+
+
+def test_runner_starts_a_kernel_again_that_died_before_it_ran_anything(tmp_path, monkeypatch):
+    kernel = tmp_path / "kernels" / "python3"
+    kernel.mkdir(parents=True)
+    start = (f"import os, sys; started = '{tmp_path}/started'; first = not os.path.exists(started); open(started, 'w'); first and sys.exit(1); "
+             "os.execv(sys.executable, [sys.executable, '-m', 'ipykernel_launcher', '-f', sys.argv[1]])")
+    (kernel / "kernel.json").write_text(json.dumps({"argv": [sys.executable, "-c", start, "{connection_file}"], "display_name": "Python 3", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    run_notebook(notebook(tmp_path / "t.ipynb", "seed: int = 0", f"open('{tmp_path}/seen', 'w').write(str(seed))"), tmp_path / "out.ipynb", {"seed": 3})
+    assert (tmp_path / "started").exists() and (tmp_path / "seen").read_text() == "3"
