@@ -93,8 +93,13 @@ def kept(name: str) -> str:
     if not folder.is_dir():
         return ""
     pictures = [f"[![{name}: {path.stem}]({address(path)})]({address(path.with_suffix('.pdf'))})" for path in sorted(folder.glob("*.png"))]
-    tables = [path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.md"), key=lambda path: path.stem != "table")]
+    tables = [kept_table(path) for path in sorted(folder.glob("*.md"), key=lambda path: path.stem != "table")]
     return "\n\n".join(["## What was kept of a run", *pictures, *tables, provenance(folder)])
+
+
+def kept_table(path: Path) -> str:
+    """A kept table; an interval is not broken into two lines."""
+    return re.sub(r"\[(\S+), (\S+)\]", "[\\1,\u00a0\\2]", path.read_text(encoding="utf-8"))
 
 
 def provenance(folder: Path) -> str:
@@ -145,7 +150,7 @@ def write_results() -> None:
             name, about = heading(NBS / "paper" / f"{folder.name}.ipynb")
             shown = [f"[![{name}]({address(path)})](/paper/{folder.name}.ipynb)" for path in sorted(folder.glob("*.png"))]
             if page == "tables":
-                shown = [(folder / "table.md").read_text(encoding="utf-8")]
+                shown = [kept_table(folder / "table.md")]
             parts += [f"## {name}", about, *shown, f"{provenance(folder)} [How it is made](/paper/{folder.name}.ipynb)"]
         write(f"{page}.md", "\n\n".join(parts))
 
@@ -181,7 +186,7 @@ def write_pages() -> None:
     write_api()
     write_notebook(NBS / "index.ipynb", contents(["tutorials/index"], "Walk"),
                    contents(["gallery", "tables", "paper/index", "benchmarks"], "Results"),
-                   contents(["modules/index", "methods/index", "datasets/index", "data/README", "api/index"], "Reference"))
+                   contents(["modules/index", "methods/index", "datasets/index", "Data card <data/README>", "api/index"], "Reference"))
 
 
 def build() -> None:

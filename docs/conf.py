@@ -23,6 +23,7 @@ myst_heading_anchors = 3
 suppress_warnings = ["config.cache", "ref.python"]   # types are linked where one class alone bears the name
 
 nb_execution_mode = "off"   # outputs are shown as they are committed
+nb_render_markdown_format = "myst"   # outputs that are Markdown may be tables
 nb_ipywidgets_js = {}   # would be fetched from elsewhere
 nb_code_prompt_show = "Show imports and tests"
 nb_code_prompt_hide = "Hide imports and tests"
