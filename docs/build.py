@@ -34,29 +34,23 @@ def notebooks(section: str) -> list[Path]:
     return sorted(found, key=lambda path: (not path.stem[0].isdigit() and section != "paper", path.stem))
 
 
-def sources(cell: dict) -> str:
+def text_of(cell: dict) -> str:
     return "".join(cell["source"])
 
 
 def heading(path: Path) -> tuple[str, str]:
     """A notebook's title, and the line under it that says what it is about."""
-    text = next(sources(cell) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "markdown")
+    text = next(text_of(cell) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "markdown")
     about = re.search(r"^> (.+?)\n(?!>)", text + "\n\n", re.M | re.S)
     return re.search(r"^# (.+)$", text, re.M)[1], about[1].replace("\n> ", " ") if about else ""
 
 
 def address(target: Path) -> str:
-    """Where a file or folder of the project is on the site; a file that is no page is copied. Raises FileNotFoundError for a dead link."""
-    if not target.exists():
-        raise FileNotFoundError(f"There is no {target}")
+    """Where a file of the project is on the site; one that is no page is copied."""
     inside = target.relative_to(PROJECT)
-    if target.is_relative_to(FIGURES) and (target.is_dir() or target.suffix == ".md") and len(inside.parts) > 1:
-        return f"/paper/{inside.parts[1]}.ipynb" if inside.parts[1] != "benchmarks" else "/benchmarks.md"
-    if target in (FIGURES, FIGURES / "README.md"):
-        return "/gallery.md"
-    if target.is_dir():
-        return f"/{target.name if target.name in SECTIONS else 'modules'}/index.md"
-    if target.is_relative_to(NBS):
+    if FIGURES in target.parents and target.suffix == ".md":
+        return {"figures": "/gallery.md", "benchmarks": "/benchmarks.md"}.get(target.parent.name, f"/paper/{target.parent.name}.ipynb")
+    if NBS in target.parents:
         return f"/{target.relative_to(NBS)}"
     (PAGES / inside).parent.mkdir(parents=True, exist_ok=True)
     if not (PAGES / inside).exists():
@@ -64,23 +58,25 @@ def address(target: Path) -> str:
     return f"/{inside}"
 
 
-def relinked(text: str, here: Path) -> str:
-    """Markdown of a file in the folder `here`, its relative links those of the site."""
+def relinked(text: str, origin: Path) -> str:
+    """Markdown of a file of the project, its relative links those of the site. Raises FileNotFoundError for a dead one, or a folder."""
     def link(match):
         target, _, anchor = match[1].partition("#")
         if not target or re.match(r"\w+:|/", target):
             return match[0]
-        return f"]({address((here / target).resolve())}{'#' * bool(anchor)}{anchor})"
+        if not (origin.parent / target).is_file():
+            raise FileNotFoundError(f"{origin.relative_to(PROJECT)} links to {target}, which is no file")
+        return f"]({address((origin.parent / target).resolve())}{'#' * bool(anchor)}{anchor})"
 
     return re.sub(r"\]\(([^)\s]+)\)", link, text)
 
 
-def shown(cell: dict, here: Path) -> dict | None:
+def shown(cell: dict, origin: Path) -> dict | None:
     """A cell of a page: links turned, directives of nbdev gone, hidden cells folded, None for nbdev's own."""
     if cell["cell_type"] == "markdown":
-        return cell | {"source": relinked(sources(cell), here)}
-    source = sources(cell)
-    if "default_exp" in source or "nbdev_export()" in source:
+        return cell | {"source": relinked(text_of(cell), origin)}
+    source = text_of(cell)
+    if source.startswith("#| default_exp") or "nbdev_export()" in source:
         return None
     tags = cell["metadata"].get("tags", []) + ["hide-cell"] * source.startswith("#| hide")
     outputs = [output for output in cell["outputs"] if output.get("name") != "stderr"]
@@ -117,7 +113,7 @@ def write(place: str, text: str) -> None:
 def write_notebook(path: Path, *added: str) -> None:
     """The page of a notebook."""
     notebook = json.loads(path.read_text(encoding="utf-8"))
-    cells = [made for cell in notebook["cells"] if (made := shown(cell, path.parent))]
+    cells = [made for cell in notebook["cells"] if (made := shown(cell, path))]
     notebook["cells"] = cells + [new_markdown_cell(text) for text in added if text]
     notebook["metadata"] = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
                             "language_info": {"name": "python", "pygments_lexer": "ipython3"}}
@@ -157,7 +153,8 @@ def write_results() -> None:
 
 def write_benchmarks() -> None:
     """`docs/benchmarks.md`, and below it every kept result with what it measures and on which machine."""
-    parts = [relinked((PROJECT / "docs" / "benchmarks.md").read_text(encoding="utf-8"), PROJECT / "docs")]
+    prose = PROJECT / "docs" / "benchmarks.md"
+    parts = [relinked(prose.read_text(encoding="utf-8"), prose)]
     for path in sorted((FIGURES / "benchmarks").glob("*.md")):
         pictures = [f"![{path.stem}]({address(picture)})" for picture in (FIGURES / "benchmarks").glob(f"{path.stem}*.png")]
         parts += [f"## `aggan bench {path.stem}`", path.read_text(encoding="utf-8"), *pictures]
@@ -178,7 +175,7 @@ def write_pages() -> None:
     shutil.rmtree(WORK, ignore_errors=True)
     PAGES.mkdir(parents=True)
     card = PROJECT / "data" / "README.md"
-    write("data/README.md", relinked(card.read_text(encoding="utf-8"), card.parent))
+    write("data/README.md", relinked(card.read_text(encoding="utf-8"), card))
     for name in SECTIONS:
         write_section(name)
     write_results()
