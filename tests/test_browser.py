@@ -31,7 +31,12 @@ READY = """async () => {
     await shown.context.ready; await shown.sessionContext.ready; await shown.sessionContext.session.kernel.info;
 }"""
 CELLS = "() => Array.from(window.jupyterapp.shell.currentWidget.content.model.cells, cell => cell.toJSON())"
-IDLE = "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'"
+ENDED = """() => {
+    const shown = window.jupyterapp.shell.currentWidget;
+    const cells = Array.from(shown.content.model.cells).filter(cell => cell.type === 'code' && cell.sharedModel.source.trim());
+    const failed = cell => Array.from({length: cell.outputs.length}, (_, place) => cell.outputs.get(place).type).includes('error');
+    return cells.some(failed) || (cells.every(cell => cell.executionCount) && shown.sessionContext.session.kernel.status === 'idle');
+}"""
 SHOW = "async place => { const notebook = window.jupyterapp.shell.currentWidget.content; notebook.activeCellIndex = place; await notebook.scrollToItem(place, 'start'); }"
 CLOSE = """async () => {
     const shown = window.jupyterapp.shell.currentWidget;
@@ -79,7 +84,7 @@ def lab(workplace, tmp_path_factory):
     server = subprocess.Popen(
         [Path(sys.executable).parent / "jupyter", "lab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--IdentityProvider.token=",
          f"--ServerApp.root_dir={folder}", "--expose-app-in-browser"],
-        env=os.environ | {"JUPYTERLAB_SETTINGS_DIR": str(settings), "JUPYTER_CONFIG_DIR": str(settings)},
+        env=os.environ | {"JUPYTERLAB_SETTINGS_DIR": str(settings), "JUPYTER_CONFIG_DIR": str(settings), "OMP_NUM_THREADS": "1"},   # Chromium needs a core too
         stdout=(settings / "log").open("w"), stderr=subprocess.STDOUT)
     address = f"http://127.0.0.1:{port}"
     try:
@@ -119,16 +124,11 @@ def run_all(page):
     """Run all cells by the menu; the cells with what they gave. Fails on an error in any of them."""
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_text("Run All Cells", exact=True).click()
-    until = time.monotonic() + PATIENCE
-    while True:
-        cells = page.evaluate(CELLS)
-        code = [cell for cell in cells if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
-        errors = ["\n".join(output["traceback"]) for cell in code for output in cell["outputs"] if output["output_type"] == "error"]
-        assert not errors, errors[0]
-        if all(cell["execution_count"] for cell in code) and page.evaluate(IDLE):
-            return cells
-        assert time.monotonic() < until, "the cells did not end"
-        page.wait_for_timeout(200)
+    page.wait_for_function(ENDED, polling=500, timeout=1000 * PATIENCE)
+    cells = page.evaluate(CELLS)
+    errors = ["\n".join(output["traceback"]) for cell in cells for output in cell.get("outputs", []) if output["output_type"] == "error"]
+    assert not errors, errors[0]
+    return cells
 
 
 def shown_images(page, inside):
