@@ -152,7 +152,6 @@ def unique_names() -> dict[str, str]:
     """Names that one module alone makes public, with their full names: what prose in backticks can only mean."""
     found = {}
     for module, path in modules().items():
-        if module != "aggan.cli":   # whose functions bear the names of the commands
-            for name, node in Module(path).definitions():
-                found.setdefault(name, []).append(f"{module}.{name}")
-    return {name: full[0] for name, full in found.items() if len(full) == 1}
+        for name, _ in Module(path).definitions():
+            found.setdefault(name, []).append(f"{module}.{name}")
+    return {name: full[0] for name, full in found.items() if len(full) == 1 and not full[0].startswith("aggan.cli.")}

@@ -29,9 +29,9 @@ SECTIONS = {
 
 
 def notebooks(section: str) -> list[Path]:
-    """The notebooks of a section; the modules' are those of `nbs/` itself."""
-    found = (NBS.glob("[0-9]*.ipynb") if section == "modules" else (NBS / section).glob("*.ipynb"))
-    return sorted(found, key=lambda path: (not path.stem[0].isdigit() and section != "paper", path.stem))
+    """The notebooks of a section, what others build on first; the modules' are those of `nbs/` itself."""
+    found = NBS.glob("[0-9]*.ipynb") if section == "modules" else (NBS / section).glob("*.ipynb")
+    return sorted(found, key=lambda path: (not re.match(r"\d|the-paper", path.stem), path.stem))
 
 
 def text_of(cell: dict) -> str:
@@ -48,6 +48,8 @@ def heading(path: Path) -> tuple[str, str]:
 def address(target: Path) -> str:
     """Where a file of the project is on the site; one that is no page is copied."""
     inside = target.relative_to(PROJECT)
+    if str(inside) in (pages := {"README.md": "/index.ipynb", "docs/benchmarks.md": "/benchmarks.md"}):
+        return pages[str(inside)]
     if FIGURES in target.parents and target.suffix == ".md":
         return {"figures": "/gallery.md", "benchmarks": "/benchmarks.md"}.get(target.parent.name, f"/paper/{target.parent.name}.ipynb")
     if NBS in target.parents:

@@ -40,11 +40,14 @@ def mathml(self, node):
     """Formulas as MathML, which browsers draw themselves: no script and nothing from elsewhere."""
     closing = re.sub(r"\\([bB]ig)(?=\\?[])}])", r"\\\1r", node.astext())   # docutils knows \bigl and \bigr, not \big
     source = re.sub(r"\\([bB]ig)(?![a-zA-Z])", r"\\\1l", closing).replace(r"\dots", r"\ldots")
-    block = isinstance(node, nodes.math_block)
     try:
-        self.body.append(latex2mathml.tex2mathml(source, as_block=block))
+        drawn = latex2mathml.tex2mathml(source, as_block=isinstance(node, nodes.math_block))
     except Exception as error:   # of several types, by what it could not read
         logger.warning("%s cannot be drawn: %r", source, error, location=node)
+        raise nodes.SkipNode
+    # an index of an accented letter belongs beside it, not below
+    accented = r"<munderover>\s*(<mi[^>]*>[^<]*</mi>)\s*(.+?)\s*(<mo [^>]*>[~¯]</mo>)\s*</munderover>"
+    self.body.append(re.sub(accented, r"<msub><mover accent='true'>\1\3</mover>\2</msub>", drawn, flags=re.S))
     raise nodes.SkipNode
 
 
