@@ -287,7 +287,9 @@ def fill(self: Explorer, touched) -> None:
         self.moved.add(touched)
     elif self.shown != (face := (self.subject.value, self.recorded.value)):
         self.shown, self.moved = face, set()
-        self.pose.value, self.expression.value = self.gallery.posture(self.gallery.places[face[0]][face[1]])
+        turn, expression = self.gallery.posture(self.gallery.places[face[0]][face[1]])
+        # a value between two steps would come back from the browser, rounded, as if somebody had moved the slider
+        self.pose.value, self.expression.value = float(round(turn)), round(round(20 * expression) / 20, 2)
 
 @patch
 def draw(self: Explorer) -> str:
