@@ -158,7 +158,7 @@ def write_benchmarks() -> None:
     prose = PROJECT / "docs" / "benchmarks.md"
     parts = [relinked(prose.read_text(encoding="utf-8"), prose)]
     for path in sorted((FIGURES / "benchmarks").glob("*.md")):
-        pictures = [f"![{path.stem}]({address(picture)})" for picture in (FIGURES / "benchmarks").glob(f"{path.stem}*.png")]
+        pictures = [f"![{path.stem}]({address(picture)})" for picture in sorted((FIGURES / "benchmarks").glob(f"{path.stem}*.png"))]
         parts += [f"## `aggan bench {path.stem}`", path.read_text(encoding="utf-8"), *pictures]
         if (record := path.with_suffix(".json")).exists():
             parts.append("*" + ", ".join(f"{key} {value}" for key, value in json.loads(record.read_text())["machine"].items()) + ".*")
