@@ -186,14 +186,14 @@ def _coarse_bins(probe, gallery):
     pilot = Histogram(_empty(BINS), _empty(BINS))
     for tile in _tiles(*(faces._replace(vectors=faces.vectors.double()) for faces in (some, gallery))):
         tile.count(pilot, tile.bins)
-    occupied = pilot.occupied
+    occupied = np.union1d(0, pilot.occupied)
     levels = _levels(*pilot[occupied].rates)[:0:-1]  # the point that first includes each bin
     middle = (occupied[:-1] + occupied[1:] + 1) // 2  # an empty bin goes with the nearest that is not
     return np.repeat(POINTS - 1 - levels.astype(np.int32), np.diff(middle, prepend=0, append=BINS))
 
 # %% ../nbs/23_verification.ipynb #1a3f5348
 def _count(probe, gallery, coarse_bins, part=0, parts=1):
-    "Fine histogram (BINS,) of the comparisons; coarse one, genuine (S, POINTS) and impostor (S, S, POINTS), of S blocks."
+    "Fine histogram (BINS,) of all, and coarse one of S blocks: genuine (S, POINTS), impostor (S, S, POINTS)."
     blocks = int(max(probe.block.max(), gallery.block.max())) + 1
     fine = Histogram(_empty(BINS), _empty(BINS))
     coarse = Histogram(_empty(blocks, POINTS), _empty(blocks, blocks, POINTS))
@@ -320,9 +320,10 @@ class ScoreCounts:
     ) -> Verification:
         "The result. Raises ValueError when a part is missing or there is no genuine or no impostor pair."
         if not self.parts.all():
-            raise ValueError(f"Part {self.parts.argmin()} of {len(self.parts)} is missing: add the counts of all parts.")
-        for kind, counts, way_out in [("genuine", self.fine.genuine, "every probe subject needs an image in the gallery"),
-                                      ("impostor", self.fine.impostor, "at least two subjects are needed")]:
+            raise ValueError(f"Part {self.parts.argmin()} of {len(self.parts)} is missing: add all parts.")
+        genuine, impostor = self.fine.genuine, self.fine.impostor
+        for kind, counts, way_out in [("genuine", genuine, "every probe subject needs an image in the gallery"),
+                                      ("impostor", impostor, "at least two subjects are needed")]:
             if not counts.any():
                 raise ValueError(f"There is no {kind} pair among the probe and gallery images, so no error rate can be "
                                  f"given: {way_out}.")
@@ -348,8 +349,9 @@ def count_scores(
     probe, gallery = _prepare(probe_embeddings, probe_subjects, gallery_embeddings, gallery_subjects,
                               probe_frames, gallery_frames)
     coarse_bins = _coarse_bins(probe, gallery)
+    counts = _count(probe, gallery, coarse_bins, part, parts)
     subjects = len(torch.cat([probe.subject, gallery.subject]).unique())
-    return ScoreCounts(*_count(probe, gallery, coarse_bins, part, parts), coarse_bins, np.arange(parts) == part, subjects)
+    return ScoreCounts(*counts, coarse_bins, np.arange(parts) == part, subjects)
 
 # %% ../nbs/23_verification.ipynb #5b80ae96
 def verification(
