@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice, product
+from math import ceil, log2
 from pathlib import Path
 from typing import NamedTuple, Sequence
 
@@ -22,7 +23,7 @@ __all__ = ['BINS', 'BLOCKS', 'ROWS', 'COLUMNS', 'POINTS', 'PILOT', 'INTERVAL', '
            'Verification', 'ScoreCounts', 'count_scores', 'verification']
 
 # %% ../nbs/23_verification.ipynb #af8df6ea
-BINS = 2**22  # of a width of 4.8e-7
+BINS = 2**20
 
 
 def _exceedance(counts):
@@ -136,6 +137,18 @@ def _arrange(vectors, subject, frame):
 ROWS, COLUMNS = 1024, 2048  # of a tile
 
 
+class _Bins(NamedTuple):
+    "How scores are counted."
+    low: float  # where the fine bins begin
+    span: float  # how far they reach, a power of two
+    coarse: np.ndarray | None  # (BINS,) int32, rising: the coarse bin of each fine one
+
+    def fine(self, scores):
+        "The nearest fine bin, int32, of all scores, which are overwritten; those beyond an end belong to the last."
+        places = scores.mul_(BINS / self.span).sub_(self.low * BINS / self.span - 0.5)
+        return places.clamp_(0, BINS - 1).int()
+
+
 class _Tile(NamedTuple):
     "Part of the score matrix."
     probe: _Faces
@@ -153,16 +166,19 @@ class _Tile(NamedTuple):
             side.index_add_(0, some.flatten(), torch.tensor(step).expand(some.numel()))
 
 
-def _tiles(probe, gallery, part=0, parts=1):
+def _tile(probe, gallery, bins):
+    "The scores of some probes and some of the gallery."
+    same = genuine = slice(0)
+    if torch.isin(probe.subject, gallery.subject).any():
+        same = probe.subject[:, None] == gallery.subject
+        genuine = same & (probe.frame[:, None] != gallery.frame)
+    return _Tile(probe, gallery, bins.fine(probe.vectors @ gallery.vectors.T), same, genuine)
+
+
+def _tiles(probe, gallery, bins, part=0, parts=1):
     "The tiles of one of so many parts; all parts together hold every probe × gallery comparison once."
-    for rows, columns in islice(product(probe.chunks(ROWS), gallery.chunks(COLUMNS)), part, None, parts):
-        scores = rows.vectors @ columns.vectors.T
-        bins = scores.mul_(BINS / 2).add_(BINS / 2 + 0.5).clamp_(0, BINS - 1).int()
-        same = genuine = slice(0)
-        if torch.isin(rows.subject, columns.subject).any():
-            same = rows.subject[:, None] == columns.subject
-            genuine = same & (rows.frame[:, None] != columns.frame)
-        yield _Tile(rows, columns, bins, same, genuine)
+    sides = product(probe.chunks(ROWS), gallery.chunks(COLUMNS))
+    return (_tile(*some, bins) for some in islice(sides, part, None, parts))
 
 
 def _empty(*shape):
@@ -179,26 +195,31 @@ def _levels(far, tar):
     return np.minimum((far + tar + decades) / 3 * POINTS, POINTS - 1).astype(np.int64)
 
 
-def _coarse_bins(probe, gallery):
-    "The coarse bin of every fine one, (BINS,) int32, rising."
+def _choose_bins(probe, gallery):
+    "Fine and coarse bins that suit the scores of every k-th probe."
     step = -(-len(probe.vectors) * len(gallery.vectors) // PILOT)
     some = _Faces(*(column[::step] for column in probe))
-    pilot = Histogram(_empty(BINS), _empty(BINS))
-    for tile in _tiles(*(faces._replace(vectors=faces.vectors.double()) for faces in (some, gallery))):
-        tile.count(pilot, tile.bins)
+    some, gallery = (faces._replace(vectors=faces.vectors.double()) for faces in (some, gallery))
+    low, high = (float(end) for end in (some.vectors @ gallery.vectors.T).aminmax())
+    span = min(2.0 ** (ceil(log2(max(high - low, 1e-6))) + 1), 2.0)
+    eighth = span / 8
+    fine = _Bins(-1.0 if span == 2 else eighth * round((low + high - span) / 2 / eighth), span, None)
+    tile, pilot = _tile(some, gallery, fine), Histogram(_empty(BINS), _empty(BINS))
+    tile.count(pilot, tile.bins)
     occupied = np.union1d(0, pilot.occupied)
     levels = _levels(*pilot[occupied].rates)[:0:-1]  # the point that first includes each bin
     middle = (occupied[:-1] + occupied[1:] + 1) // 2  # an empty bin goes with the nearest that is not
-    return np.repeat(POINTS - 1 - levels.astype(np.int32), np.diff(middle, prepend=0, append=BINS))
+    repeats = np.diff(middle, prepend=0, append=BINS)
+    return fine._replace(coarse=np.repeat(POINTS - 1 - levels.astype(np.int32), repeats))
 
 # %% ../nbs/23_verification.ipynb #1a3f5348
-def _count(probe, gallery, coarse_bins, part=0, parts=1):
+def _count(probe, gallery, bins, part=0, parts=1):
     "Fine histogram (BINS,) of all, and coarse one of S blocks: genuine (S, POINTS), impostor (S, S, POINTS)."
     blocks = int(max(probe.block.max(), gallery.block.max())) + 1
     fine = Histogram(_empty(BINS), _empty(BINS))
     coarse = Histogram(_empty(blocks, POINTS), _empty(blocks, blocks, POINTS))
-    merge = torch.from_numpy(coarse_bins)
-    for tile in _tiles(probe, gallery, part, parts):
+    merge = torch.from_numpy(bins.coarse)
+    for tile in _tiles(probe, gallery, bins, part, parts):
         pair = tile.probe.block[:, None] * blocks + tile.gallery.block
         tile.count(fine, tile.bins)
         tile.count(coarse, merge.index_select(0, tile.bins.flatten()).view_as(pair) + POINTS * pair)
@@ -282,7 +303,7 @@ class ScoreCounts:
     "What was counted of a comparison or of some of its parts; counts of different parts add."
     fine: Histogram  # (BINS,)
     blocks: Histogram  # genuine (S, POINTS) and impostor (S, S, POINTS) of S blocks of subjects
-    coarse_bins: np.ndarray  # (BINS,) those that the blocks' counts are in
+    bins: _Bins  # in which they were counted
     parts: np.ndarray  # bool: the parts that were counted
     subjects: int
 
@@ -292,26 +313,27 @@ class ScoreCounts:
                              "labels and number of parts.")
         if (twice := self.parts & other.parts).any():
             raise ValueError(f"Part {twice.argmax()} is in both counts: add every part once.")
-        return ScoreCounts(self.fine + other.fine, self.blocks + other.blocks, self.coarse_bins,
+        return ScoreCounts(self.fine + other.fine, self.blocks + other.blocks, self.bins,
                            self.parts | other.parts, self.subjects)
 
     @property
     def _comparison(self):
-        return self.coarse_bins, self.blocks.impostor.shape, self.parts.shape, self.subjects
+        return *self.bins, self.blocks.impostor.shape, self.parts.shape, self.subjects
 
     def save(self, path: str | Path) -> None:  # an .npz file
         "Write the counts to a file."
         with written_whole(path) as whole, open(whole, "wb") as file:
             np.savez_compressed(file, fine=[self.fine.genuine, self.fine.impostor], genuine=self.blocks.genuine,
-                                impostor=self.blocks.impostor, coarse_bins=self.coarse_bins, parts=self.parts,
-                                subjects=self.subjects)
+                                impostor=self.blocks.impostor, parts=self.parts, subjects=self.subjects,
+                                **self.bins._asdict())
 
     @classmethod
     def load(cls, path: str | Path) -> ScoreCounts:
         "Counts from a file."
         with np.load(path) as file:
-            return cls(Histogram(*file["fine"]), Histogram(file["genuine"], file["impostor"]), file["coarse_bins"],
-                       file["parts"], int(file["subjects"]))
+            bins = _Bins(float(file["low"]), float(file["span"]), file["coarse"])
+            return cls(Histogram(*file["fine"]), Histogram(file["genuine"], file["impostor"]), bins, file["parts"],
+                       int(file["subjects"]))
 
     def verification(
         self,
@@ -348,10 +370,9 @@ def count_scores(
     if not 0 <= part < parts: raise ValueError(f"There is no part {part} of {parts}: parts are numbered from 0.")
     probe, gallery = _prepare(probe_embeddings, probe_subjects, gallery_embeddings, gallery_subjects,
                               probe_frames, gallery_frames)
-    coarse_bins = _coarse_bins(probe, gallery)
-    counts = _count(probe, gallery, coarse_bins, part, parts)
+    bins = _choose_bins(probe, gallery)
     subjects = len(torch.cat([probe.subject, gallery.subject]).unique())
-    return ScoreCounts(*counts, coarse_bins, np.arange(parts) == part, subjects)
+    return ScoreCounts(*_count(probe, gallery, bins, part, parts), bins, np.arange(parts) == part, subjects)
 
 # %% ../nbs/23_verification.ipynb #5b80ae96
 def verification(
