@@ -133,10 +133,7 @@ def _arrange(vectors, subject, frame):
     order = torch.from_numpy(np.lexsort((subject, block)))
     return _Faces(*(column[order] for column in (vectors, subject, frame, block)))
 
-# %% ../nbs/23_verification.ipynb #48571a9b
-ROWS, COLUMNS = 1024, 2048  # of a tile
-
-
+# %% ../nbs/23_verification.ipynb #7b5f0079
 class _Bins(NamedTuple):
     "How scores are counted."
     low: float  # where the fine bins begin
@@ -147,6 +144,9 @@ class _Bins(NamedTuple):
         "The nearest fine bin, int32, of all scores, which are overwritten; those beyond an end belong to the last."
         places = scores.mul_(BINS / self.span).sub_(self.low * BINS / self.span - 0.5)
         return places.clamp_(0, BINS - 1).int()
+
+# %% ../nbs/23_verification.ipynb #48571a9b
+ROWS, COLUMNS = 1024, 2048  # of a tile
 
 
 class _Tile(NamedTuple):
