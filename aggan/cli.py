@@ -32,9 +32,12 @@ def experiment_settings(args: argparse.Namespace) -> dict:
 def train(args: argparse.Namespace) -> None:
     "Train a method and judge it."
     from aggan.experiments import Experiment, run_experiment
+    from aggan.methods.processes import process_rank
 
     experiment = Experiment(args.method, **experiment_settings(args))
-    report = run_experiment(experiment)
+    report = run_experiment(experiment, args.devices, args.nodes)
+    if process_rank():
+        return
     print_row(args.method, report)
     if report["test_seen_in_training"]:
         print("The test pairs are the training pairs: a check that the method can learn them, no measure of accuracy.")
@@ -178,6 +181,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("name", nargs="*", help="what to fetch")
     made = command(train, "train a method on a data set and judge it")
     made.add_argument("--method", default="ag-gan", help='"ag-gan" (default), "ag-gan+", …')
+    made.add_argument("--devices", type=int, default=1, help="GPUs of each machine, or processes where there is none, that share every batch (default 1)")
+    made.add_argument("--nodes", type=int, default=1, help="machines, each with so many devices (default 1)")
     add_experiment_options(made)
     add_translate(command(translate, "translate a folder of thermal images"))
     made = command(evaluate, "judge trained weights on a data set")

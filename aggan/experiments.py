@@ -12,6 +12,7 @@ __all__ = ['SMOKE', 'DEMO', 'GPU', 'PROFILES', 'TEACHERS', 'Profile', 'short_has
 import hashlib
 import json
 import platform
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,9 +27,11 @@ from .data import PairDataset, StoredThermal, collate, is_store, open_pairs, ope
 from .evaluation import REFERENCES, evaluate
 from .files import read_json, write_json, written_whole
 from .methods import Method, create_method, method_label, translating_options
+from .methods.processes import first_process_first, process_rank
 from .pretrained import PRETRAINED
 from .recognition import SHIPPED, load_embedder
-from .training import best_step, checkpoint_path, load_networks, read_checkpoint, step_seconds, steps_done, train
+from .training import (best_step, checkpoint_path, load_networks, read_checkpoint, start_processes, step_seconds, steps_done,
+                            train)
 
 # %% ../nbs/28_experiments.ipynb #d20cf512
 @dataclass(frozen=True)
@@ -183,22 +186,29 @@ def translator(method: Method):
     return lambda batch: method.to(device).translate(batch.thermal.to(device)).float().cpu()
 
 # %% ../nbs/28_experiments.ipynb #6fcb88da
-def run_training(experiment: Experiment) -> None:
+def run_training(
+    experiment: Experiment,
+    devices: int = 1,  # GPUs on each machine, or processes where there is none, that share every batch; the result does not depend on them
+    nodes: int = 1,  # machines
+) -> None:
     """Train, or go on; nothing is done when the last checkpoint is there.
 
     Raises RuntimeError when another process is at it: one that outlived the program that started it, say."""
+    start_processes(devices, nodes, experiment.size.batch_size, experiment.size.precision)
     pairs, folder = experiment.pairs("train"), experiment.folder
     steps = experiment.size.total_steps(len(pairs))
     if steps_done(folder) == steps and checkpoint_path(folder, steps).exists():
         return
     torch.manual_seed(experiment.seed)
     method = create_method(experiment.method, **experiment.method_options)
-    settings = training_settings(experiment, steps)   # what cannot be trained is refused before the folder is made
+    with first_process_first():
+        settings = training_settings(experiment, steps)   # what cannot be trained is refused before the folder is made
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / "training.lock", timeout=0):
-            write_json(folder / "config.json", experiment.config)
-            train(method, pairs, folder, steps=steps, **settings)
+        with nullcontext() if process_rank() else FileLock(folder / "training.lock", timeout=0):
+            if process_rank() == 0:
+                write_json(folder / "config.json", experiment.config)
+            train(method, pairs, folder, steps=steps, devices=devices, nodes=nodes, **settings)
     except Timeout:
         raise RuntimeError(f"Another process is training {folder}: wait for it, or stop it, then run again.") from None
 
@@ -288,10 +298,15 @@ def seconds_per_step(experiment: Experiment) -> float:
     return read_json(path)["seconds"]
 
 # %% ../nbs/28_experiments.ipynb #7883458c
-def run_experiment(experiment: Experiment) -> dict:
+def run_experiment(
+    experiment: Experiment,
+    devices: int = 1,  # as for `run_training`
+    nodes: int = 1,
+) -> dict:
     "Train and judge, doing only what has not been done; the test report."
-    run_training(experiment)
-    return run_evaluation(experiment)
+    run_training(experiment, devices, nodes)
+    with first_process_first():
+        return run_evaluation(experiment)
 
 # %% ../nbs/28_experiments.ipynb #c1e54c16
 def experiment_with(
