@@ -11,7 +11,7 @@ from aggan.methods.blocks import ImagePool, TwoWay
 from aggan.methods.processes import first_process_first, process_rank
 from aggan.training import start_processes, train
 
-STEPS, BATCH, SIZE = 4, 4, 32
+STEPS, BATCH, SIZE = 3, 4, 32
 
 
 def fresh(name):
@@ -23,8 +23,22 @@ def fresh(name):
     return method
 
 
-def settings(devices, steps=STEPS):
-    return dict(steps=steps, batch_size=BATCH, image_size=SIZE, load_size=36, log_every=1, checkpoint_every=2, devices=devices)
+def settings(devices):
+    return dict(steps=STEPS, batch_size=BATCH, image_size=SIZE, load_size=36, log_every=1, checkpoint_every=2, devices=devices)
+
+
+def train_double(method, pairs, folder, devices):
+    """In double precision, in which nothing but a mistake is larger than 1e-9."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        train(method.double(), pairs, folder, precision="64-true", **settings(devices))
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def faces(folder):
+    """Sixteen rendered pairs, kept in a folder."""
+    return open_pairs("synthetic-arl", image_size=SIZE, render_size=36, subjects={"train": 4}, images_per_subject=4, cache=Path(folder) / "faces")
 
 
 def stops(step, kind):
@@ -50,29 +64,32 @@ def explodes(kind):
 def main(devices, folder):
     start_processes(devices, 1, BATCH)
     folder = Path(folder) / f"process{process_rank()}"   # files of any process but the first would show
-    pairs = open_pairs("synthetic-arl", image_size=SIZE, render_size=36, subjects={"train": 4}, images_per_subject=4, cache=Path(sys.argv[2]) / "faces")
+    pairs = faces(folder.parent)
     with first_process_first():
         pairs.prepare_data()
-    torch.set_default_dtype(torch.float64)   # in which nothing but a mistake is larger than 1e-9
     for name in list_methods():
-        train(fresh(name).double(), pairs, folder / "double" / name, precision="64-true", **settings(devices))
-    torch.set_default_dtype(torch.float32)
+        train_double(fresh(name), pairs, folder / "double" / name, devices)
+    if devices > 1:
+        method = fresh("cyclegan")
+        method.__class__ = stops(STEPS, type(method))
+        try:
+            train_double(method, pairs, folder / "stopped", devices)
+        except KeyboardInterrupt:
+            pass
     for name in ("ag-gan", "cyclegan"):
-        train(fresh(name), pairs, folder / "single" / name, **settings(devices, steps=8))
-    if devices == 1:
-        return
-    method = fresh("cyclegan")
-    method.__class__ = stops(4, type(method))
-    try:
-        train(method, pairs, folder / "stopped", **settings(devices, steps=8))
-    except KeyboardInterrupt:
-        pass
+        train(fresh(name), pairs, folder / "single" / name, **settings(devices))
+    if devices > 1:
+        explode(pairs, folder, devices)
+
+
+def explode(pairs, folder, devices):
+    """What each process says when the last one's loss is no number."""
     method = fresh("pix2pix")
     method.__class__ = explodes(type(method))
     try:
         train(method, pairs, folder / "exploded", **settings(devices))
     except FloatingPointError as error:
-        (Path(sys.argv[2]) / f"exploded{process_rank()}").write_text(str(error))
+        (folder.parent / f"exploded{process_rank()}").write_text(str(error))
 
 
 if __name__ == "__main__":
