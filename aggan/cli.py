@@ -113,9 +113,14 @@ def explain(args: argparse.Namespace) -> None:
 # %% ../nbs/30_cli.ipynb #407c870a
 def reproduce(args: argparse.Namespace) -> None:
     "Regenerate tables and figures."
-    from aggan.reproduction import TARGETS, reproduce
+    from aggan.reproduction import TARGETS, reproduce, runs_table
 
-    for output in reproduce(args.target or TARGETS[1:], jobs=args.jobs, budget=args.budget, **experiment_settings(args)):
+    targets, settings = args.target or TARGETS[1:], {"budget": args.budget} | experiment_settings(args)
+    if args.list:
+        runs_table(targets, **settings).to_csv(args.list, index=False)
+        print(args.list)
+        return
+    for output in reproduce(targets, jobs=args.jobs, **settings):
         print((output / "table.md").read_text(), end="")
         for path in sorted(output.glob("*.*")):
             print(path)
@@ -197,6 +202,7 @@ def parser() -> argparse.ArgumentParser:
     made = command(reproduce, "regenerate the paper's tables and figures")
     made.add_argument("target", nargs="*", help='"demo", "table1" … "table4", "figure2" … "figure9"; all tables and figures when none is named')
     made.add_argument("--jobs", type=int, default=1, help="experiments at a time (default 1)")
+    made.add_argument("--list", metavar="CSV", help="only write what there is to run, for a cluster: see cluster/README.md")
     made.add_argument("--budget", choices=("steps", "time"), default="steps", help="what Tables 1 and 2 give every method equally (default steps)")
     add_experiment_options(made)
     made = command(bench, "measure what a thing costs")
