@@ -42,7 +42,8 @@ def slurm(folder):
     (folder / "munge.key").chmod(0o400)
     configuration = folder / "slurm.conf"
     configuration.write_text(CONFIGURATION.format(host=host, ports=ports, folder=folder, cores=os.cpu_count()))
-    environment = os.environ | {"SLURM_CONF": str(configuration), "PATH": os.environ["PATH"] + ":/usr/sbin"}
+    environment = os.environ | {"SLURM_CONF": str(configuration), "PATH": f"{folder}/bin:{os.environ['PATH']}:/usr/sbin"}
+    within_jobs(folder, configuration)
     munge = [f"--{name}-file={folder}/munge.{name}" for name in ("key", "pid", "log", "seed")]
     daemons = []
     try:
@@ -56,6 +57,14 @@ def slurm(folder):
         for daemon in reversed(daemons):
             daemon.terminate()
             daemon.wait()
+
+
+def within_jobs(folder, configuration):
+    """Snakemake's jobs call srun without the variable that says where Slurm is configured."""
+    command = folder / "bin" / "srun"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nSLURM_CONF={configuration} exec {shutil.which("srun")} "$@"\n')
+    command.chmod(0o755)
 
 
 def free_port():

@@ -20,7 +20,7 @@ SNAKEMAKE = os.environ.get("AGGAN_SNAKEMAKE") or (str(SNAKEMAKE) if SNAKEMAKE.ex
 needs_snakemake = pytest.mark.skipif(not SNAKEMAKE, reason="Snakemake is not installed: `make cluster` installs it")
 needs_slurm = pytest.mark.skipif(bool(MISSING) or os.getuid() != 0,
                                  reason="starting a Slurm takes root and `apt-get install slurm-wlm munge`")
-FAR = '{"steps": 150, "checkpoints": 30}'
+FAR = '{"steps": 80, "checkpoints": 16}'
 
 
 def snakemake_command(*arguments):
@@ -56,8 +56,9 @@ def test_plans_nothing_where_all_is_done(workplace):
 @needs_snakemake
 def test_runs_everything_on_one_machine(workplace, tmp_path):
     rows = listed(tmp_path)
-    plan = snakemake("--dry-run", "--profile", CLUSTER / "profiles" / "slurm", cwd=tmp_path)
-    assert "train         2" in plan and "target        1" in plan
+    for profile in ("slurm", "kubernetes"):
+        plan = snakemake("--dry-run", "--profile", CLUSTER / "profiles" / profile, cwd=tmp_path)
+        assert "train         2" in plan and "target        1" in plan
     shutil.copytree(workplace / "data", tmp_path / "data")
     snakemake("--cores", "2", cwd=tmp_path)
     assert all((tmp_path / row["folder"] / row["result"]).exists() for row in rows)
@@ -83,11 +84,11 @@ def test_goes_on_through_slurm_when_the_controller_is_killed(tmp_path):
     with slurm(tmp_path) as environment:
         with open(tmp_path / "controller.log", "w") as log:
             controller = subprocess.Popen(snakemake_command(*through_slurm), cwd=work, env=environment, stdout=log, stderr=log)
-            wait_for(lambda: any((folder / "resume.safetensors").exists() for folder in steps_by_folder(work)), controller)
+            wait_for(lambda: any(len(steps) > 3 for steps in steps_by_folder(work).values()), controller)
             controller.send_signal(signal.SIGKILL)
             controller.wait()
-        subprocess.run(["scancel", "--state=RUNNING"], env=environment, check=True)   # the jobs outlive their controller: the hardest case is that they do not
-        subprocess.run(["scancel", "--state=PENDING"], env=environment, check=True)
+        for state in ("RUNNING", "PENDING"):   # jobs outlive their controller; here they do not, either
+            subprocess.run(["scancel", f"--state={state}"], env=environment, check=True)
         wait_for(lambda: not subprocess.run(["squeue", "--noheader"], env=environment, capture_output=True, text=True).stdout.strip())
         broken = {folder: read_metrics(folder / "metrics.jsonl") for folder in steps_by_folder(work)}
         assert broken and not list(work.glob("runs/*/*/*/report.json"))
@@ -97,10 +98,10 @@ def test_goes_on_through_slurm_when_the_controller_is_killed(tmp_path):
         snakemake(*through_slurm, cwd=work, env=environment)
     assert all((work / row["folder"] / row["result"]).exists() for row in rows)
     steps = steps_by_folder(work)
-    assert len(steps) == 2 and all(found == list(range(5, 151, 5)) for found in steps.values())
-    for folder, before in broken.items():   # what was done before was not done again
-        kept = [row for row in before if row in read_metrics(folder / "metrics.jsonl")]
-        assert len(kept) >= len(before) - 1 > 0
+    assert len(steps) == 2 and all(found == list(range(5, 81, 5)) for found in steps.values())
+    kept = {folder: [row for row in before if row in read_metrics(folder / "metrics.jsonl")] for folder, before in broken.items()}
+    assert max(map(len, kept.values())) > 2   # with their seconds: what was done before was not done again
+    assert all(len(kept[folder]) >= len(before) - 1 for folder, before in broken.items())
 
 
 @needs_slurm
