@@ -76,7 +76,7 @@ def main(devices, folder):
             train_double(method, pairs, folder / "stopped", devices)
         except KeyboardInterrupt:
             pass
-    for name in ("ag-gan", "cyclegan"):
+    for name in ("ag-gan", "cut"):
         train(fresh(name), pairs, folder / "single" / name, **settings(devices))
     if devices > 1:
         explode(pairs, folder, devices)

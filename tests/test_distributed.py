@@ -52,7 +52,7 @@ def test_two_processes_equal_one(trained, name):
     assert all((weights[tensor].double() - others[tensor].double()).abs().max() < 1e-8 for tensor in weights)
 
 
-@pytest.mark.parametrize("name", ["ag-gan", "cyclegan"])
+@pytest.mark.parametrize("name", ["ag-gan", "cut"])
 def test_two_processes_equal_one_in_single_precision(trained, name):
     same(*(losses(trained[devices] / "process0" / "single" / name) for devices in (1, 2)), 1e-5)
 
