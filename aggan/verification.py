@@ -7,24 +7,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice, product
+from math import ceil, log2
+from pathlib import Path
 from typing import NamedTuple, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .files import written_whole
+
 # %% auto #0
-__all__ = ['BINS', 'BLOCKS', 'TILE', 'POINTS', 'INTERVAL', 'Histogram', 'subject_weights', 'central_interval', 'Verification',
-           'verification']
+__all__ = ['BINS', 'BLOCKS', 'ROWS', 'COLUMNS', 'POINTS', 'PILOT', 'INTERVAL', 'Histogram', 'subject_weights', 'central_interval',
+           'Verification', 'ScoreCounts', 'count_scores', 'verification']
 
 # %% ../nbs/23_verification.ipynb #af8df6ea
-BINS = 65_536
+BINS = 2**20
 
 
 def _exceedance(counts):
     "Share of the scores at or above each threshold, the strictest threshold (none) first: (…, bins) -> (…, bins + 1)."
     above = np.cumsum(counts[..., ::-1], axis=-1, dtype=np.float64)
-    return np.concatenate([np.zeros_like(above[..., :1]), above], axis=-1) / above[..., -1:]
+    return np.concatenate([np.zeros_like(above[..., :1]), above], axis=-1) / np.maximum(above[..., -1:], 1)
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,14 @@ class Histogram:
 
     def __add__(self, other: Histogram) -> Histogram:
         return Histogram(self.genuine + other.genuine, self.impostor + other.impostor)
+
+    def __getitem__(self, bins) -> Histogram:
+        return Histogram(self.genuine[..., bins], self.impostor[..., bins])
+
+    @property
+    def occupied(self) -> np.ndarray:
+        "The bins that hold a score; the others say nothing of the ROC curve."
+        return np.flatnonzero((self.genuine > 0) | (self.impostor > 0))
 
     @cached_property
     def rates(self) -> tuple[np.ndarray, np.ndarray]:
@@ -71,7 +84,9 @@ class _Faces(NamedTuple):
     vectors: Tensor  # (N, D) of unit length
     subject: Tensor  # (N,) whole numbers, the same for both sides
     frame: Tensor  # (N,) likewise; equal numbers are the identical image
-    block: Tensor  # (N,) the group in which the subject is resampled
+    block: Tensor  # (N,) int32, the group in which the subject is resampled
+
+    def chunks(self, size): return [_Faces(*columns) for columns in zip(*(column.split(size) for column in self))]
 
 
 def _unit_vectors(embeddings, side):
@@ -79,7 +94,7 @@ def _unit_vectors(embeddings, side):
     vectors = torch.as_tensor(embeddings).detach().to("cpu", torch.float32)
     if vectors.ndim != 2 or not len(vectors):
         raise ValueError(f"{side} embeddings must be a non-empty matrix (N, D), not of shape {tuple(vectors.shape)}.")
-    length = vectors.norm(dim=1, keepdim=True)
+    length = vectors.norm(dim=1, keepdim=True, dtype=torch.float64).float()  # so precise that all machines agree
     problems = {"not finite (NaN or infinity)": ~length.isfinite(), "all zeros, so it has no direction": length == 0}
     for problem, rows in problems.items():
         if rows.any():
@@ -109,48 +124,69 @@ def _prepare(probe_embeddings, probe_subjects, gallery_embeddings, gallery_subje
             raise ValueError(f"{len(vectors)} {side} embeddings need as many subjects and frames; "
                              f"there are {len(labels[0])} and {len(labels[1])}.")
     subjects, frames = _codes(probe_subjects, gallery_subjects), _codes(probe_frames, gallery_frames)
-    return tuple(_Faces(vectors, subject, frame, subject % BLOCKS)
-                 for vectors, subject, frame in zip((probe, gallery), subjects, frames))
+    return tuple(_arrange(*side) for side in zip((probe, gallery), subjects, frames))
+
+
+def _arrange(vectors, subject, frame):
+    "One side in the order of its blocks and subjects, so that what is counted together lies together."
+    block = (subject % BLOCKS).int()
+    order = torch.from_numpy(np.lexsort((subject, block)))
+    return _Faces(*(column[order] for column in (vectors, subject, frame, block)))
+
+# %% ../nbs/23_verification.ipynb #7b5f0079
+class _Bins(NamedTuple):
+    "How scores are counted."
+    low: float  # where the fine bins begin
+    span: float  # how far they reach, a power of two
+    coarse: np.ndarray | None  # (BINS,) int32, rising: the coarse bin of each fine one
+
+    def fine(self, scores):
+        "The nearest fine bin, int32, of all scores, which are overwritten; those beyond an end belong to the last."
+        places = scores.mul_(BINS / self.span).sub_(self.low * BINS / self.span - 0.5)
+        return places.clamp_(0, BINS - 1).int()
 
 # %% ../nbs/23_verification.ipynb #48571a9b
-TILE = 2**21  # scores held at once
+ROWS, COLUMNS = 1024, 2048  # of a tile
 
 
 class _Tile(NamedTuple):
     "Part of the score matrix."
-    block: int  # of the probes
-    gallery_block: Tensor  # (columns,)
-    bins: Tensor  # (rows, columns) in 0 … BINS - 1
-    same: Tensor  # (rows, columns) bool: same subject
-    genuine: Tensor  # (rows, columns) bool: same subject, another frame
+    probe: _Faces
+    gallery: _Faces
+    bins: Tensor  # (rows, columns) int32 in 0 … BINS - 1
+    same: Tensor | slice  # (rows, columns) bool: same subject; or no pair
+    genuine: Tensor | slice  # (rows, columns) bool: same subject, another frame; or no pair
 
-    def counts(self, bins, length):
-        "Genuine and impostor scores in each of `length` bins; `bins` (rows, columns) says where each score goes."
-        everything = bins.flatten().bincount(minlength=length)
-        return bins[self.genuine].bincount(minlength=length), everything - bins[self.same].bincount(minlength=length)
-
-
-def _tiles(probe, gallery):
-    "Every probe × gallery comparison once, in tiles of at most TILE scores."
-    for block in probe.block.unique().tolist():
-        for rows in torch.where(probe.block == block)[0].split(1024):
-            vectors, subject, frame = (column[rows] for column in probe[:3])
-            width = TILE // len(rows)
-            for start in range(0, len(gallery.vectors), width):
-                part = _Faces(*(column[start:start + width] for column in gallery))
-                bins = (vectors @ part.vectors.T).add_(1).mul_(BINS / 2).long().clamp_(0, BINS - 1)
-                same = subject[:, None] == part.subject
-                yield _Tile(block, part.block, bins, same, same & (frame[:, None] != part.frame))
+    def count(self, histogram, places):
+        "Add the scores to a histogram of any shape; `places` (rows, columns) says where in the impostors each belongs."
+        genuine = places[self.genuine] % histogram.genuine.size  # which may lack the axis of the probe's block
+        for side, some, step in [(histogram.impostor, places, 1), (histogram.impostor, places[self.same], -1),
+                                 (histogram.genuine, genuine, 1)]:
+            side = torch.from_numpy(side).view(-1)
+            side.index_add_(0, some.flatten(), torch.tensor(step).expand(some.numel()))
 
 
-def _histogram(probe, gallery):
-    "Genuine and impostor counts of all comparisons."
-    tiles = (tile.counts(tile.bins, BINS) for tile in _tiles(probe, gallery))
-    empty = Histogram(np.zeros(BINS, np.int64), np.zeros(BINS, np.int64))
-    return sum((Histogram(genuine.numpy(), impostor.numpy()) for genuine, impostor in tiles), start=empty)
+def _tile(probe, gallery, bins):
+    "The scores of some probes and some of the gallery."
+    same = genuine = slice(0)
+    if torch.isin(probe.subject, gallery.subject).any():
+        same = probe.subject[:, None] == gallery.subject
+        genuine = same & (probe.frame[:, None] != gallery.frame)
+    return _Tile(probe, gallery, bins.fine(probe.vectors @ gallery.vectors.T), same, genuine)
+
+
+def _tiles(probe, gallery, bins, part=0, parts=1):
+    "The tiles of one of so many parts; all parts together hold every probe × gallery comparison once."
+    sides = product(probe.chunks(ROWS), gallery.chunks(COLUMNS))
+    return (_tile(*some, bins) for some in islice(sides, part, None, parts))
+
+
+def _empty(*shape):
+    return np.zeros(shape, np.int64)
 
 # %% ../nbs/23_verification.ipynb #8cabbc02
 POINTS = 1024  # coarse bins, and points kept of a ROC curve
+PILOT = 2**22  # scores that choose the coarse bins
 
 
 def _levels(far, tar):
@@ -159,27 +195,46 @@ def _levels(far, tar):
     return np.minimum((far + tar + decades) / 3 * POINTS, POINTS - 1).astype(np.int64)
 
 
-def _pair_histograms(probe, gallery, coarse):
-    "Genuine (S, POINTS) and impostor (S, S, POINTS) counts of S blocks; `coarse` (BINS,) merges the fine bins."
+def _choose_bins(probe, gallery):
+    "Fine and coarse bins that suit the scores of every k-th probe."
+    step = -(-len(probe.vectors) * len(gallery.vectors) // PILOT)
+    some = _Faces(*(column[::step] for column in probe))
+    some, gallery = (faces._replace(vectors=faces.vectors.double()) for faces in (some, gallery))
+    low, high = (float(end) for end in (some.vectors @ gallery.vectors.T).aminmax())
+    span = min(2.0 ** (ceil(log2(max(high - low, 1e-6))) + 1), 2.0)
+    eighth = span / 8
+    fine = _Bins(-1.0 if span == 2 else eighth * round((low + high - span) / 2 / eighth), span, None)
+    tile, pilot = _tile(some, gallery, fine), Histogram(_empty(BINS), _empty(BINS))
+    tile.count(pilot, tile.bins)
+    occupied = np.union1d(0, pilot.occupied)
+    levels = _levels(*pilot[occupied].rates)[:0:-1]  # the point that first includes each bin
+    middle = (occupied[:-1] + occupied[1:] + 1) // 2  # an empty bin goes with the nearest that is not
+    repeats = np.diff(middle, prepend=0, append=BINS)
+    return fine._replace(coarse=np.repeat(POINTS - 1 - levels.astype(np.int32), repeats))
+
+# %% ../nbs/23_verification.ipynb #1a3f5348
+def _count(probe, gallery, bins, part=0, parts=1):
+    "Fine histogram (BINS,) of all, and coarse one of S blocks: genuine (S, POINTS), impostor (S, S, POINTS)."
     blocks = int(max(probe.block.max(), gallery.block.max())) + 1
-    genuine, impostor = torch.zeros(blocks, POINTS), torch.zeros(blocks, blocks * POINTS)
-    for tile in _tiles(probe, gallery):
-        counts = tile.counts(coarse[tile.bins] + POINTS * tile.gallery_block, blocks * POINTS)
-        genuine[tile.block] += counts[0].view(blocks, POINTS)[tile.block]
-        impostor[tile.block] += counts[1]
-    return genuine, impostor.view(blocks, blocks, POINTS)
+    fine = Histogram(_empty(BINS), _empty(BINS))
+    coarse = Histogram(_empty(blocks, POINTS), _empty(blocks, blocks, POINTS))
+    merge = torch.from_numpy(bins.coarse)
+    for tile in _tiles(probe, gallery, bins, part, parts):
+        pair = tile.probe.block[:, None] * blocks + tile.gallery.block
+        tile.count(fine, tile.bins)
+        tile.count(coarse, merge.index_select(0, tile.bins.flatten()).view_as(pair) + POINTS * pair)
+    return fine, coarse
 
-
+# %% ../nbs/23_verification.ipynb #0ccc5a89
 def subject_weights(count, resamples, seed):
     "How often each of `count` subjects is drawn, (resamples, count) float32."
     draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
     return torch.from_numpy(draws).float()
 
 
-def _resample(probe, gallery, histogram, resamples, seed):
+def _resample(blocks, resamples, seed):
     "Coarse histograms of resampled subjects, (resamples, POINTS); draws without genuine or impostor pairs are dropped."
-    levels = _levels(*histogram.rates)[:0:-1]  # the point that first includes bin 0, 1, …
-    genuine, impostor = _pair_histograms(probe, gallery, torch.from_numpy(POINTS - 1 - levels))
+    genuine, impostor = (torch.from_numpy(side).float() for side in (blocks.genuine, blocks.impostor))
     weights = subject_weights(len(genuine), resamples, seed)
     weighted = [torch.einsum("rs,rsb->rb", some, (some @ impostor.flatten(1)).unflatten(1, (-1, POINTS)))
                 for some in weights.split(32)]
@@ -199,7 +254,7 @@ def central_interval(values, axis=0):
 @dataclass(frozen=True)
 class Verification:
     "AUC, EER, TAR and ROC as fractions, with 95 % intervals (low, high) over subjects, or None without them."
-    histogram: Histogram  # all comparisons, fine
+    histogram: Histogram  # all comparisons, in those fine bins that are not empty
     resampled: Histogram | None  # (resamples, POINTS)
     subjects: int
 
@@ -243,6 +298,83 @@ class Verification:
         return tuple(central_interval(np.stack(curves)))
 
 # %% ../nbs/23_verification.ipynb #a6cb1bb7
+@dataclass(frozen=True)
+class ScoreCounts:
+    "What was counted of a comparison or of some of its parts; counts of different parts add."
+    fine: Histogram  # (BINS,)
+    blocks: Histogram  # genuine (S, POINTS) and impostor (S, S, POINTS) of S blocks of subjects
+    bins: _Bins  # in which they were counted
+    parts: np.ndarray  # bool: the parts that were counted
+    subjects: int
+
+    def __add__(self, other: ScoreCounts) -> ScoreCounts:
+        if not all(map(np.array_equal, self._comparison, other._comparison)):
+            raise ValueError("These counts are not of one comparison: every part must be given the same embeddings, "
+                             "labels and number of parts.")
+        if (twice := self.parts & other.parts).any():
+            raise ValueError(f"Part {twice.argmax()} is in both counts: add every part once.")
+        return ScoreCounts(self.fine + other.fine, self.blocks + other.blocks, self.bins,
+                           self.parts | other.parts, self.subjects)
+
+    @property
+    def _comparison(self):
+        return *self.bins, self.blocks.impostor.shape, self.parts.shape, self.subjects
+
+    def save(self, path: str | Path) -> None:  # an .npz file
+        "Write the counts to a file."
+        with written_whole(path) as whole, open(whole, "wb") as file:
+            np.savez_compressed(file, fine=[self.fine.genuine, self.fine.impostor], genuine=self.blocks.genuine,
+                                impostor=self.blocks.impostor, parts=self.parts, subjects=self.subjects,
+                                **self.bins._asdict())
+
+    @classmethod
+    def load(cls, path: str | Path) -> ScoreCounts:
+        "Counts from a file."
+        with np.load(path) as file:
+            bins = _Bins(float(file["low"]), float(file["span"]), file["coarse"])
+            return cls(Histogram(*file["fine"]), Histogram(file["genuine"], file["impostor"]), bins, file["parts"],
+                       int(file["subjects"]))
+
+    def verification(
+        self,
+        resamples: int = 1000,  # bootstrap draws of subjects; 0 for no intervals
+        seed: int = 0,  # of the draws
+    ) -> Verification:
+        "The result. Raises ValueError when a part is missing or there is no genuine or no impostor pair."
+        if not self.parts.all():
+            raise ValueError(f"Part {self.parts.argmin()} of {len(self.parts)} is missing: add all parts.")
+        genuine, impostor = self.fine.genuine, self.fine.impostor
+        for kind, counts, way_out in [("genuine", genuine, "every probe subject needs an image in the gallery"),
+                                      ("impostor", impostor, "at least two subjects are needed")]:
+            if not counts.any():
+                raise ValueError(f"There is no {kind} pair among the probe and gallery images, so no error rate can be "
+                                 f"given: {way_out}.")
+        resampled = _resample(self.blocks, resamples, seed) if resamples and self.subjects >= 5 else None
+        return Verification(self.fine[self.fine.occupied], resampled, self.subjects)
+
+# %% ../nbs/23_verification.ipynb #c976ba10
+def count_scores(
+    probe_embeddings: Tensor | np.ndarray,  # (N, D); need not be normalised
+    probe_subjects: Sequence,  # N labels
+    gallery_embeddings: Tensor | np.ndarray,  # (M, D)
+    gallery_subjects: Sequence,  # M labels
+    probe_frames: Sequence | None = None,  # N names of images; pairs of equal names are left out
+    gallery_frames: Sequence | None = None,  # M names
+    part: int = 0,  # 0 … parts - 1
+    parts: int = 1,  # into which the work is divided
+) -> ScoreCounts:
+    """Count the scores of every probe with every gallery face, or of one of several parts of these comparisons.
+
+    Raises ValueError when the lengths disagree, an embedding is zero or not finite, or there is no such part.
+    """
+    if not 0 <= part < parts: raise ValueError(f"There is no part {part} of {parts}: parts are numbered from 0.")
+    probe, gallery = _prepare(probe_embeddings, probe_subjects, gallery_embeddings, gallery_subjects,
+                              probe_frames, gallery_frames)
+    bins = _choose_bins(probe, gallery)
+    subjects = len(torch.cat([probe.subject, gallery.subject]).unique())
+    return ScoreCounts(*_count(probe, gallery, bins, part, parts), bins, np.arange(parts) == part, subjects)
+
+# %% ../nbs/23_verification.ipynb #5b80ae96
 def verification(
     probe_embeddings: Tensor | np.ndarray,  # (N, D); need not be normalised
     probe_subjects: Sequence,  # N labels
@@ -258,14 +390,6 @@ def verification(
     Raises ValueError when the lengths disagree, an embedding is zero or not finite, or there is no genuine or no
     impostor pair.
     """
-    probe, gallery = _prepare(probe_embeddings, probe_subjects, gallery_embeddings, gallery_subjects,
-                              probe_frames, gallery_frames)
-    histogram = _histogram(probe, gallery)
-    for kind, counts, way_out in [("genuine", histogram.genuine, "every probe subject needs an image in the gallery"),
-                                  ("impostor", histogram.impostor, "at least two subjects are needed")]:
-        if not counts.sum():
-            raise ValueError(f"There is no {kind} pair among {len(probe.vectors)} probe and {len(gallery.vectors)} "
-                             f"gallery images, so no error rate can be given: {way_out}.")
-    subjects = len(torch.cat([probe.subject, gallery.subject]).unique())
-    resampled = _resample(probe, gallery, histogram, resamples, seed) if resamples and subjects >= 5 else None
-    return Verification(histogram, resampled, subjects)
+    counts = count_scores(probe_embeddings, probe_subjects, gallery_embeddings, gallery_subjects,
+                          probe_frames, gallery_frames)
+    return counts.verification(resamples, seed)

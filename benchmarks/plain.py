@@ -131,9 +131,9 @@ def score(answers: list[Tensor], target: float) -> Tensor:
 class PlainAGGAN:
     """AG-GAN with its training step; the identity term is left out."""
 
-    def __init__(self, width: int = 64, blocks: int = 4, layers: tuple[int, ...] = (5, 7)):
-        self.generator = Generator(width, blocks)
-        self.discriminators = nn.ModuleList(Discriminator(n, width) for n in layers)
+    def __init__(self, width: int = 64, blocks: int = 4, layers: tuple[int, ...] = (5, 7), networks: tuple[nn.Module, nn.ModuleList] | None = None):
+        own = Generator(width, blocks), nn.ModuleList(Discriminator(n, width) for n in layers)
+        self.generator, self.discriminators = networks or own
         rates = dict(lr=1e-4, betas=(0.5, 0.999), weight_decay=1e-4)
         self.generator_optimizer = Adam(self.generator.parameters(), **rates)
         self.discriminator_optimizer = Adam(self.discriminators.parameters(), **rates)
@@ -162,3 +162,45 @@ class PlainAGGAN:
             if isinstance(module, AdaLIN):
                 module.rho.data.clamp_(0, 1)
         return {"discriminator": discriminator.detach(), "adversarial": adversarial.detach(), "pixel": pixel.detach(), "cam": cam.detach()}
+
+
+def literal_adalin(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    """`forward` of `aggan.layers.AdaLIN`, as its formula is written."""
+    gamma, beta, rho = (t[..., None, None] for t in (gamma, beta, self.rho))
+    instance = (x - x.mean((2, 3), keepdim=True)) / (x.var((2, 3), keepdim=True) + 1e-5).sqrt()
+    layer = (x - x.mean((1, 2, 3), keepdim=True)) / (x.var((1, 2, 3), keepdim=True) + 1e-5).sqrt()
+    return gamma * (rho * instance + (1 - rho) * layer) + beta
+
+
+def literal_upsample(self, x: Tensor) -> Tensor:
+    """`forward` of `aggan.layers.Upsample`: the large map is made, then convolved."""
+    return F.conv2d(F.pad(F.interpolate(x, scale_factor=2), (1, 1, 1, 1), mode="reflect"), self.weight)
+
+
+def with_plain_layers(method: nn.Module) -> nn.Module:
+    """The method itself, its layers computed as their authors write them: direct convolutions, divided weights, literal normalisation, enlarged maps."""
+    from aggan import layers
+
+    for module in list(method.modules()):
+        if isinstance(module, layers.LIN):
+            module.forward = lambda x, module=module: literal_adalin(module, x, module.gamma, module.beta)
+        elif isinstance(module, layers.AdaLIN):
+            module.forward = literal_adalin.__get__(module)
+        elif isinstance(module, layers.Upsample):
+            module.forward = literal_upsample.__get__(module)
+        elif isinstance(module, layers.WinogradConv2d):
+            module.__class__ = nn.Conv2d
+        if "u" in module._buffers and module._forward_hooks:
+            del module._buffers["u"], module._buffers["v"]
+            module._forward_hooks.clear()
+            spectral_norm(module)
+    return method
+
+
+def plain_optimizers(method: nn.Module) -> dict[str, Adam]:
+    """The method's optimisers, tensor by tensor instead of fused."""
+    optimizers = method.optimizers()
+    for optimizer in optimizers.values():
+        for group in optimizer.param_groups:
+            group["fused"] = False
+    return optimizers
