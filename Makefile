@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 JOBS ?= 2
 
-.PHONY: demo test reproduce lab install cluster
+.PHONY: demo test reproduce lab docs readme install cluster
 .DELETE_ON_ERROR:
 
 demo: install
@@ -20,7 +20,13 @@ test: install
 	$(BIN)/python -m pytest tests
 
 lab: install
-	$(BIN)/jupyter lab nbs $(if $(filter 0,$(shell id -u)),--allow-root)   # Jupyter asks root to say so
+	$(BIN)/jupyter lab nbs/index.ipynb --ServerApp.root_dir=. $(if $(filter 0,$(shell id -u)),--allow-root)   # Jupyter asks root to say so
+
+docs: install
+	$(BIN)/python docs/build.py
+
+readme: install
+	$(BIN)/python docs/readme.py
 
 cluster: install .venv-cluster/installed   # Snakemake, see cluster/README.md
 

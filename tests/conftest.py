@@ -32,3 +32,11 @@ def workplace(tmp_path_factory):
 def run_folder(workplace):
     """The run folder of the smoke AG-GAN."""
     return next((workplace / "runs" / "synthetic-arl" / "ag-gan").iterdir())
+
+
+@pytest.fixture(scope="session")
+def site():
+    """The documentation, built as `make docs` does; any warning of Sphinx fails it."""
+    done = subprocess.run([sys.executable, PROJECT / "docs" / "build.py"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return PROJECT / "_docs"

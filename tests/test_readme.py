@@ -1,5 +1,6 @@
 """The README shows what is in the repository, and names commands that there are."""
 import re
+import runpy
 import shlex
 
 import pandas as pd
@@ -37,7 +38,7 @@ def test_claims_are_the_committed_ones():
 
 def test_linked_files_exist():
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (PROJECT / target).exists(), target
+        assert (PROJECT / target).is_file(), f"{target}: JupyterLab cannot open a folder by a link"
 
 
 def test_make_targets_and_commands_exist():
@@ -46,3 +47,8 @@ def test_make_targets_and_commands_exist():
         assert re.search(rf"^{target}:", makefile, re.M), target
     for line in re.findall(r"^aggan (.+)$", README.replace("\\\n", " "), re.M):
         parser().parse_args(shlex.split(line, comments=True))
+
+
+def test_it_is_made_from_the_front_page():
+    made = runpy.run_path(str(PROJECT / "docs" / "readme.py"))["readme"]()
+    assert README == made, "README.md and nbs/index.ipynb differ: change the notebook, then `make readme`"

@@ -1,0 +1,30 @@
+"""README.md from nbs/index.ipynb: its Markdown and code cells in turn, links relative to the project. `make readme`."""
+import json
+import posixpath
+import re
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[1]
+NOTE = "<!-- Made from nbs/index.ipynb by `make readme`: change it there. -->"
+
+
+def from_project(match: re.Match) -> str:
+    """A link of a notebook in nbs/, as it reads from the project's folder; addresses and anchors stay."""
+    target = match[1]
+    return match[0] if re.match(r"\w+:|#", target) else f"]({posixpath.normpath(posixpath.join('nbs', target))})"
+
+
+def readme() -> str:
+    """The text of README.md. Cells that begin with `#| hide` are left out, as are outputs."""
+    parts = [NOTE]
+    for cell in json.loads((PROJECT / "nbs" / "index.ipynb").read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(re.sub(r"\]\(([^)]+)\)", from_project, source))
+        elif not source.startswith("#| hide"):
+            parts.append(f"```python\n{source}\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    (PROJECT / "README.md").write_text(readme(), encoding="utf-8")

@@ -1,0 +1,210 @@
+"""The walk through JupyterLab, and through the documentation, in headless Chromium. What was seen is kept in runs/browser."""
+import functools
+import http.server
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (Debian: apt-get install chromium)")
+
+SEEN = PROJECT / "runs" / "browser"
+PATIENCE = 240   # seconds for a notebook, on a machine that has other things to do
+NO_NEWS = {"fetchNews": "false", "checkForUpdates": False}   # Lab's pop-up would ask whether to look for news
+
+# Only a kernel that has answered takes part in Run All Cells: without waiting for it the command is lost now and then.
+READY = """async () => {
+    const shown = window.jupyterapp.shell.currentWidget;
+    await shown.context.ready; await shown.sessionContext.ready; await shown.sessionContext.session.kernel.info;
+}"""
+CELLS = "() => Array.from(window.jupyterapp.shell.currentWidget.content.model.cells, cell => cell.toJSON())"
+ENDED = """() => {
+    const shown = window.jupyterapp.shell.currentWidget;
+    const cells = Array.from(shown.content.model.cells).filter(cell => cell.type === 'code' && cell.sharedModel.source.trim());
+    const failed = cell => Array.from({length: cell.outputs.length}, (_, place) => cell.outputs.get(place).type).includes('error');
+    return cells.some(failed) || (cells.every(cell => cell.executionCount) && shown.sessionContext.session.kernel.status === 'idle');
+}"""
+SHOW = "async place => { const notebook = window.jupyterapp.shell.currentWidget.content; notebook.activeCellIndex = place; await notebook.scrollToItem(place, 'start'); }"
+CLOSE = """async () => {
+    const shown = window.jupyterapp.shell.currentWidget;
+    await shown.sessionContext.shutdown(); await shown.context.save(); shown.close();
+}"""
+
+
+@pytest.fixture(scope="session")
+def browser():
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser, request):
+    """A page that may ask this machine only, and whose last sight is kept."""
+    opened, elsewhere = browser.new_page(viewport={"width": 1400, "height": 1000}), []
+    opened.on("request", lambda asked: re.match(r"https?://(?!127\.0\.0\.1)", asked.url) and elsewhere.append(asked.url))
+    yield opened
+    photograph(opened, request.node.name)
+    opened.close()
+    assert not elsewhere
+
+
+def photograph(page, name):
+    SEEN.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SEEN / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.png")
+
+
+@pytest.fixture(scope="session")
+def lab(workplace, tmp_path_factory):
+    """JupyterLab on a copy of the project's notebooks and figures: its address and the folder."""
+    folder, settings = tmp_path_factory.mktemp("lab"), tmp_path_factory.mktemp("settings")
+    for name in ("nbs", "figures", "data/README.md"):
+        place = folder / name
+        place.parent.mkdir(exist_ok=True)
+        shutil.copytree(PROJECT / name, place) if (PROJECT / name).is_dir() else shutil.copy(PROJECT / name, place)
+    (settings / "@jupyterlab" / "apputils-extension").mkdir(parents=True)
+    (settings / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings").write_text(json.dumps(NO_NEWS))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [Path(sys.executable).parent / "jupyter", "lab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--IdentityProvider.token=",
+         f"--ServerApp.root_dir={folder}", "--expose-app-in-browser"],
+        env=os.environ | {"JUPYTERLAB_SETTINGS_DIR": str(settings), "JUPYTER_CONFIG_DIR": str(settings), "OMP_NUM_THREADS": "1"},   # Chromium needs a core too
+        stdout=(settings / "log").open("w"), stderr=subprocess.STDOUT)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(120):
+            try:
+                urllib.request.urlopen(f"{address}/api/status", timeout=5).close()
+                break
+            except (urllib.error.URLError, OSError):
+                assert server.poll() is None, (settings / "log").read_text()
+                time.sleep(0.5)
+        yield address, folder
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+
+
+def set_parameters(path, **values):
+    """Give the parameters cell of a notebook's copy other defaults."""
+    notebook = json.loads(path.read_text())
+    cell = next(cell for cell in notebook["cells"] if "parameters" in cell["metadata"].get("tags", []))
+    text = "".join(cell["source"])
+    for name, value in values.items():
+        text, found = re.subn(rf"(?m)^({name}: \w+ = )[^#\n]+", rf"\g<1>{value!r}  ", text)
+        assert found == 1, name
+    cell["source"] = text.splitlines(keepends=True)
+    path.write_text(json.dumps(notebook))
+
+
+def open_notebook(page, lab, path):
+    """Open a notebook as a reader does, and wait for its kernel."""
+    page.goto(f"{lab[0]}/lab/tree/{path}?reset")
+    page.locator(".jp-Notebook .jp-Cell").first.wait_for()
+    page.evaluate(READY)
+
+
+def run_all(page):
+    """Run all cells by the menu; the cells with what they gave. Fails on an error in any of them."""
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_text("Run All Cells", exact=True).click()
+    page.wait_for_function(ENDED, polling=500, timeout=1000 * PATIENCE)
+    cells = page.evaluate(CELLS)
+    errors = ["\n".join(output["traceback"]) for cell in cells for output in cell.get("outputs", []) if output["output_type"] == "error"]
+    assert not errors, errors[0]
+    return cells
+
+
+def shown_images(page, inside):
+    """Of the pictures inside an element, how wide each is: 0 for one that could not be read."""
+    return page.locator(f"{inside} img").evaluate_all("pictures => pictures.map(picture => picture.naturalWidth)")
+
+
+def test_front_page_runs_and_leads_on(page, lab):
+    open_notebook(page, lab, "nbs/index.ipynb")
+    run_all(page)
+    page.evaluate(SHOW, 0)
+    page.wait_for_timeout(500)
+    assert min(shown_images(page, ".jp-MarkdownOutput")) > 100   # links are relative to the notebook
+    photograph(page, "front page")
+    page.evaluate(CLOSE)
+
+
+def test_figure_runs(page, lab, workplace, tmp_path):
+    path = "nbs/paper/figure6.ipynb"
+    set_parameters(lab[1] / path, profile="smoke", runs=str(workplace / "runs"), cache=str(workplace / "data" / "synthetic"), output=str(tmp_path / "figure6"))
+    open_notebook(page, lab, path)
+    cells = run_all(page)
+    assert sum("image/png" in output.get("data", {}) for cell in cells for output in cell.get("outputs", [])) == 1
+    assert (tmp_path / "figure6" / "attention.png").stat().st_size > 5000 and (tmp_path / "figure6" / "table.md").exists()
+    page.evaluate(SHOW, 4)
+    page.wait_for_timeout(500)
+    photograph(page, "figure")
+    page.evaluate(SHOW, len(cells) - 1)
+    page.wait_for_timeout(500)
+    page.evaluate(CLOSE)
+
+
+def test_explorer_answers_its_sliders(page, lab, workplace):
+    path = "nbs/tutorials/explorer.ipynb"
+    set_parameters(lab[1] / path, runs=str(workplace / "runs"))
+    open_notebook(page, lab, path)
+    cells = run_all(page)
+    page.evaluate(SHOW, next(place for place, cell in enumerate(cells) if "".join(cell["source"]).startswith("explorer = ")))
+    for name in ("pose", "expression"):
+        slider = page.locator(".widget-hslider", has_text=name).get_by_role("slider")
+        picture = page.locator("img.widget-image")
+        before, start = picture.get_attribute("src"), time.perf_counter()
+        slider.focus()
+        slider.press("ArrowRight")
+        page.wait_for_function("before => document.querySelector('img.widget-image').src !== before", arg=before, timeout=10_000)
+        print(f"{name}: a new picture after {time.perf_counter() - start:.2f} s")
+    page.wait_for_timeout(500)
+    assert min(shown_images(page, ".jupyter-widgets")) > 100 and "Identity" in page.locator(".widget-html").last.inner_text()
+    photograph(page, "explorer")
+    page.evaluate(CLOSE)
+
+
+@pytest.fixture(scope="session")
+def served(site):
+    """The address of the built documentation."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=site)
+    handler.func.log_message = lambda *_: None
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_documentation_is_searched_and_clicked_through(page, served):
+    page.goto(served)
+    assert min(shown_images(page, "article")) > 100
+    photograph(page, "documentation")
+    page.get_by_placeholder("Search").fill("identity_loss")
+    page.keyboard.press("Enter")
+    page.locator("#search-results").get_by_role("link", name="aggan.losses.identity_loss").click()
+    described = page.locator("dl", has=page.locator("[id='aggan.losses.identity_loss']"))
+    assert "One minus the mean cosine" in described.inner_text()
+    assert described.locator("tr", has_text="translated").first.locator("td").nth(1).inner_text() == "Tensor"
+    photograph(page, "documentation api")
+    page.get_by_role("link", name="22_losses").click()
+    assert page.locator("h1").inner_text().startswith("Losses") and page.locator("math").count() > 10
+    page.locator(".sidebar-tree").get_by_role("link", name="Figures", exact=True).first.click()
+    page.get_by_role("heading", name="Figure 9").scroll_into_view_if_needed()
+    assert min(shown_images(page, "article")) > 100

@@ -1,0 +1,58 @@
+"""The documentation: every notebook and module has its page, every figure its place, and nothing comes from elsewhere."""
+import re
+from html.parser import HTMLParser
+
+import pytest
+from conftest import PROJECT
+
+NOTEBOOKS = [path.relative_to(PROJECT / "nbs") for path in (PROJECT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts]
+MODULES = [path for path in (PROJECT / "aggan").rglob("*.py") if "__all__" in path.read_text() and path.name != "_modidx.py"]
+
+
+class Loaded(HTMLParser):
+    """What a browser loads for a page without being asked, and where its links lead."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.loads, self.links, self.errors = [], [], 0
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        if tag in ("script", "img", "iframe", "source"):
+            self.loads.append(given.get("src", ""))
+        if tag == "link" and "stylesheet" in given.get("rel", ""):
+            self.loads.append(given["href"])
+        if tag == "a":
+            self.links.append(given.get("href", ""))
+
+
+def test_every_notebook_and_module_has_its_page(site):
+    for path in NOTEBOOKS:
+        assert (site / path.with_suffix(".html")).stat().st_size > 5000, path
+    for path in MODULES:
+        name = ".".join(path.relative_to(PROJECT).with_suffix("").parts).removesuffix(".__init__")
+        page = (site / "api" / f"{name}.html").read_text(encoding="utf-8")
+        assert f'id="{name}.' in page, name
+    page = (site / "api" / "aggan.losses.html").read_text(encoding="utf-8")
+    assert re.search(r"<strong>answers</strong>.*?Iterable.*?patch maps or logits of the scales", page, re.S)
+
+
+def test_every_kept_figure_and_table_is_shown(site):
+    shown = {path.name for path in (site / "_images").iterdir()}
+    gallery, tables = ((site / name).read_text(encoding="utf-8") for name in ("gallery.html", "tables.html"))
+    for folder in (PROJECT / "figures").glob("figure*"):
+        assert f"paper/{folder.name}.html" in gallery and len(list(folder.glob("*.png"))) <= gallery.count("_images/")
+    for number in range(1, 5):
+        assert f"paper/table{number}.html" in tables
+    assert {"grid.png", "attention.png", "epochs.png", "poses.png"} <= shown and "Everything here comes from <strong>synthetic</strong>" in gallery
+
+
+@pytest.mark.parametrize("part", ["loads", "links"])
+def test_pages_lead_nowhere_that_is_not_there(site, part):
+    for page in site.rglob("*.html"):
+        for target in getattr(Loaded(page), part):
+            if part == "links" and (re.match(r"https?:", target) or target.startswith("#")):
+                continue
+            assert not re.match(r"\w+:|//", target) or target.startswith("data:"), f"{page} needs {target}"
+            assert target.startswith("data:") or (page.parent / re.sub(r"[?#].*", "", target)).exists(), f"{page.relative_to(site)}: {target}"
