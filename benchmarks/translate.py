@@ -1,0 +1,127 @@
+"""How fast thermal images become visible ones: AG-GAN's forward pass beside the same network as its peers write it, and a whole folder beside the pass alone.
+
+The reference computes the generator's formulas one by one, eagerly, on the same weights: nearest upsampling and then a convolution, both pooled maps of the attention concatenated,
+normalisation from `mean` and `var`. The folder row reads and writes PNG as `aggan translate` does; its `share` is of the pass alone, on as many images in memory.
+"""
+import argparse
+import tempfile
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from harness import alternate, seconds
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from aggan.data import open_thermal
+from aggan.experiments import default_device, fast_translator, translate_images
+from aggan.generator import Generator
+from aggan.layers import LIN
+from aggan.methods import Method, create_method
+from aggan.synthetic import FaceKey, render
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--size", type=int, default=256, help="pixels of a side")
+    parser.add_argument("--width", type=int, default=64, help="channels of the generator's first layer")
+    parser.add_argument("--batch", type=int, default=8, help="images at a time")
+    parser.add_argument("--images", type=int, default=64, help="images in the folder; 10000 where a GPU is to be had")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is timed")
+    parser.add_argument("--precision", default="32-true", help='of ours: "32-true" or "bf16-mixed"')
+
+
+def reflected(x: Tensor, conv: nn.Conv2d, stride: int = 1) -> Tensor:
+    """A convolution behind a padding layer of its own."""
+    return F.conv2d(F.pad(x, [conv.kernel_size[0] // 2] * 4, mode="reflect"), conv.weight, conv.bias, stride)
+
+
+def adalin(x: Tensor, rho: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5) -> Tensor:
+    """AdaLIN as U-GAT-IT writes it."""
+    rho, gamma, beta = rho.view(1, -1, 1, 1), gamma.view(-1, x.shape[1], 1, 1), beta.view(-1, x.shape[1], 1, 1)
+    instance = (x - x.mean((2, 3), keepdim=True)) / torch.sqrt(x.var((2, 3), keepdim=True) + eps)
+    layer = (x - x.mean((1, 2, 3), keepdim=True)) / torch.sqrt(x.var((1, 2, 3), keepdim=True) + eps)
+    return (rho * instance + (1 - rho) * layer) * gamma + beta
+
+
+@torch.no_grad()
+def plain_generator(generator: Generator, x: Tensor) -> Tensor:
+    """The visible images, by the formulas of Eq. 1 to 7 and nothing else."""
+    encoder, attention, decoder = generator.encoder, generator.attention, generator.decoder
+    x = F.relu(F.instance_norm(reflected(x, encoder.stem.conv)))
+    for down in encoder.down:
+        x = F.relu(F.instance_norm(reflected(x, down.conv, stride=2)))
+    for block in encoder.blocks:
+        x = x + F.instance_norm(reflected(F.relu(F.instance_norm(reflected(x, block.conv1))), block.conv2))
+    mean, most = F.adaptive_avg_pool2d(x, 1), F.adaptive_max_pool2d(x, 1)
+    attention.gap_head(mean.flatten(1)), attention.gmp_head(most.flatten(1))
+    weighted = [x * head.weight[:, :, None, None] for head in (attention.gap_head, attention.gmp_head)]
+    x = F.relu(attention.merge(torch.cat(weighted, 1)))
+    x.sum(1, keepdim=True)   # the heatmap
+    head = decoder.head
+    style = F.relu(head.fc2(F.relu(head.fc1(F.adaptive_avg_pool2d(x, 1).flatten(1)))))
+    gamma, beta = head.gamma(style), head.beta(style)
+    for block in decoder.blocks:
+        inner = F.relu(adalin(reflected(x, block.conv1), block.norm1.rho, gamma, beta))
+        x = x + adalin(reflected(inner, block.conv2), block.norm2.rho, gamma, beta)
+    for up in decoder.up:
+        x = reflected(F.interpolate(x, scale_factor=2, mode="nearest"), up.conv)
+        x = F.relu(adalin(x, up.norm.rho, up.norm.gamma, up.norm.beta))
+    return torch.tanh(reflected(x, decoder.to_image))
+
+
+def trained_looking(method: Method) -> Method:
+    """A method whose learned shares and shifts are no longer at their starting values, so that none of them is left untested."""
+    torch.manual_seed(0)
+    for module in method.generator.modules():
+        if hasattr(module, "rho"):
+            nn.init.uniform_(module.rho)
+        if isinstance(module, LIN):
+            nn.init.normal_(module.beta, std=.1)
+    return method.eval().to(default_device())
+
+
+def write_thermal(folder: Path, count: int, size: int) -> None:
+    """Thermal PNGs of rendered faces, sixteen of them in turn."""
+    faces = render([FaceKey(n) for n in range(16)], size=size).thermal.mul(255).byte()[:, 0].numpy()
+    folder.mkdir()
+    for n in range(count):
+        Image.fromarray(faces[n % 16]).save(folder / f"{n:06d}.png")
+
+
+def gflop(call) -> float:
+    """GFLOP of a call, convolutions as direct ones."""
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops() / 1e9
+
+
+def measure(given: argparse.Namespace) -> list[dict]:
+    method = trained_looking(create_method("ag-gan", width=given.width, image_size=given.size, identity="none", discriminator_width=8))
+    generator, device = method.generator, default_device()
+    faces = render([FaceKey(n) for n in range(given.batch)], size=given.size).thermal.expand(-1, 3, -1, -1) * 2 - 1
+    faces = faces.contiguous().to(device)
+    expected, reference = plain_generator(generator, faces), lambda: plain_generator(generator, faces)
+    ours = fast_translator(method, given.precision)
+    times = alternate(reference, lambda: ours(faces), given.rounds)
+    row = {"size": given.size, "batch": given.batch, "precision": given.precision}
+    forward = row | {"what": "forward", "reference images/s": given.batch / times["reference_s"], "ours images/s": given.batch / times["ours_s"],
+                     "ratio": times["ratio"], "difference": float((ours(faces).float() - expected).abs().max()),
+                     "reference GFLOP": gflop(reference) / given.batch, "ours GFLOP": gflop(lambda: ours(faces)) / given.batch}
+    forward["ours GFLOP/s"] = forward["ours GFLOP"] * forward["ours images/s"]
+    return [forward, row | folder_row(method, given, lambda: ours(faces))]
+
+
+def folder_row(method: Method, given: argparse.Namespace, forward) -> dict:
+    """A folder translated, in turn with as many forward passes."""
+    with tempfile.TemporaryDirectory() as place:
+        write_thermal(Path(place) / "thermal", given.images, given.size)
+        images = open_thermal(Path(place) / "thermal", image_size=given.size)
+        passes, times = -(-given.images // given.batch), []
+        for round in range(given.rounds):
+            alone = seconds(lambda: [forward() for _ in range(passes)])
+            whole = seconds(lambda: translate_images(method, images, Path(place) / str(round), given.batch, precision=given.precision))
+            times.append((alone, whole))
+    alone, whole = sorted(times, key=lambda pair: pair[0] / pair[1])[len(times) // 2]
+    return {"what": f"folder of {given.images}", "reference images/s": passes * given.batch / alone, "ours images/s": given.images / whole,
+            "share": given.images / whole / (passes * given.batch / alone)}
