@@ -7,21 +7,23 @@ from pathlib import Path
 from harness import alternate
 
 REFERENCE = "import torch, torchvision"
-CASES = {"import aggan": "import aggan", "import aggan.data, aggan.methods": "import aggan.data, aggan.methods",
-         "import aggan.experiments": "import aggan.experiments", "aggan --help": None}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rounds", type=int, default=7, help="how often each is timed")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each is timed")
+    parser.add_argument("--modules", nargs="*", default=["aggan", "aggan.methods", "aggan.experiments"], help="to import")
+
+
+def start(*command: str) -> None:
+    """Run Python in a process of its own."""
+    subprocess.run([sys.executable, *command], stdout=subprocess.DEVNULL, check=True)
 
 
 def measure(given: argparse.Namespace) -> list[dict]:
-    def start(code: str | None) -> None:
-        command = [sys.executable, "-c", code] if code else [Path(sys.executable).parent / "aggan", "--help"]
-        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
-
+    cases = {f"import {module}": ("-c", f"import {module}") for module in given.modules}
+    cases["aggan --help"] = str(Path(sys.executable).with_name("aggan")), "--help"
     rows = []
-    for what, code in CASES.items():
-        times = alternate(lambda: start(REFERENCE), lambda: start(code), given.rounds)
+    for what, command in cases.items():
+        times = alternate(lambda: start("-c", REFERENCE), lambda: start(*command), given.rounds)
         rows.append({"what": what, "torch, torchvision s": times["reference_s"], "seconds": times["ours_s"], "ours / torch, torchvision": 1 / times["ratio"]})
     return rows
