@@ -21,7 +21,7 @@ __all__ = ['IDENTITY', 'SESSION', 'FRAME', 'VECTORS', 'NOISE', 'POSE_YAW', 'POSE
            'FaceParameters', 'draw_key', 'check_key', 'chance', 'derived_parameters', 'face_parameters', 'as_fields',
            'Bumps', 'bumps', 'bump_values', 'relief', 'Surface', 'head_surface', 'surface_depth', 'rotation',
            'mouth_corner', 'landmark_points', 'Camera', 'fit_camera', 'project', 'Rays', 'pixel_rays', 'vector_length',
-           'Hit', 'ellipsoid_hit', 'near_head', 'at_pixels', 'head_hit']
+           'Hit', 'ellipsoid_hit', 'crosses', 'near_head', 'listed', 'at', 'put', 'at_pixels', 'head_hit']
 
 # %% ../nbs/03_heads.ipynb #dd63281b
 IDENTITY = dict(
@@ -368,18 +368,45 @@ def ellipsoid_hit(rays: Rays, centre: Sequence, radii: Sequence) -> Hit:
     return Hit(*(i + t * j for i, j in zip(rays[:3], rays[3:6])), -t, gradient / length[:, None], cover)
 
 # %% ../nbs/03_heads.ipynb #30911e04
+def crosses(rays: Rays, centre: Sequence, radii: Sequence) -> Tensor:
+    "(B, P) whether the rays pass within two pixels of an axis-parallel ellipsoid, where its cover may be more than 0."
+    margin = 2 * rays.pixel
+    o = [(a - c) / (r + margin) for a, c, r in zip(rays[:3], centre, radii)]
+    d = [a / (r + margin) for a, r in zip(rays[3:6], radii)]
+    a, b, c = sum(i * i for i in d), sum(i * j for i, j in zip(o, d)), sum(i * i for i in o) - 1
+    return b * b > a * c
+
+
 def near_head(f: FaceParameters, rays: Rays) -> Tensor:
-    """Indices of the pixels at which some head of the batch may be: half of the picture need not be tried.
+    "(B, P) where the head may be: a third of the picture need not be tried."
+    hull = (f.head_width + .3, .5 + .5 * (f.head_top + f.head_bottom), f.head_depth + .6)
+    return crosses(rays, (0., .05, .1), hull)
+
+
+def listed(mask: Tensor) -> Tensor:
+    """(B, K) indices of the pixels at which a mask (B, P) is true, a row per picture; shorter rows repeat an index.
 
     Their number is a multiple of 64, for which matrix products round alike whatever else is in the batch."""
-    hull = (f.head_width + .3, .5 + .5 * (f.head_top + f.head_bottom), f.head_depth + .6)
-    pixels = ellipsoid_hit(rays, (0., .05, .1), hull).cover.amax(0).nonzero()[:, 0]
-    return torch.cat([pixels, pixels[-1:].expand(-len(pixels) % 64)])
+    rows = [row.nonzero()[:, 0] for row in mask]
+    count = -(-max(1, *map(len, rows)) // 64) * 64
+    return torch.stack([torch.cat([row, row.new_full((count - len(row),), int(row[-1]) if len(row) else 0)]) for row in rows])
 
 
-def at_pixels(rays: Rays, pixels: Tensor) -> Rays:
-    "The rays of some pixels."
-    return Rays(*(field if field.shape[1] == 1 else field[:, pixels] for field in rays))
+def at(field: Tensor, pixels: Tensor) -> Tensor:
+    "The values (B, K) or (B, C, K) of a field at listed pixels; one value per picture, (B, 1), stays as it is."
+    if field.shape[-1] == 1:
+        return field
+    return field.gather(-1, pixels if field.dim() == 2 else pixels[:, None].expand(-1, field.shape[1], -1))
+
+
+def put(field: Tensor, pixels: Tensor, values: Tensor) -> Tensor:
+    "The field with other values, (B, K) or (B, C, K), at listed pixels."
+    return field.scatter(-1, pixels if field.dim() == 2 else pixels[:, None].expand_as(values), values)
+
+
+def at_pixels(fields: NamedTuple, pixels: Tensor) -> NamedTuple:
+    "Rays, hits or layers at listed pixels."
+    return type(fields)(*(at(field, pixels) for field in fields))
 
 
 def head_hit(f: FaceParameters, b: Bumps, rays: Rays, steps: int = 5) -> Hit:
