@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -18,10 +18,11 @@ from .alignment import frame_landmarks
 
 # %% auto #0
 __all__ = ['IDENTITY', 'SESSION', 'FRAME', 'VECTORS', 'NOISE', 'POSE_YAW', 'POSE_PITCH', 'POSES', 'CENTRE_Y', 'PIVOT', 'FaceKey',
-           'FaceParameters', 'draw_key', 'check_key', 'chance', 'derived_parameters', 'face_parameters', 'as_fields',
-           'Bumps', 'bumps', 'bump_values', 'relief', 'Surface', 'head_surface', 'surface_depth', 'rotation',
-           'mouth_corner', 'landmark_points', 'Camera', 'fit_camera', 'project', 'Rays', 'pixel_rays', 'vector_length',
-           'Hit', 'ellipsoid_hit', 'crosses', 'near_head', 'listed', 'at', 'put', 'at_pixels', 'head_hit']
+           'FaceParameters', 'draw_key', 'check_key', 'chance', 'derived_parameters', 'number_table', 'face_parameters',
+           'as_fields', 'Bumps', 'bumps', 'bump_values', 'relief', 'Surface', 'head_surface', 'surface_depth',
+           'rotation', 'mouth_corner', 'landmark_points', 'Camera', 'fit_camera', 'project', 'Rays', 'pixel_rays',
+           'vector_length', 'Hit', 'ellipsoid_hit', 'crosses', 'near_head', 'listed', 'at', 'put', 'at_pixels',
+           'head_hit']
 
 # %% ../nbs/03_heads.ipynb #dd63281b
 IDENTITY = dict(
@@ -144,6 +145,14 @@ def derived_parameters(p: FaceParameters, keys: Sequence[FaceKey]) -> FaceParame
     return FaceParameters(p, glasses=torch.tensor(worn))
 
 # %% ../nbs/03_heads.ipynb #6ca6e404
+@cache
+def number_table() -> tuple[Tensor, Tensor, dict[str, int]]:
+    "Mean and deviation of each number that is drawn; how many make each name, 0 for a single one."
+    rows = {name: row for table in (IDENTITY, VECTORS, SESSION, FRAME) for name, row in table.items()}
+    numbers = [pair for row in rows.values() for pair in ([(0., 1.)] * row if isinstance(row, int) else [row])]
+    return *torch.tensor(numbers).T, {name: row if isinstance(row, int) else 0 for name, row in rows.items()}
+
+
 def face_parameters(
     keys: Sequence[FaceKey],  # the pictures
     seed: int = 0,  # another seed is another population
@@ -152,14 +161,10 @@ def face_parameters(
     for key in keys:
         check_key(key)
     numbers, noise = zip(*(draw_key(key, seed) for key in keys))
-    numbers, p, start = torch.from_numpy(np.stack(numbers)), FaceParameters(), 0
-    for table in (IDENTITY, VECTORS, SESSION, FRAME):
-        for name, row in table.items():
-            if isinstance(row, int):
-                p[name] = numbers[:, start:start + row]
-            else:
-                p[name] = row[0] + row[1] * numbers[:, start]
-            start += row if isinstance(row, int) else 1
+    mean, deviation, names = number_table()
+    scaled, p = (mean + deviation * torch.from_numpy(np.stack(numbers))).split([count or 1 for count in names.values()], 1), FaceParameters()
+    for (name, count), values in zip(names.items(), scaled):
+        p[name] = values if count else values[:, 0]
     p["noise"] = torch.from_numpy(np.stack(noise))
     return derived_parameters(p, keys)
 
@@ -184,7 +189,7 @@ def bumps(
     like: Tensor,  # (B, 1), for batch, device and type
 ) -> Bumps:
     "The Gaussians of a table in the form that `bump_values` evaluates."
-    def column(values): return torch.cat([like * 0 + value for value in values], 1)
+    def column(values): return torch.cat([v if isinstance(v, Tensor) else torch.full_like(like, v) for v in values], 1)
     x, y, width, height, amount = map(column, zip(*rows))
     a, c = -.5 / width**2, -.5 / height**2  # the exponential itself is taken to base 2, which is several times faster
     exponents = torch.stack([a, c, -2 * a * x, -2 * c * y, a * x**2 + c * y**2], -1) / math.log(2)

@@ -270,8 +270,12 @@ def paint_head(f: FaceParameters, camera: Camera, hit: Hit, pixel: Tensor) -> La
     face = paint_skin(f, x, y)
     face = nose_region(f, face, x, y)
     face = paint_beard(f, face, x, y, hit.z)
-    for paint in (paint_eyes, paint_brows, paint_mouth):
-        face = paint(f, face, x, y, pixel)
+    ax = x.abs()
+    for paint, may_be in ((paint_eyes, ((ax - f.eye_x).abs() < 1.15 * f.eye_width) & (y.abs() < .5)),
+                          (paint_brows, (ax < 1.1) & ((y + .4).abs() < .6)),
+                          (paint_mouth, (ax < 1.1 * mouth_corner(f, f.smile)[0]) & ((y - f.mouth_y - .1).abs() < .6))):
+        pixels = listed(may_be)
+        face = repaint(face, pixels, lambda part: paint(f, part, at(x, pixels), at(y, pixels), pixel))
     return Layers(shade(f, camera, face.colour, hit.normal, .10), face.heat - limb(camera, hit.normal), face.region)
 
 
@@ -492,7 +496,8 @@ def render_parameters(
     hairy = listed(crosses(rays, SHELL, shell_radii(f, rays)))
     hair = hair_shell(f, at_pixels(rays, hairy), at(depth, hairy))
     scene = repaint(paint_wall(f, rays), hairy, lambda part: paint_hanging_hair(f, hair, part))
-    scene = paint_neck(f, camera, rays, scene)
+    below = listed(rays.camera_y > .6)
+    scene = repaint(scene, below, lambda part: paint_neck(f, camera, at_pixels(rays, below), part))
     scene = repaint(scene, on_head, lambda part: lay_over(part, hit.cover, paint_head(f, camera, hit, rays.pixel)))
     scene = repaint(scene, hairy, lambda part: paint_hair(f, camera, hair, part))
     front, ears = put(torch.zeros_like(depth), hairy, hair.front), listed(crosses(rays, *ear_ellipsoid(f, rays)))
