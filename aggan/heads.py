@@ -21,7 +21,7 @@ __all__ = ['IDENTITY', 'SESSION', 'FRAME', 'VECTORS', 'NOISE', 'POSE_YAW', 'POSE
            'FaceParameters', 'draw_key', 'check_key', 'chance', 'derived_parameters', 'number_table', 'face_parameters',
            'as_fields', 'Bumps', 'bumps', 'bump_values', 'relief', 'Surface', 'head_surface', 'surface_depth',
            'rotation', 'mouth_corner', 'landmark_points', 'Camera', 'fit_camera', 'project', 'Rays', 'pixel_rays',
-           'vector_length', 'Hit', 'ellipsoid_hit', 'crosses', 'near_head', 'listed', 'at', 'put', 'at_pixels',
+           'vector_length', 'Hit', 'ellipsoid_hit', 'crosses', 'near_head', 'listed', 'pick', 'put', 'at_pixels',
            'head_hit']
 
 # %% ../nbs/03_heads.ipynb #dd63281b
@@ -372,7 +372,7 @@ def ellipsoid_hit(rays: Rays, centre: Sequence, radii: Sequence) -> Hit:
     cover = (1 - (norm - 1).clamp(0) * norm / (length * rays.pixel)).clamp(0, 1)
     return Hit(*(i + t * j for i, j in zip(rays[:3], rays[3:6])), -t, gradient / length[:, None], cover)
 
-# %% ../nbs/03_heads.ipynb #30911e04
+# %% ../nbs/03_heads.ipynb #21b0c92a
 def crosses(rays: Rays, centre: Sequence, radii: Sequence) -> Tensor:
     "(B, P) whether the rays pass within two pixels of an axis-parallel ellipsoid, where its cover may be more than 0."
     margin = 2 * rays.pixel
@@ -387,7 +387,7 @@ def near_head(f: FaceParameters, rays: Rays) -> Tensor:
     hull = (f.head_width + .3, .5 + .5 * (f.head_top + f.head_bottom), f.head_depth + .6)
     return crosses(rays, (0., .05, .1), hull)
 
-
+# %% ../nbs/03_heads.ipynb #7193eecb
 def listed(mask: Tensor) -> Tensor:
     """(B, K) indices of the pixels at which a mask (B, P) is true, a row per picture; shorter rows repeat an index.
 
@@ -397,7 +397,7 @@ def listed(mask: Tensor) -> Tensor:
     return torch.stack([torch.cat([row, row.new_full((count - len(row),), int(row[-1]) if len(row) else 0)]) for row in rows])
 
 
-def at(field: Tensor, pixels: Tensor) -> Tensor:
+def pick(field: Tensor, pixels: Tensor) -> Tensor:
     "The values (B, K) or (B, C, K) of a field at listed pixels; one value per picture, (B, 1), stays as it is."
     if field.shape[-1] == 1:
         return field
@@ -411,9 +411,9 @@ def put(field: Tensor, pixels: Tensor, values: Tensor) -> Tensor:
 
 def at_pixels(fields: NamedTuple, pixels: Tensor) -> NamedTuple:
     "Rays, hits or layers at listed pixels."
-    return type(fields)(*(at(field, pixels) for field in fields))
+    return type(fields)(*(pick(field, pixels) for field in fields))
 
-
+# %% ../nbs/03_heads.ipynb #30911e04
 def head_hit(f: FaceParameters, b: Bumps, rays: Rays, steps: int = 5) -> Hit:
     """Meets the head by solving, from the last point, for the ellipsoid that has the same value and slope there.
 

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .heads import (NOISE, PIVOT, Camera, FaceKey, FaceParameters, Hit, Rays, as_fields, at, at_pixels, bump_values,
+from .heads import (NOISE, PIVOT, Camera, FaceKey, FaceParameters, Hit, Rays, as_fields, at_pixels, bump_values,
                          bumps, chance, crosses, ellipsoid_hit, face_parameters, fit_camera, head_hit, landmark_points,
-                         listed, mouth_corner, near_head, pixel_rays, project, put, relief, vector_length)
+                         listed, mouth_corner, near_head, pick, pixel_rays, project, put, relief, vector_length)
 
 _all_ = ["FaceKey", "FaceParameters", "face_parameters"]  # also to be had from here
 
@@ -275,7 +275,7 @@ def paint_head(f: FaceParameters, camera: Camera, hit: Hit, pixel: Tensor) -> La
                           (paint_brows, (ax < 1.1) & ((y + .4).abs() < .6)),
                           (paint_mouth, (ax < 1.1 * mouth_corner(f, f.smile)[0]) & ((y - f.mouth_y - .1).abs() < .6))):
         pixels = listed(may_be)
-        face = repaint(face, pixels, lambda part: paint(f, part, at(x, pixels), at(y, pixels), pixel))
+        face = repaint(face, pixels, lambda part: paint(f, part, pick(x, pixels), pick(y, pixels), pixel))
     return Layers(shade(f, camera, face.colour, hit.normal, .10), face.heat - limb(camera, hit.normal), face.region)
 
 
@@ -491,18 +491,18 @@ def render_parameters(
     tried = listed(near_head(f, rays))
     hit = head_hit(f, bumpy, at_pixels(rays, tried))
     met = listed(hit.cover > 0)
-    hit, on_head = at_pixels(hit, met), at(tried, met)
+    hit, on_head = at_pixels(hit, met), pick(tried, met)
     depth = put(torch.full_like(rays.x, BEHIND), on_head, torch.where(hit.cover > 0, hit.depth, BEHIND))
     hairy = listed(crosses(rays, SHELL, shell_radii(f, rays)))
-    hair = hair_shell(f, at_pixels(rays, hairy), at(depth, hairy))
+    hair = hair_shell(f, at_pixels(rays, hairy), pick(depth, hairy))
     scene = repaint(paint_wall(f, rays), hairy, lambda part: paint_hanging_hair(f, hair, part))
     below = listed(rays.camera_y > .6)
     scene = repaint(scene, below, lambda part: paint_neck(f, camera, at_pixels(rays, below), part))
     scene = repaint(scene, on_head, lambda part: lay_over(part, hit.cover, paint_head(f, camera, hit, rays.pixel)))
     scene = repaint(scene, hairy, lambda part: paint_hair(f, camera, hair, part))
     front, ears = put(torch.zeros_like(depth), hairy, hair.front), listed(crosses(rays, *ear_ellipsoid(f, rays)))
-    scene = repaint(scene, ears, lambda part: paint_ears(f, camera, at_pixels(rays, ears), part, at(depth, ears), at(front, ears)))
-    hidden_by = torch.lerp(at(depth, hairy), torch.maximum(at(depth, hairy), hair.hit.depth), hair.front)
+    scene = repaint(scene, ears, lambda part: paint_ears(f, camera, at_pixels(rays, ears), part, pick(depth, ears), pick(front, ears)))
+    hidden_by = torch.lerp(pick(depth, hairy), torch.maximum(pick(depth, hairy), hair.hit.depth), hair.front)
     scene = with_glasses(f, rays, scene, put(depth, hairy, hidden_by))
     image, heat, regions = (field.unflatten(-1, (size, size)) for field in scene)
     landmarks = project(camera, landmark_points(f, bumpy, f.smile))[..., :2] * size
