@@ -1,15 +1,18 @@
 """How fast thermal images become visible ones: AG-GAN's forward pass beside the same network as its peers write it, and a whole folder beside the pass alone.
 
 The reference computes the generator's formulas one by one, eagerly, on the same weights: nearest upsampling and then a convolution, both pooled maps of the attention concatenated,
-normalisation from `mean` and `var`. The folder row reads and writes PNG as `aggan translate` does; its `share` is of the pass alone, on as many images in memory.
+normalisation from `mean` and `var`. The folder row reads and writes PNG as `aggan translate` does; what it is compared with is our own pass alone, on as many images in memory: its ratio is the share of the time in
+which the device is kept busy.
 """
 import argparse
+import itertools
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from harness import alternate, seconds
+from harness import alternate
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -23,12 +26,12 @@ from aggan.synthetic import FaceKey, render
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--size", type=int, default=256, help="pixels of a side")
+    parser.add_argument("--size", type=int, nargs="+", default=[256], help="pixels of a side, one or several")
     parser.add_argument("--width", type=int, default=64, help="channels of the generator's first layer")
     parser.add_argument("--batch", type=int, default=8, help="images at a time")
     parser.add_argument("--images", type=int, default=64, help="images in the folder; 10000 where a GPU is to be had")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is timed")
-    parser.add_argument("--precision", default="32-true", help='of ours: "32-true" or "bf16-mixed"')
+    parser.add_argument("--precision", nargs="+", default=["32-true"], help='of ours: "32-true", "bf16-mixed" or both')
 
 
 def reflected(x: Tensor, conv: nn.Conv2d, stride: int = 1) -> Tensor:
@@ -97,31 +100,36 @@ def gflop(call) -> float:
 
 
 def measure(given: argparse.Namespace) -> list[dict]:
-    method = trained_looking(create_method("ag-gan", width=given.width, image_size=given.size, identity="none", discriminator_width=8))
-    generator, device = method.generator, default_device()
-    faces = render([FaceKey(n) for n in range(given.batch)], size=given.size).thermal.expand(-1, 3, -1, -1) * 2 - 1
-    faces = faces.contiguous().to(device)
-    expected, reference = plain_generator(generator, faces), lambda: plain_generator(generator, faces)
-    ours = fast_translator(method, given.precision)
+    rows = []
+    for size in given.size:
+        method = trained_looking(create_method("ag-gan", width=given.width, image_size=size, identity="none", discriminator_width=8))
+        faces = render([FaceKey(n) for n in range(given.batch)], size=size).thermal.expand(-1, 3, -1, -1) * 2 - 1
+        faces = faces.contiguous().to(default_device())
+        for precision in given.precision:
+            ours, row = fast_translator(method, precision), {"size": size, "batch": given.batch, "precision": precision}
+            rows += [row | forward_row(method, faces, ours, given), row | folder_row(method, faces, ours, given, size, precision)]
+    return rows
+
+
+def forward_row(method: Method, faces: Tensor, ours: Callable, given: argparse.Namespace) -> dict:
+    """The generator's forward pass beside the reference's."""
+    def reference() -> Tensor: return plain_generator(method.generator, faces)
+
     times = alternate(reference, lambda: ours(faces), given.rounds)
-    row = {"size": given.size, "batch": given.batch, "precision": given.precision}
-    forward = row | {"what": "forward", "reference images/s": given.batch / times["reference_s"], "ours images/s": given.batch / times["ours_s"],
-                     "ratio": times["ratio"], "difference": float((ours(faces).float() - expected).abs().max()),
-                     "reference GFLOP": gflop(reference) / given.batch, "ours GFLOP": gflop(lambda: ours(faces)) / given.batch}
-    forward["ours GFLOP/s"] = forward["ours GFLOP"] * forward["ours images/s"]
-    return [forward, row | folder_row(method, given, lambda: ours(faces))]
+    row = {"what": "forward", "reference images/s": given.batch / times["reference_s"], "ours images/s": given.batch / times["ours_s"], "ratio": times["ratio"],
+           "difference": float((ours(faces) - reference()).abs().max()),
+           "reference GFLOP": gflop(lambda: plain_generator(method.generator, faces[:1])), "ours GFLOP": gflop(lambda: ours(faces[:1]))}
+    return row | {"ours GFLOP/s": row["ours GFLOP"] * row["ours images/s"]}
 
 
-def folder_row(method: Method, given: argparse.Namespace, forward) -> dict:
+def folder_row(method: Method, faces: Tensor, ours: Callable, given: argparse.Namespace, size: int, precision: str) -> dict:
     """A folder translated, in turn with as many forward passes."""
+    passes = -(-given.images // given.batch)
     with tempfile.TemporaryDirectory() as place:
-        write_thermal(Path(place) / "thermal", given.images, given.size)
-        images = open_thermal(Path(place) / "thermal", image_size=given.size)
-        passes, times = -(-given.images // given.batch), []
-        for round in range(given.rounds):
-            alone = seconds(lambda: [forward() for _ in range(passes)])
-            whole = seconds(lambda: translate_images(method, images, Path(place) / str(round), given.batch, precision=given.precision))
-            times.append((alone, whole))
-    alone, whole = sorted(times, key=lambda pair: pair[0] / pair[1])[len(times) // 2]
-    return {"what": f"folder of {given.images}", "reference images/s": passes * given.batch / alone, "ours images/s": given.images / whole,
-            "share": given.images / whole / (passes * given.batch / alone)}
+        write_thermal(Path(place) / "thermal", given.images, size)
+        images = open_thermal(Path(place) / "thermal", image_size=size)
+        outputs = (Path(place) / str(n) for n in itertools.count())
+        times = alternate(lambda: [ours(faces) for _ in range(passes)],
+                          lambda: translate_images(method, images, next(outputs), given.batch, precision=precision), given.rounds, warm_up=0)
+    return {"what": f"folder of {given.images}, of the pass alone", "reference images/s": passes * given.batch / times["reference_s"],
+            "ours images/s": given.images / times["ours_s"], "ratio": times["ratio"] * given.images / (passes * given.batch)}
