@@ -10,9 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import spectral_norm
 
-from .layers import at_least_float32
+from .layers import at_least_float32, spectral_norm
 
 # %% auto #0
 __all__ = ['ATTENTIONS', 'AttentionOutput', 'Attention', 'ClassActivationAttention', 'reduced_channels',
@@ -52,15 +51,14 @@ class ClassActivationAttention(Attention):
 
     def __init__(self, channels: int, slope: float = 0.0, spectral: bool = False):
         super().__init__(channels)
-        self.slope = slope
+        self.slope, self.spectral = slope, spectral
         self.gap_head, self.gmp_head = nn.Linear(channels, 1, bias=False), nn.Linear(channels, 1, bias=False)
-        if spectral:
-            for head in (self.gap_head, self.gmp_head):
-                spectral_norm(head)
         self.merge = nn.Conv2d(2 * channels, channels, 1)
 
     def attend(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         weights = torch.cat((self.gap_head.weight, self.gmp_head.weight))
+        if self.spectral:
+            weights = F.normalize(weights, dim=1)   # the one singular value of a row is its length
         pooled = torch.stack((at_least_float32(x).mean((2, 3)), x.amax((2, 3))), dim=1)
         folded = (self.merge.weight.unflatten(1, (2, -1)) * weights[:, :, None, None]).sum(1)
         features = F.leaky_relu(F.conv2d(x, folded, self.merge.bias), self.slope)

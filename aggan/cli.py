@@ -5,13 +5,15 @@
 # %% auto #0
 __all__ = ['prepare', 'experiment_settings', 'train', 'print_row', 'print_groups', 'weights', 'translate', 'evaluate', 'explain',
            'reproduce', 'bench', 'json_object', 'add_data_options', 'add_experiment_options', 'parser', 'add_prepare',
-           'add_translate', 'main']
+           'add_translate', 'main', 'program']
 
 # %% ../nbs/30_cli.ipynb #1278a2cb
 import argparse
 import json
 import sys
 from collections.abc import Sequence
+
+from .memory import start_again_keeping_memory
 
 # %% ../nbs/30_cli.ipynb #7a48f71d
 def prepare(args: argparse.Namespace) -> None:
@@ -235,3 +237,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"aggan: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def program() -> int:
+    "The command `aggan`: `main` in a process whose memory allocator suits it (`aggan.memory`)."
+    start_again_keeping_memory()
+    return main()

@@ -10,10 +10,9 @@ from typing import NamedTuple, Sequence
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import spectral_norm
 
 from .attention import create_attention
-from .layers import at_least_float32, reflect_conv
+from .layers import at_least_float32, reflect_conv, spectral_norm
 
 # %% auto #0
 __all__ = ['DiscriminatorOutput', 'smallest_size', 'PatchDiscriminator', 'MultiScaleDiscriminator']

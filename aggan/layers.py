@@ -5,6 +5,7 @@
 # %% ../nbs/02_layers.ipynb #96e5d7e3
 from __future__ import annotations
 
+import math
 from typing import Callable
 
 import torch
@@ -12,8 +13,82 @@ from torch import nn
 from torch.nn import functional as F
 
 # %% auto #0
-__all__ = ['reflect_conv', 'ConvBlock', 'ResidualBlock', 'at_least_float32', 'layer_statistics', 'adalin', 'AdaLIN', 'LIN',
-           'clip_rho', 'Upsample']
+__all__ = ['TILE_TRANSFORM', 'KERNEL_TRANSFORM', 'OUTPUT_TRANSFORM', 'cut_tiles', 'join_tiles', 'Winograd', 'WinogradConv2d',
+           'reflect_conv', 'ConvBlock', 'by_output', 'SingularValue', 'largest_singular_value', 'spectral_norm',
+           'ResidualBlock', 'at_least_float32', 'layer_statistics', 'adalin', 'AdaLIN', 'LIN', 'clip_rho', 'Upsample']
+
+# %% ../nbs/02_layers.ipynb #8873a437
+_B = torch.tensor([[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0], [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]]).double()
+_G = torch.tensor([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]).double() / 24
+_A = torch.tensor([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]).double()
+TILE_TRANSFORM, KERNEL_TRANSFORM, OUTPUT_TRANSFORM = (torch.kron(m, m) for m in (_B, _G, _A))  # 36×36, 36×9, 16×36
+
+# %% ../nbs/02_layers.ipynb #94c4e3a8
+def cut_tiles(
+    x: torch.Tensor,  # (B, C, 4h+2, 4w+2)
+) -> torch.Tensor:  # (36, C·B·h·w)
+    "The overlapping 6×6 tiles of a padded map"
+    batch, channels, height, width = x.shape
+    b, c, row, column = x.stride()
+    shape = (6, 6, channels, batch, (height - 2) // 4, (width - 2) // 4)
+    return x.as_strided(shape, (row, column, c, b, 4 * row, 4 * column)).reshape(36, -1)
+
+
+def join_tiles(
+    tiles: torch.Tensor,  # (36, C·B·h·w)
+    shape: tuple[int, int, int, int],  # C, B, h, w
+) -> torch.Tensor:  # (B, C, 4h+2, 4w+2)
+    "The sum of overlapping tiles, each at its place: the transpose of `cut_tiles`"
+    channels, batch, height, width = shape
+    tiles = tiles.view(6, 6, *shape).permute(3, 2, 4, 0, 5, 1)
+    joined = tiles.new_zeros(batch, channels, 4 * height + 4, 4 * width + 4)
+    places = joined.view(batch, channels, height + 1, 4, width + 1, 4)
+    for rows, own_rows, tile_rows in ((slice(None, -1), slice(4), slice(4)), (slice(1, None), slice(2), slice(4, 6))):
+        for columns, own_columns, tile_columns in ((slice(None, -1), slice(4), slice(4)), (slice(1, None), slice(2), slice(4, 6))):
+            places[:, :, rows, own_rows, columns, own_columns] += tiles[:, :, :, tile_rows, :, tile_columns]
+    return joined[:, :, : 4 * height + 2, : 4 * width + 2]
+
+# %% ../nbs/02_layers.ipynb #2a82f628
+class Winograd(torch.autograd.Function):
+    "Convolution 3×3, stride 1, of a padded map (B, C, 4h+2, 4w+2) with a weight (O, C, 3, 3) -> (B, O, 4h, 4w)"
+
+    @staticmethod
+    def forward(ctx, x, weight):
+        (batch, channels, height, width), out = x.shape, len(weight)
+        ctx.tiles = batch, (height - 2) // 4, (width - 2) // 4
+        kernels = (KERNEL_TRANSFORM.to(x) @ weight.movedim((0, 1), (2, 3)).reshape(9, -1)).view(36, out, channels)
+        tiles = (TILE_TRANSFORM.to(x) @ cut_tiles(x)).view(36, channels, -1)
+        ctx.save_for_backward(kernels, tiles)
+        batch, rows, columns = ctx.tiles
+        outputs = (OUTPUT_TRANSFORM.to(x) @ (kernels @ tiles).view(36, -1)).view(4, 4, out, batch, rows, columns)
+        return outputs.permute(3, 2, 4, 0, 5, 1).reshape(batch, out, 4 * rows, 4 * columns)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        kernels, tiles = ctx.saved_tensors
+        (batch, rows, columns), (_, out, channels) = ctx.tiles, kernels.shape
+        gradient = gradient.reshape(batch, out, rows, 4, columns, 4).permute(3, 5, 1, 0, 2, 4).reshape(16, -1)
+        gradient = (OUTPUT_TRANSFORM.T.to(gradient) @ gradient).view(36, out, -1)
+        of_x = of_weight = None
+        if ctx.needs_input_grad[0]:
+            transformed = (kernels.transpose(1, 2) @ gradient).view(36, -1)
+            of_x = join_tiles(TILE_TRANSFORM.T.to(gradient) @ transformed, (channels, batch, rows, columns))
+        if ctx.needs_input_grad[1]:
+            transformed = (gradient @ tiles.transpose(1, 2)).view(36, -1)
+            of_weight = (KERNEL_TRANSFORM.T.to(gradient) @ transformed).view(3, 3, out, channels).movedim((2, 3), (0, 1))
+        return of_x, of_weight
+
+# %% ../nbs/02_layers.ipynb #8dd5853c
+class WinogradConv2d(nn.Conv2d):
+    "A 3×3 convolution of stride 1 with reflection padding, by Winograd's algorithm where that is the faster way"
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch, _, height, width = x.shape
+        whole, large = height % 4 == width % 4 == 0, batch * height * width >= 64 * 16 and min(self.weight.shape[:2]) >= 128
+        if not (whole and large and x.device.type == "cpu" and x.dtype == torch.float32) or torch.is_autocast_enabled("cpu"):
+            return super().forward(x)
+        y = Winograd.apply(F.pad(x, (1, 1, 1, 1), mode="reflect"), self.weight)
+        return y if self.bias is None else y + self.bias[:, None, None]
 
 # %% ../nbs/02_layers.ipynb #d8732831
 def reflect_conv(
@@ -25,7 +100,8 @@ def reflect_conv(
 ) -> nn.Conv2d:
     "A convolution with reflection padding; the input needs more pixels per side than are padded"
     padding = (kernel_size - 1) // 2
-    return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=bias, padding_mode="reflect")
+    layer = WinogradConv2d if (kernel_size, stride) == (3, 1) else nn.Conv2d
+    return layer(in_channels, out_channels, kernel_size, stride, padding, bias=bias, padding_mode="reflect")
 
 # %% ../nbs/02_layers.ipynb #23462654
 class ConvBlock(nn.Module):
@@ -41,6 +117,71 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.relu(self.norm(self.conv(x)))
+
+# %% ../nbs/02_layers.ipynb #a85f5410
+def by_output(
+    weight: torch.Tensor,  # of a convolution
+    transposed: bool,  # of a transposed one, whose second axis is the output
+) -> torch.Tensor:  # (out channels, in channels, height, width)
+    "A view of the weight with the output channels first"
+    return weight.transpose(0, 1) if transposed else weight
+
+
+class SingularValue(torch.autograd.Function):
+    "The length of W^T u, whose gradient is the outer product of u and the unit vector v along W^T u"
+
+    @staticmethod
+    def forward(ctx, weight, u, transposed):
+        projected = by_output(weight, transposed).flatten(1).T @ u
+        value = torch.linalg.vector_norm(projected).clamp_min(1e-12)
+        v = projected / value
+        ctx.save_for_backward(u.clone(), v)   # a later pass changes u in place
+        ctx.mark_non_differentiable(v)
+        ctx.shape, ctx.transposed = weight.shape, transposed
+        return value, v
+
+    @staticmethod
+    def backward(ctx, gradient, _):
+        u, v = ctx.saved_tensors
+        of_weight = u.new_empty(ctx.shape)   # of its own, not a view: the convolution's gradient is then added in place
+        rows = by_output(of_weight, ctx.transposed)
+        torch.mul((gradient * u)[:, None, None, None], v.view(rows.shape[1:]), out=rows)
+        return of_weight, None, None
+
+
+def largest_singular_value(
+    layer: nn.Module,  # with spectral normalisation
+) -> torch.Tensor:  # scalar
+    "The estimate of the weight matrix's largest singular value; in training mode it is improved by a power iteration"
+    transposed = isinstance(layer, nn.ConvTranspose2d)
+    with torch.autocast("cuda" if layer.weight.is_cuda else "cpu", enabled=False):
+        if layer.training:
+            layer.u.copy_(F.normalize(by_output(layer.weight.detach(), transposed).flatten(1) @ layer.v, dim=0))
+        value, v = SingularValue.apply(layer.weight, layer.u, transposed)
+    if layer.training:
+        layer.v.copy_(v)
+    return value
+
+# %% ../nbs/02_layers.ipynb #e33e64cd
+def _divide_output(layer, inputs, output):
+    "Forward hook: (y - b)/σ + b."
+    share = largest_singular_value(layer).reciprocal()
+    kept = 0 if layer.bias is None else ((1 - share) * layer.bias).to(output.dtype)[:, None, None]
+    return output * share.to(output.dtype) + kept
+
+
+def spectral_norm(
+    layer: nn.Conv2d | nn.ConvTranspose2d,
+) -> nn.Module:  # the same layer
+    "Divide what the layer computes by the largest singular value of its weights (Miyato et al. 2018)"
+    with torch.no_grad():
+        out, *rest = by_output(layer.weight, isinstance(layer, nn.ConvTranspose2d)).shape
+        for name, length in (("u", out), ("v", math.prod(rest))):
+            layer.register_buffer(name, F.normalize(torch.randn(length, dtype=layer.weight.dtype), dim=0))
+        for _ in range(15):
+            largest_singular_value(layer)
+    layer.register_forward_hook(_divide_output)
+    return layer
 
 # %% ../nbs/02_layers.ipynb #cabbed50
 class ResidualBlock(nn.Module):

@@ -39,6 +39,7 @@ from .explain import claim, explain_pairs, explanation_table, measure_epochs
 from .figures import attention_figure, image_grid, save_figure
 from .files import read_json, write_json, written_whole
 from .images import check_choice
+from .memory import keeping_memory
 from .methods import Method, list_methods, method_label
 from .recognition import load_embedder
 from .training import steps_done
@@ -367,7 +368,7 @@ def run_notebook(
     if unknown := set(parameters) - set(known):
         raise ValueError(f"{template} has no parameter {', '.join(sorted(unknown))}; it has {', '.join(known) or 'none'}.")
     Path(output).parent.mkdir(parents=True, exist_ok=True)
-    environment = os.environ | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
+    environment = keeping_memory(os.environ) | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
     command = [sys.executable, "-m", "papermill", str(template), str(output), "-y", json.dumps(parameters), "-k", "python3",
                "--no-progress-bar"]
     for _ in range(KERNEL_STARTS):

@@ -33,7 +33,7 @@ class Method(nn.Module):
     def optimizers(self) -> dict[str, Optimizer]:
         "Adam for each of the trained networks."
         return {name: Adam(getattr(self, name).parameters(), lr=self.learning_rate, betas=(0.5, 0.999),
-                           weight_decay=self.weight_decay) for name in self.trained}
+                           weight_decay=self.weight_decay, fused=True) for name in self.trained}
 
     def explain(
         self,

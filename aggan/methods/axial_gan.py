@@ -13,11 +13,10 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 from torch.optim import Adam, Optimizer
 
 from ..images import check_choice
-from ..layers import ConvBlock, at_least_float32, reflect_conv
+from ..layers import ConvBlock, at_least_float32, reflect_conv, spectral_norm
 from ..losses import PerceptualLoss
 from . import Method, descend, evaluating, frozen, register_method
 from .blocks import LEVEL_WEIGHTS, BatchNorm, hinge, initialise
@@ -190,7 +189,7 @@ class AxialGAN(Method):
     def optimizers(self) -> dict[str, Optimizer]:
         "Adam for both, the discriminator at its own rate."
         rates = {"generator": self.learning_rate, "discriminator": self.discriminator_learning_rate}
-        return {name: Adam(getattr(self, name).parameters(), lr=rate, betas=(0.5, 0.999)) for name, rate in rates.items()}
+        return {name: Adam(getattr(self, name).parameters(), lr=rate, betas=(0.5, 0.999), fused=True) for name, rate in rates.items()}
 
 # %% ../../nbs/methods/axial-gan.ipynb #beb2ab2e
 @patch
