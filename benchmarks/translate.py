@@ -1,7 +1,7 @@
 """How fast thermal images become visible ones: AG-GAN's forward pass beside the same network as its peers write it, and a whole folder beside the pass alone.
 
-The reference computes the generator's formulas one by one, eagerly, on the same weights: nearest upsampling and then a convolution, both pooled maps of the attention concatenated,
-normalisation from `mean` and `var`. The folder row reads and writes PNG as `aggan translate` does; what it is compared with is our own pass alone, on as many images in memory: its ratio is the share of the time in
+The reference is the generator of `plain.py`, eager and without gradients, with the same weights; memory is kept or given back alike for both. GFLOP are those of an image, matrix
+products of Winograd's algorithm included as what they are. The folder row reads and writes PNG as `aggan translate` does; what it is compared with is our own pass alone, on as many images in memory: its ratio is the share of the time in
 which the device is kept busy.
 """
 import argparse
@@ -11,15 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from harness import alternate
 from PIL import Image
+from plain import Generator as plain_generator
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from aggan.data import open_thermal
 from aggan.experiments import default_device, fast_translator, translate_images
-from aggan.generator import Generator
 from aggan.layers import LIN
 from aggan.methods import Method, create_method
 from aggan.synthetic import FaceKey, render
@@ -34,43 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", nargs="+", default=["32-true"], help='of ours: "32-true", "bf16-mixed" or both')
 
 
-def reflected(x: Tensor, conv: nn.Conv2d, stride: int = 1) -> Tensor:
-    """A convolution behind a padding layer of its own."""
-    return F.conv2d(F.pad(x, [conv.kernel_size[0] // 2] * 4, mode="reflect"), conv.weight, conv.bias, stride)
-
-
-def adalin(x: Tensor, rho: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5) -> Tensor:
-    """AdaLIN as U-GAT-IT writes it."""
-    rho, gamma, beta = rho.view(1, -1, 1, 1), gamma.view(-1, x.shape[1], 1, 1), beta.view(-1, x.shape[1], 1, 1)
-    instance = (x - x.mean((2, 3), keepdim=True)) / torch.sqrt(x.var((2, 3), keepdim=True) + eps)
-    layer = (x - x.mean((1, 2, 3), keepdim=True)) / torch.sqrt(x.var((1, 2, 3), keepdim=True) + eps)
-    return (rho * instance + (1 - rho) * layer) * gamma + beta
-
-
-@torch.no_grad()
-def plain_generator(generator: Generator, x: Tensor) -> Tensor:
-    """The visible images, by the formulas of Eq. 1 to 7 and nothing else."""
-    encoder, attention, decoder = generator.encoder, generator.attention, generator.decoder
-    x = F.relu(F.instance_norm(reflected(x, encoder.stem.conv)))
-    for down in encoder.down:
-        x = F.relu(F.instance_norm(reflected(x, down.conv, stride=2)))
-    for block in encoder.blocks:
-        x = x + F.instance_norm(reflected(F.relu(F.instance_norm(reflected(x, block.conv1))), block.conv2))
-    mean, most = F.adaptive_avg_pool2d(x, 1), F.adaptive_max_pool2d(x, 1)
-    attention.gap_head(mean.flatten(1)), attention.gmp_head(most.flatten(1))
-    weighted = [x * head.weight[:, :, None, None] for head in (attention.gap_head, attention.gmp_head)]
-    x = F.relu(attention.merge(torch.cat(weighted, 1)))
-    x.sum(1, keepdim=True)   # the heatmap
-    head = decoder.head
-    style = F.relu(head.fc2(F.relu(head.fc1(F.adaptive_avg_pool2d(x, 1).flatten(1)))))
-    gamma, beta = head.gamma(style), head.beta(style)
-    for block in decoder.blocks:
-        inner = F.relu(adalin(reflected(x, block.conv1), block.norm1.rho, gamma, beta))
-        x = x + adalin(reflected(inner, block.conv2), block.norm2.rho, gamma, beta)
-    for up in decoder.up:
-        x = reflected(F.interpolate(x, scale_factor=2, mode="nearest"), up.conv)
-        x = F.relu(adalin(x, up.norm.rho, up.norm.gamma, up.norm.beta))
-    return torch.tanh(reflected(x, decoder.to_image))
+def with_weights_of(generator: nn.Module, plain: nn.Module) -> nn.Module:
+    """The plain network with the same weights: both list them in the same order."""
+    with torch.no_grad():
+        for theirs, own in zip(plain.parameters(), generator.parameters(), strict=True):
+            theirs.copy_(own.view_as(theirs))
+    return plain.eval().to(default_device())
 
 
 def trained_looking(method: Method) -> Method:
@@ -113,12 +81,15 @@ def measure(given: argparse.Namespace) -> list[dict]:
 
 def forward_row(method: Method, faces: Tensor, ours: Callable, given: argparse.Namespace) -> dict:
     """The generator's forward pass beside the reference's."""
-    def reference() -> Tensor: return plain_generator(method.generator, faces)
+    plain = with_weights_of(method.generator, plain_generator(given.width))
+
+    @torch.no_grad()
+    def reference(faces: Tensor = faces) -> Tensor: return plain(faces)[0]
 
     times = alternate(reference, lambda: ours(faces), given.rounds)
     row = {"what": "forward", "reference images/s": given.batch / times["reference_s"], "ours images/s": given.batch / times["ours_s"], "ratio": times["ratio"],
            "difference": float((ours(faces) - reference()).abs().max()),
-           "reference GFLOP": gflop(lambda: plain_generator(method.generator, faces[:1])), "ours GFLOP": gflop(lambda: ours(faces[:1]))}
+           "reference GFLOP": gflop(lambda: reference(faces[:1])), "ours GFLOP": gflop(lambda: ours(faces[:1]))}
     return row | {"ours GFLOP/s": row["ours GFLOP"] * row["ours images/s"]}
 
 
