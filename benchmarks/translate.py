@@ -1,8 +1,8 @@
 """How fast thermal images become visible ones: AG-GAN's forward pass beside the same network as its peers write it, and a whole folder beside the pass alone.
 
 The reference is the generator of `plain.py`, eager and without gradients, with the same weights; memory is kept or given back alike for both. GFLOP are those of an image, matrix
-products of Winograd's algorithm included as what they are. The folder row reads and writes PNG as `aggan translate` does; what it is compared with is our own pass alone, on as many images in memory: its ratio is the share of the time in
-which the device is kept busy.
+products of Winograd's algorithm included as what they are. The folder row reads and writes PNG as `aggan translate` does; what it is compared with is our own pass
+alone, on as many images in memory: its ratio is the share of the time in which the device is kept busy.
 """
 import argparse
 import itertools
@@ -10,10 +10,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import plain
 import torch
 from harness import alternate
 from PIL import Image
-from plain import Generator as plain_generator
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -33,12 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", nargs="+", default=["32-true"], help='of ours: "32-true", "bf16-mixed" or both')
 
 
-def with_weights_of(generator: nn.Module, plain: nn.Module) -> nn.Module:
+def plain_generator(generator: nn.Module, width: int) -> nn.Module:
     """The plain network with the same weights: both list them in the same order."""
+    made = plain.Generator(width)
     with torch.no_grad():
-        for theirs, own in zip(plain.parameters(), generator.parameters(), strict=True):
+        for theirs, own in zip(made.parameters(), generator.parameters(), strict=True):
             theirs.copy_(own.view_as(theirs))
-    return plain.eval().to(default_device())
+    return made.eval().to(default_device())
 
 
 def trained_looking(method: Method) -> Method:
@@ -60,8 +61,8 @@ def write_thermal(folder: Path, count: int, size: int) -> None:
         Image.fromarray(faces[n % 16]).save(folder / f"{n:06d}.png")
 
 
-def gflop(call) -> float:
-    """GFLOP of a call, convolutions as direct ones."""
+def gflop(call: Callable) -> float:
+    """GFLOP of a call: of convolutions, and of matrix products."""
     with FlopCounterMode(display=False) as counter:
         call()
     return counter.get_total_flops() / 1e9
@@ -81,10 +82,10 @@ def measure(given: argparse.Namespace) -> list[dict]:
 
 def forward_row(method: Method, faces: Tensor, ours: Callable, given: argparse.Namespace) -> dict:
     """The generator's forward pass beside the reference's."""
-    plain = with_weights_of(method.generator, plain_generator(given.width))
+    network = plain_generator(method.generator, given.width)
 
     @torch.no_grad()
-    def reference(faces: Tensor = faces) -> Tensor: return plain(faces)[0]
+    def reference(faces: Tensor = faces) -> Tensor: return network(faces)[0]
 
     times = alternate(reference, lambda: ours(faces), given.rounds)
     row = {"what": "forward", "reference images/s": given.batch / times["reference_s"], "ours images/s": given.batch / times["ours_s"], "ratio": times["ratio"],
