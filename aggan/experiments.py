@@ -367,10 +367,11 @@ def translate_images(
     images: ThermalImages | StoredThermal,
     output: Path,
     batch_size: int = 8,
-    **options,  # of `fast_translator`
+    precision: str = "32-true",  # see `fast_translator`
+    compiled: bool = False,
 ) -> int:  # number of images that were translated now
     "Translate the images that `output` does not have. Raises ValueError that names those that could not be read, after all others are done."
-    translate, device, threads, problems = fast_translator(method, **options), default_device(), os.cpu_count(), []
+    translate, device, threads, problems = fast_translator(method, precision, compiled), default_device(), os.cpu_count(), []
     left = [i for i, name in enumerate(images.names) if not (output / f"{name}.png").exists()]
 
     def load(indices: list[int]) -> tuple[list[str], list[Tensor]]:
@@ -381,11 +382,12 @@ def translate_images(
         return tuple(zip(*loaded)) or ((), ())
 
     def forward(names: list[str], pixels: list[Tensor]) -> tuple[list[str], Tensor]:
-        thermal = torch.stack([to_network(image.to(device, non_blocking=True), images.channels) for image in pixels])
+        filling = pixels[-1:] * (batch_size - len(pixels) if compiled else 0)   # another size of batch would be compiled anew
+        thermal = torch.stack([to_network(image.to(device, non_blocking=True), images.channels) for image in (*pixels, *filling)])
         return names, ((translate(thermal).clamp(-1, 1) + 1) / 2).mul(255).byte()
 
     def write(made: tuple[list[str], Tensor]) -> int:
-        for name, face in zip(made[0], made[1].cpu()): save_face(output / f"{name}.png", face)
+        for name, face in zip(made[0], made[1].cpu()): save_face(output / f"{name}.png", face)   # the filling is left over
         return len(made[0])
 
     with ThreadPoolExecutor(threads) as pool, tqdm(total=len(left), desc="translating", unit="image") as bar:
