@@ -10,8 +10,8 @@ REFERENCE = "import torch, torchvision"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rounds", type=int, default=5, help="how often each is timed")
-    parser.add_argument("--modules", nargs="*", default=["aggan", "aggan.methods", "aggan.experiments"], help="to import")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is timed")
+    parser.add_argument("--modules", nargs="*", default=["aggan", "aggan.experiments"], help="to import")
 
 
 def start(*command: str) -> None:
