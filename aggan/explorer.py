@@ -241,7 +241,7 @@ class Explorer(VBox):
         **where: str,  # `root` of a data set on disk, `cache` of rendered faces
     ):
         self.runs, self.where, self.loaded = find_runs(runs), where, lru_cache(8)(load_method)
-        self.filling, self.moved, self.shown = False, set(), None
+        self.filling, self.moved, self.shown, self.gallery = False, set(), None, None
         self.method, self.run, self.epoch, self.subject, self.recorded = (
             Dropdown(description=name, layout=Layout(width=width)) for name, width in
             (("method", "220px"), ("run", "480px"), ("epoch", "300px"), ("subject", "200px"), ("recorded", "200px")))
@@ -273,15 +273,15 @@ def fill(self: Explorer, touched) -> None:
     "What follows from the control that was touched, for the controls below it."
     if touched is self.method:
         offer(self.run, self.runs[self.method.value])
-    if touched in (self.method, self.run):
-        run = self.runs[self.method.value][self.run.value]
+    if opened := touched in (self.method, self.run) or self.gallery is None:   # None: the last one could not be opened
+        self.gallery, run = None, self.runs[self.method.value][self.run.value]
         self.experiment = experiment_of(run, **self.where)
-        self.gallery, self.epochs = Gallery(self.experiment.pairs("test")), epochs(self.experiment, run)
-        self.matcher = load_embedder(self.experiment.matcher).to(default_device())
+        self.epochs, self.matcher = epochs(self.experiment, run), load_embedder(self.experiment.matcher).to(default_device())
+        self.gallery = Gallery(self.experiment.pairs("test"))
         offer(self.epoch, self.epochs)
         self.epoch.value = next(label for label in self.epochs if "chosen" in label)
         offer(self.subject, self.gallery.places)
-    if touched in (self.method, self.run, self.subject):
+    if opened or touched is self.subject:
         offer(self.recorded, self.gallery.places[self.subject.value])
     if touched in (self.pose, self.expression):
         self.moved.add(touched)
