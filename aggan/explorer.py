@@ -144,6 +144,7 @@ def look(
     identity = identity_score(lambda _: translated, matcher, visible)(thermal)
     return Seen(thermal.cpu(), {name: heatmap.float().cpu() for name, heatmap in method.explain(thermal).items()}, translated.float().cpu(), float(identity))
 
+# %% ../nbs/31_explorer.ipynb #68c145c8
 class Change(NamedTuple):
     "What an occlusion does to a translation, as mean absolute difference in [0, 1]."
     inside: float  # under the mask
