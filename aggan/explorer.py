@@ -257,16 +257,18 @@ class Explorer(VBox):
         for control in (self.method, self.run, self.epoch, self.subject, self.recorded, self.pose, self.expression, self.region):
             control.observe(lambda event: self.filling or self.update(event["owner"]), "value")
 
-    def update(self, touched) -> None:
-        "Draw anew after a control was touched; what cannot be shown is said."
-        self.filling, began = True, time.perf_counter()
-        try:
-            self.fill(touched)
-            self.words.value = f"{self.draw()} Drawn in {1000 * (time.perf_counter() - began):.0f} ms."
-        except (OSError, ValueError) as error:
-            self.words.value = f"<b>{escape(str(error))}</b>"
-        finally:
-            self.filling = False
+# %% ../nbs/31_explorer.ipynb #0c4d287c
+@patch
+def update(self: Explorer, touched) -> None:
+    "Draw anew after a control was touched; what cannot be shown is said."
+    self.filling, began = True, time.perf_counter()
+    try:
+        self.fill(touched)
+        self.words.value = f"{self.draw()} Drawn in {1000 * (time.perf_counter() - began):.0f} ms."
+    except (OSError, ValueError) as error:
+        self.words.value = f"<b>{escape(str(error))}</b>"
+    finally:
+        self.filling = False
 
 # %% ../nbs/31_explorer.ipynb #cabd8ca6
 @patch
@@ -292,6 +294,7 @@ def fill(self: Explorer, touched) -> None:
         # a value between two steps would come back from the browser, rounded, as if somebody had moved the slider
         self.pose.value, self.expression.value = float(round(turn)), round(round(20 * expression) / 20, 2)
 
+# %% ../nbs/31_explorer.ipynb #1ed8f7d0
 @patch
 def draw(self: Explorer) -> str:
     "Set the picture; what is to be said of it."
