@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 JOBS ?= 2
 
-.PHONY: demo test reproduce lab docs readme install
+.PHONY: demo test reproduce lab docs readme install cluster
 .DELETE_ON_ERROR:
 
 demo: install
@@ -28,9 +28,16 @@ docs: install
 readme: install
 	$(BIN)/python docs/readme.py
 
+cluster: install .venv-cluster/installed   # Snakemake, see cluster/README.md
+
 install: $(INSTALLED)
 
 $(INSTALLED): settings.ini setup.py constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+.venv-cluster/installed: settings.ini
+	$(PYTHON) -m venv .venv-cluster
+	sed -n 's/^cluster_requirements = //p' settings.ini | xargs .venv-cluster/bin/pip install --quiet
 	touch $@

@@ -23,6 +23,6 @@ setup(
     package_data={"aggan": ["weights/*.safetensors"]},
     python_requires=f">={settings['min_python']}",
     install_requires=settings["requirements"].split(),
-    extras_require={"dev": settings["dev_requirements"].split()},
+    extras_require={"dev": settings["dev_requirements"].split(), "cluster": settings["cluster_requirements"].split()},
     entry_points={"console_scripts": settings["console_scripts"].split()},
 )

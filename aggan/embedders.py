@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
@@ -158,6 +157,8 @@ def held_out_auc(
     size: int = 64,     # side of the frames, pixels
 ) -> dict[str, float]:  # frontal, all_poses and thermal (frontal, untranslated), each in [0, 1]; synthetic faces
     "Area under the ROC curve across sessions on held-out people: visible and thermal probes against a visible gallery."
+    from sklearn.metrics import roc_auc_score   # a second that importing this module should not take
+
     pairs = recognition_pool(people, 18, size)
     session, pose = (np.array([getattr(record, name) for record in pairs.records]) for name in ("session", "pose"))
     subject = np.array(pairs.subjects)

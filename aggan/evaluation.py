@@ -10,7 +10,6 @@ from typing import Callable, Mapping, NamedTuple, Sequence
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import spearmanr
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -313,6 +312,8 @@ def rank_correlation(
     paper: Mapping[str, float],  # method -> number
 ) -> RankCorrelation:
     "How far two lists agree on the order of their common methods. Raises ValueError for fewer than three of them."
+    from scipy.stats import spearmanr   # half a second, which importing this module should not take
+
     shared = pd.DataFrame({"ours": pd.Series(ours, dtype=float), "paper": pd.Series(paper, dtype=float)}).dropna()
     if len(shared) < 3:
         raise ValueError(f"A rank correlation needs at least three methods with both numbers; there are {len(shared)}.")

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from .alignment import align, face_crop
@@ -132,6 +131,8 @@ def pearson(a: Tensor, b: Tensor) -> np.ndarray:
 
 def spearman(a: Tensor, b: Tensor) -> np.ndarray:
     "Rank correlation of each map of `a` (N, ...) with the one of `b`."
+    from scipy.stats import rankdata   # half a second, which importing this module should not take
+
     ranks = (torch.from_numpy(rankdata(maps.detach().float().cpu().flatten(1).numpy(), axis=1)) for maps in (a, b))
     return pearson(*ranks)
 

@@ -144,6 +144,7 @@ def look(
     identity = identity_score(lambda _: translated, matcher, visible)(thermal)
     return Seen(thermal.cpu(), {name: heatmap.float().cpu() for name, heatmap in method.explain(thermal).items()}, translated.float().cpu(), float(identity))
 
+# %% ../nbs/31_explorer.ipynb #68c145c8
 class Change(NamedTuple):
     "What an occlusion does to a translation, as mean absolute difference in [0, 1]."
     inside: float  # under the mask
@@ -241,7 +242,7 @@ class Explorer(VBox):
         **where: str,  # `root` of a data set on disk, `cache` of rendered faces
     ):
         self.runs, self.where, self.loaded = find_runs(runs), where, lru_cache(8)(load_method)
-        self.filling, self.moved, self.shown = False, set(), None
+        self.filling, self.moved, self.shown, self.gallery = False, set(), None, None
         self.method, self.run, self.epoch, self.subject, self.recorded = (
             Dropdown(description=name, layout=Layout(width=width)) for name, width in
             (("method", "220px"), ("run", "480px"), ("epoch", "300px"), ("subject", "200px"), ("recorded", "200px")))
@@ -256,16 +257,18 @@ class Explorer(VBox):
         for control in (self.method, self.run, self.epoch, self.subject, self.recorded, self.pose, self.expression, self.region):
             control.observe(lambda event: self.filling or self.update(event["owner"]), "value")
 
-    def update(self, touched) -> None:
-        "Draw anew after a control was touched; what cannot be shown is said."
-        self.filling, began = True, time.perf_counter()
-        try:
-            self.fill(touched)
-            self.words.value = f"{self.draw()} Drawn in {1000 * (time.perf_counter() - began):.0f} ms."
-        except (OSError, ValueError) as error:
-            self.words.value = f"<b>{escape(str(error))}</b>"
-        finally:
-            self.filling = False
+# %% ../nbs/31_explorer.ipynb #0c4d287c
+@patch
+def update(self: Explorer, touched) -> None:
+    "Draw anew after a control was touched; what cannot be shown is said."
+    self.filling, began = True, time.perf_counter()
+    try:
+        self.fill(touched)
+        self.words.value = f"{self.draw()} Drawn in {1000 * (time.perf_counter() - began):.0f} ms."
+    except (OSError, ValueError) as error:
+        self.words.value = f"<b>{escape(str(error))}</b>"
+    finally:
+        self.filling = False
 
 # %% ../nbs/31_explorer.ipynb #cabd8ca6
 @patch
@@ -273,15 +276,15 @@ def fill(self: Explorer, touched) -> None:
     "What follows from the control that was touched, for the controls below it."
     if touched is self.method:
         offer(self.run, self.runs[self.method.value])
-    if touched in (self.method, self.run):
-        run = self.runs[self.method.value][self.run.value]
+    if opened := touched in (self.method, self.run) or self.gallery is None:   # None: the last one could not be opened
+        self.gallery, run = None, self.runs[self.method.value][self.run.value]
         self.experiment = experiment_of(run, **self.where)
-        self.gallery, self.epochs = Gallery(self.experiment.pairs("test")), epochs(self.experiment, run)
-        self.matcher = load_embedder(self.experiment.matcher).to(default_device())
+        self.epochs, self.matcher = epochs(self.experiment, run), load_embedder(self.experiment.matcher).to(default_device())
+        self.gallery = Gallery(self.experiment.pairs("test"))
         offer(self.epoch, self.epochs)
         self.epoch.value = next(label for label in self.epochs if "chosen" in label)
         offer(self.subject, self.gallery.places)
-    if touched in (self.method, self.run, self.subject):
+    if opened or touched is self.subject:
         offer(self.recorded, self.gallery.places[self.subject.value])
     if touched in (self.pose, self.expression):
         self.moved.add(touched)
@@ -291,6 +294,7 @@ def fill(self: Explorer, touched) -> None:
         # a value between two steps would come back from the browser, rounded, as if somebody had moved the slider
         self.pose.value, self.expression.value = float(round(turn)), round(round(20 * expression) / 20, 2)
 
+# %% ../nbs/31_explorer.ipynb #1ed8f7d0
 @patch
 def draw(self: Explorer) -> str:
     "Set the picture; what is to be said of it."

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -18,10 +18,11 @@ from .alignment import frame_landmarks
 
 # %% auto #0
 __all__ = ['IDENTITY', 'SESSION', 'FRAME', 'VECTORS', 'NOISE', 'POSE_YAW', 'POSE_PITCH', 'POSES', 'CENTRE_Y', 'PIVOT', 'FaceKey',
-           'FaceParameters', 'draw_key', 'check_key', 'chance', 'derived_parameters', 'face_parameters', 'as_fields',
-           'Bumps', 'bumps', 'bump_values', 'relief', 'Surface', 'head_surface', 'surface_depth', 'rotation',
-           'mouth_corner', 'landmark_points', 'Camera', 'fit_camera', 'project', 'Rays', 'pixel_rays', 'vector_length',
-           'Hit', 'ellipsoid_hit', 'near_head', 'at_pixels', 'head_hit']
+           'FaceParameters', 'draw_key', 'check_key', 'chance', 'derived_parameters', 'number_table', 'face_parameters',
+           'as_fields', 'Bumps', 'bumps', 'bump_values', 'relief', 'Surface', 'head_surface', 'surface_depth',
+           'rotation', 'mouth_corner', 'landmark_points', 'Camera', 'fit_camera', 'project', 'Rays', 'pixel_rays',
+           'vector_length', 'Hit', 'ellipsoid_hit', 'crosses', 'near_head', 'listed', 'pick', 'put', 'at_pixels',
+           'head_hit']
 
 # %% ../nbs/03_heads.ipynb #dd63281b
 IDENTITY = dict(
@@ -144,6 +145,14 @@ def derived_parameters(p: FaceParameters, keys: Sequence[FaceKey]) -> FaceParame
     return FaceParameters(p, glasses=torch.tensor(worn))
 
 # %% ../nbs/03_heads.ipynb #6ca6e404
+@cache
+def number_table() -> tuple[Tensor, Tensor, dict[str, int]]:
+    "Mean and deviation of each number that is drawn; how many make each name, 0 for a single one."
+    rows = {name: row for table in (IDENTITY, VECTORS, SESSION, FRAME) for name, row in table.items()}
+    numbers = [pair for row in rows.values() for pair in ([(0., 1.)] * row if isinstance(row, int) else [row])]
+    return *torch.tensor(numbers).T, {name: row if isinstance(row, int) else 0 for name, row in rows.items()}
+
+
 def face_parameters(
     keys: Sequence[FaceKey],  # the pictures
     seed: int = 0,  # another seed is another population
@@ -152,14 +161,10 @@ def face_parameters(
     for key in keys:
         check_key(key)
     numbers, noise = zip(*(draw_key(key, seed) for key in keys))
-    numbers, p, start = torch.from_numpy(np.stack(numbers)), FaceParameters(), 0
-    for table in (IDENTITY, VECTORS, SESSION, FRAME):
-        for name, row in table.items():
-            if isinstance(row, int):
-                p[name] = numbers[:, start:start + row]
-            else:
-                p[name] = row[0] + row[1] * numbers[:, start]
-            start += row if isinstance(row, int) else 1
+    mean, deviation, names = number_table()
+    scaled, p = (mean + deviation * torch.from_numpy(np.stack(numbers))).split([count or 1 for count in names.values()], 1), FaceParameters()
+    for (name, count), values in zip(names.items(), scaled):
+        p[name] = values if count else values[:, 0]
     p["noise"] = torch.from_numpy(np.stack(noise))
     return derived_parameters(p, keys)
 
@@ -184,7 +189,7 @@ def bumps(
     like: Tensor,  # (B, 1), for batch, device and type
 ) -> Bumps:
     "The Gaussians of a table in the form that `bump_values` evaluates."
-    def column(values): return torch.cat([like * 0 + value for value in values], 1)
+    def column(values): return torch.cat([v if isinstance(v, Tensor) else torch.full_like(like, v) for v in values], 1)
     x, y, width, height, amount = map(column, zip(*rows))
     a, c = -.5 / width**2, -.5 / height**2  # the exponential itself is taken to base 2, which is several times faster
     exponents = torch.stack([a, c, -2 * a * x, -2 * c * y, a * x**2 + c * y**2], -1) / math.log(2)
@@ -367,21 +372,48 @@ def ellipsoid_hit(rays: Rays, centre: Sequence, radii: Sequence) -> Hit:
     cover = (1 - (norm - 1).clamp(0) * norm / (length * rays.pixel)).clamp(0, 1)
     return Hit(*(i + t * j for i, j in zip(rays[:3], rays[3:6])), -t, gradient / length[:, None], cover)
 
-# %% ../nbs/03_heads.ipynb #30911e04
+# %% ../nbs/03_heads.ipynb #21b0c92a
+def crosses(rays: Rays, centre: Sequence, radii: Sequence) -> Tensor:
+    "(B, P) whether the rays pass within two pixels of an axis-parallel ellipsoid, where its cover may be more than 0."
+    margin = 2 * rays.pixel
+    o = [(a - c) / (r + margin) for a, c, r in zip(rays[:3], centre, radii)]
+    d = [a / (r + margin) for a, r in zip(rays[3:6], radii)]
+    a, b, c = sum(i * i for i in d), sum(i * j for i, j in zip(o, d)), sum(i * i for i in o) - 1
+    return b * b > a * c
+
+
 def near_head(f: FaceParameters, rays: Rays) -> Tensor:
-    """Indices of the pixels at which some head of the batch may be: half of the picture need not be tried.
+    "(B, P) where the head may be: a third of the picture need not be tried."
+    hull = (f.head_width + .3, .5 + .5 * (f.head_top + f.head_bottom), f.head_depth + .6)
+    return crosses(rays, (0., .05, .1), hull)
+
+# %% ../nbs/03_heads.ipynb #7193eecb
+def listed(mask: Tensor) -> Tensor:
+    """(B, K) indices of the pixels at which a mask (B, P) is true, a row per picture; shorter rows repeat an index.
 
     Their number is a multiple of 64, for which matrix products round alike whatever else is in the batch."""
-    hull = (f.head_width + .3, .5 + .5 * (f.head_top + f.head_bottom), f.head_depth + .6)
-    pixels = ellipsoid_hit(rays, (0., .05, .1), hull).cover.amax(0).nonzero()[:, 0]
-    return torch.cat([pixels, pixels[-1:].expand(-len(pixels) % 64)])
+    rows = [row.nonzero()[:, 0] for row in mask]
+    count = -(-max(1, *map(len, rows)) // 64) * 64
+    return torch.stack([torch.cat([row, row.new_full((count - len(row),), int(row[-1]) if len(row) else 0)]) for row in rows])
 
 
-def at_pixels(rays: Rays, pixels: Tensor) -> Rays:
-    "The rays of some pixels."
-    return Rays(*(field if field.shape[1] == 1 else field[:, pixels] for field in rays))
+def pick(field: Tensor, pixels: Tensor) -> Tensor:
+    "The values (B, K) or (B, C, K) of a field at listed pixels; one value per picture, (B, 1), stays as it is."
+    if field.shape[-1] == 1:
+        return field
+    return field.gather(-1, pixels if field.dim() == 2 else pixels[:, None].expand(-1, field.shape[1], -1))
 
 
+def put(field: Tensor, pixels: Tensor, values: Tensor) -> Tensor:
+    "The field with other values, (B, K) or (B, C, K), at listed pixels."
+    return field.scatter(-1, pixels if field.dim() == 2 else pixels[:, None].expand_as(values), values)
+
+
+def at_pixels(fields: NamedTuple, pixels: Tensor) -> NamedTuple:
+    "Rays, hits or layers at listed pixels."
+    return type(fields)(*(pick(field, pixels) for field in fields))
+
+# %% ../nbs/03_heads.ipynb #30911e04
 def head_hit(f: FaceParameters, b: Bumps, rays: Rays, steps: int = 5) -> Hit:
     """Meets the head by solving, from the last point, for the ellipsoid that has the same value and slope there.
 

@@ -9,7 +9,6 @@ from functools import cache
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
 from torch import Tensor
 from torchvision.transforms.v2.functional import rgb_to_grayscale
 
@@ -49,6 +48,8 @@ FOREIGN = 20   # median distance of an image's colours from the palette, of 255,
 @cache
 def _search_tree() -> cKDTree:
     "The palette's colours, ready to be searched."
+    from scipy.spatial import cKDTree   # a quarter of a second, and needed for false colours only
+
     return cKDTree(IRON.numpy())
 
 @cache

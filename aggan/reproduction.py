@@ -4,16 +4,19 @@
 
 # %% auto #0
 __all__ = ['ABLATIONS', 'FIGURES', 'TARGETS', 'EPOCHS_SHOWN', 'EXPLAINED_PEOPLE', 'EXPLAINED_FACES', 'TEMPLATES', 'KERNEL_STARTS',
-           'table_methods', 'table_experiments', 'equal_time', 'target_experiments', 'figure_experiments',
-           'with_references', 'write_table', 'cost', 'order_agreement', 'order_sentence', 'as_markdown', 'shown_faces',
-           'unit_range', 'caption', 'translation_grid', 'attention_maps', 'grid_of', 'attention_of', 'explained_faces',
-           'in_groups', 'explanation', 'write_explanation', 'method_claims', 'write_claims', 'consistency_claim',
-           'write_evaluation', 'run_notebook', 'notebook_parameters', 'parse_settings', 'run_in_notebook',
-           'run_experiments', 'reproduce', 'regenerate', 'provenance', 'code_hash']
+           'CPU_SECONDS', 'GPU_SECONDS', 'CPU_HOURS', 'table_methods', 'table_experiments', 'equal_time',
+           'target_experiments', 'figure_experiments', 'with_references', 'write_table', 'cost', 'order_agreement',
+           'order_sentence', 'as_markdown', 'shown_faces', 'unit_range', 'caption', 'translation_grid',
+           'attention_maps', 'grid_of', 'attention_of', 'explained_faces', 'in_groups', 'explanation',
+           'write_explanation', 'method_claims', 'write_claims', 'consistency_claim', 'write_evaluation',
+           'run_notebook', 'notebook_parameters', 'parse_settings', 'run_in_notebook', 'run_experiments',
+           'experiments_behind', 'target_folder', 'target_parameters', 'reproduce', 'regenerate', 'provenance',
+           'code_hash', 'demand', 'runs_table']
 
 # %% ../nbs/29_reproduction.ipynb #1db6eb51
 import hashlib
 import json
+import math
 import os
 import platform
 import subprocess
@@ -420,6 +423,27 @@ def run_experiments(
             future.result()
     return {row: read_json(experiment.folder / "report.json") for row, experiment in experiments.items()}
 
+# %% ../nbs/29_reproduction.ipynb #34d71a42
+def experiments_behind(
+    targets: Sequence[str],  # of `TARGETS`
+    **settings,  # of `target_experiments`
+) -> dict[str, Experiment]:  # by "row of target", the first one that needs it
+    "Every experiment behind the targets, each once."
+    named = {f"{row} of {target}": experiment for target in targets for row, experiment in target_experiments(target, **settings).items()}
+    once = {experiment.folder: name for name, experiment in reversed(named.items())}
+    return {name: experiment for name, experiment in named.items() if once[experiment.folder] == name}
+
+def target_folder(target: str, **settings) -> Path:
+    "Where a target's table, figures and notebook go."
+    return Path(settings.get("runs", "runs")) / target
+
+def target_parameters(target: str, **settings) -> dict:
+    "The parameters of a target's notebook."
+    parameters = notebook_parameters(settings) | {"output": str(target_folder(target, **settings))}
+    if target not in ("table1", "table2", *FIGURES):
+        parameters.pop("budget", None)   # the others compare variants of one method
+    return parameters
+
 # %% ../nbs/29_reproduction.ipynb #660ab14b
 def reproduce(
     targets: Sequence[str],  # of `TARGETS`
@@ -427,8 +451,7 @@ def reproduce(
     **settings,  # of `target_experiments`
 ) -> list[Path]:  # the folders of the tables, their figures and the executed notebooks
     "Run every experiment behind the targets, each once, then the targets' notebooks."
-    run_experiments({f"{row} of {target}": experiment for target in targets
-                     for row, experiment in target_experiments(target, **settings).items()}, jobs)
+    run_experiments(experiments_behind(targets, **settings), jobs)
     return [regenerate(target, **settings) for target in targets]
 
 # %% ../nbs/29_reproduction.ipynb #f1df32dd
@@ -438,10 +461,8 @@ def regenerate(
 ) -> Path:  # the folder of the table, its figures and the executed notebook
     "Execute a target's notebook where anything that it shows has changed."
     experiments = target_experiments(target, **settings)
-    output, template = Path(settings.get("runs", "runs")) / target, TEMPLATES / f"{target}.ipynb"
-    parameters = notebook_parameters(settings) | {"output": str(output)}
-    if target not in ("table1", "table2", *FIGURES):
-        parameters.pop("budget", None)   # the others compare variants of one method
+    output, template = target_folder(target, **settings), TEMPLATES / f"{target}.ipynb"
+    parameters = target_parameters(target, **settings)
     made_from = {"parameters": parameters, "runs": [str(e.folder) for e in experiments.values()], "notebook": code_hash(template)}
     note = output / "made_from.json"
     if note.exists() and read_json(note) == made_from:
@@ -466,3 +487,34 @@ def code_hash(notebook: str | Path) -> str:
     cells = read_json(notebook)["cells"] if Path(notebook).is_file() else []
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
     return hashlib.sha256(code.encode()).hexdigest()[:16]
+
+# %% ../nbs/29_reproduction.ipynb #51c0cc68
+CPU_SECONDS, GPU_SECONDS = 10.0, 0.5  # for a 256×256 image in a step, generously
+CPU_HOURS = 12  # beyond which a run asks for a GPU
+
+def demand(experiment: Experiment) -> dict[str, int]:
+    "What a training asks of a scheduler: `hours` and `gpus`."
+    size = experiment.size
+    images = size.total_steps(len(experiment.pairs("train"))) * size.batch_size * (size.image_size / 256) ** 2
+    gpus = int(images * CPU_SECONDS > CPU_HOURS * 3600)
+    return {"hours": math.ceil(images * (GPU_SECONDS if gpus else CPU_SECONDS) / 3600), "gpus": gpus}
+
+# %% ../nbs/29_reproduction.ipynb #ba8f9ebf
+def runs_table(
+    targets: Sequence[str],  # of `TARGETS`
+    **settings,  # of `target_experiments`
+) -> pd.DataFrame:
+    """A row for every training behind the targets, then one for each target.
+
+    Columns: `name`; `notebook` and `parameters` (JSON) for papermill; `folder` and the file in it that is the `result`; `needs` (JSON), the
+    folders of the runs that have to be done before; `hours` and `gpus` to ask for."""
+    experiments = experiments_behind(targets, **settings)
+    rows = [{"name": name, "notebook": str(TEMPLATES / "train.ipynb"), "parameters": json.dumps(notebook_parameters(asdict(e))),
+             "folder": str(e.folder), "result": "report.json", "needs": "[]"} | demand(e) for name, e in experiments.items()]
+    gpus = {row["folder"]: row["gpus"] for row in rows}
+    for target in targets:
+        needs = list(dict.fromkeys(str(e.folder) for e in target_experiments(target, **settings).values()))
+        rows.append({"name": target, "notebook": str(TEMPLATES / f"{target}.ipynb"), "parameters": json.dumps(target_parameters(target, **settings)),
+                     "folder": str(target_folder(target, **settings)), "result": "made_from.json", "needs": json.dumps(needs),
+                     "hours": 2, "gpus": max(gpus[folder] for folder in needs)})
+    return pd.DataFrame(rows)

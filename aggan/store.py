@@ -390,7 +390,11 @@ class StoredThermal(Dataset):
 
     def __len__(self) -> int: return len(self.names)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, str]:
+    def load(self, index: int) -> Tensor:  # (1 or 3, H, W) uint8
+        "An image as it is stored, at the size of the samples."
         split, position = self.places[index]
         pixels = np.array(self.files.pixels(split)[position, :self.files.index["thermal_planes"]])
-        return to_network(resize(torch.from_numpy(pixels), self.image_size), self.channels), self.names[index]
+        return resize(torch.from_numpy(pixels), self.image_size)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, str]:
+        return to_network(self.load(index), self.channels), self.names[index]

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,18 +14,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .heads import (NOISE, PIVOT, Camera, FaceKey, FaceParameters, Hit, Rays, as_fields, at_pixels, bump_values,
-                         bumps, chance, ellipsoid_hit, face_parameters, fit_camera, head_hit, landmark_points,
-                         mouth_corner, near_head, pixel_rays, project, relief, vector_length)
+                         bumps, chance, crosses, ellipsoid_hit, face_parameters, fit_camera, head_hit, landmark_points,
+                         listed, mouth_corner, near_head, pick, pixel_rays, project, put, relief, vector_length)
 
 _all_ = ["FaceKey", "FaceParameters", "face_parameters"]  # also to be had from here
 
 # %% auto #0
-__all__ = ['REGIONS', 'SKIN', 'HAIR', 'IRIS', 'NECK', 'BEHIND', 'CHUNK', 'Layers', 'lay', 'lay_at', 'soft', 'line', 'waves',
-           'colour', 'ramp', 'skin_colour', 'hair_colour', 'light_vector', 'shade', 'paint_skin', 'skin_temperature',
-           'wrinkles', 'hollows', 'eyeball', 'paint_eyes', 'paint_brows', 'paint_mouth', 'paint_beard', 'nose_region',
-           'paint_head', 'limb', 'Hair', 'long_hair', 'hair_shell', 'hairline', 'strand_pattern', 'paint_hair',
-           'paint_ears', 'paint_backdrop', 'paint_neck', 'bow_cover', 'paint_glasses', 'blur', 'sensor_noise',
-           'thermal_camera', 'visible_camera', 'Faces', 'render_parameters', 'render', 'FaceKey', 'FaceParameters',
+__all__ = ['REGIONS', 'SKIN', 'HAIR', 'IRIS', 'SHELL', 'NECK', 'BEHIND', 'CHUNK', 'Layers', 'lay', 'lay_over', 'repaint', 'soft',
+           'line', 'waves', 'colour', 'ramp', 'skin_colour', 'hair_colour', 'light_vector', 'shade', 'paint_skin',
+           'skin_temperature', 'wrinkles', 'hollows', 'eyeball', 'paint_eyes', 'paint_brows', 'paint_mouth',
+           'paint_beard', 'nose_region', 'paint_head', 'limb', 'Hair', 'long_hair', 'shell_radii', 'hair_shell',
+           'hairline', 'strand_pattern', 'paint_hair', 'ear_ellipsoid', 'paint_ears', 'paint_wall',
+           'paint_hanging_hair', 'paint_neck', 'bow_cover', 'paint_glasses', 'blur', 'sensor_noise', 'thermal_camera',
+           'visible_camera', 'with_glasses', 'Faces', 'render_parameters', 'render', 'FaceKey', 'FaceParameters',
            'face_parameters']
 
 # %% ../nbs/05_synthetic.ipynb #eaa2067f
@@ -54,11 +55,14 @@ def lay(
     )
 
 
-def lay_at(under: Layers, pixels: Tensor, cover: Tensor, top: Layers) -> Layers:
-    "Lays what was painted at some pixels only."
-    part = Layers(*(field[..., pixels] for field in under))
-    part = lay(part, cover, top.colour, top.heat)._replace(region=torch.where(cover > .5, top.region, part.region))
-    return Layers(*(whole.index_copy(-1, pixels, field) for whole, field in zip(under, part)))
+def lay_over(under: Layers, cover: Tensor, top: Layers) -> Layers:
+    "Lays what was painted over others, with its own regions."
+    return lay(under, cover, top.colour, top.heat)._replace(region=torch.where(cover > .5, top.region, under.region))
+
+
+def repaint(under: Layers, pixels: Tensor, paint: Callable[[Layers], Layers]) -> Layers:
+    "Paints at listed pixels only."
+    return Layers(*(put(whole, pixels, part) for whole, part in zip(under, paint(at_pixels(under, pixels)))))
 
 # %% ../nbs/05_synthetic.ipynb #ae72a0b5
 def soft(distance: Tensor, width: Tensor | float) -> Tensor:
@@ -266,8 +270,12 @@ def paint_head(f: FaceParameters, camera: Camera, hit: Hit, pixel: Tensor) -> La
     face = paint_skin(f, x, y)
     face = nose_region(f, face, x, y)
     face = paint_beard(f, face, x, y, hit.z)
-    for paint in (paint_eyes, paint_brows, paint_mouth):
-        face = paint(f, face, x, y, pixel)
+    ax = x.abs()
+    for paint, may_be in ((paint_eyes, ((ax - f.eye_x).abs() < 1.15 * f.eye_width) & (y.abs() < .5)),
+                          (paint_brows, (ax < 1.1) & ((y + .4).abs() < .6)),
+                          (paint_mouth, (ax < 1.1 * mouth_corner(f, f.smile)[0]) & ((y - f.mouth_y - .1).abs() < .6))):
+        pixels = listed(may_be)
+        face = repaint(face, pixels, lambda part: paint(f, part, pick(x, pixels), pick(y, pixels), pixel))
     return Layers(shade(f, camera, face.colour, hit.normal, .10), face.heat - limb(camera, hit.normal), face.region)
 
 
@@ -290,13 +298,19 @@ def long_hair(f: FaceParameters) -> Tensor:
     return soft(f.hair_length - 1., .3)
 
 
-def hair_shell(f: FaceParameters, rays: Rays, depth: Tensor) -> Hair:
-    "An ellipsoid above the ears, drawn out downwards in long hair, cut along the hairline."
-    long = long_hair(f)
+SHELL = (0., -.3, -.06)  # the middle of the hair
+
+
+def shell_radii(f: FaceParameters, rays: Rays) -> tuple[Tensor, Tensor, Tensor]:
+    "Those of an ellipsoid above the ears, drawn out downwards in long hair."
     falling = (rays.y - rays.z * rays.dy / rays.dz + .3).sign().clamp(0)
-    height = torch.lerp(f.head_top - .1 + f.hair_volume, (f.hair_length + .3) * (1 + .7 * long), falling)
-    radii = f.head_width + .03 + .6 * f.hair_volume, height, f.head_depth + .14 + .6 * f.hair_volume
-    hit = ellipsoid_hit(rays, (0., -.3, -.06), radii)
+    height = torch.lerp(f.head_top - .1 + f.hair_volume, (f.hair_length + .3) * (1 + .7 * long_hair(f)), falling)
+    return f.head_width + .03 + .6 * f.hair_volume, height, f.head_depth + .14 + .6 * f.hair_volume
+
+
+def hair_shell(f: FaceParameters, rays: Rays, depth: Tensor) -> Hair:
+    "The hair on its ellipsoid, cut along the hairline."
+    long, hit = long_hair(f), ellipsoid_hit(rays, SHELL, shell_radii(f, rays))
     strands = strand_pattern(f, hit)
     side_end = torch.lerp(f.hair_length, .05 + f.sideburn, hit.z.sign().clamp(0) * (1 - long))
     side = torch.minimum(1.4 * (.45 + .3 * long - hit.z), side_end - hit.y)
@@ -332,25 +346,33 @@ def paint_hair(f: FaceParameters, camera: Camera, hair: Hair, under: Layers) -> 
     return lay(under, hair.front, shade(f, camera, albedo, hair.hit.normal, .03), warm, "hair")
 
 # %% ../nbs/05_synthetic.ipynb #a1015a30
-def paint_ears(f: FaceParameters, camera: Camera, rays: Rays, under: Layers, depth: Tensor, hair: Hair) -> Layers:
-    "The two ears, warm inside, with a cool rim; long hair covers them."
+def ear_ellipsoid(f: FaceParameters, rays: Rays) -> tuple[tuple, tuple]:
+    "Centre and radii of the ear on each ray's side."
     side = (rays.x - rays.z * rays.dx / rays.dz).sign()
-    centre = side * (f.head_width + .25 * f.ear_out - .03)
-    hit = ellipsoid_hit(rays, (centre, f.ear_y, -.02), (.06 + .75 * f.ear_out, f.ear_size, .22))
+    return (side * (f.head_width + .25 * f.ear_out - .03), f.ear_y, -.02), (.06 + .75 * f.ear_out, f.ear_size, .22)
+
+
+def paint_ears(f: FaceParameters, camera: Camera, rays: Rays, under: Layers, depth: Tensor, front: Tensor) -> Layers:
+    "The two ears, warm inside, with a cool rim; long hair in front covers them."
+    hit = ellipsoid_hit(rays, *ear_ellipsoid(f, rays))
     shell = line((hit.y - f.ear_y) / f.ear_size, .62) * line(hit.z - .1, .16)
-    cover = hit.cover * soft(hit.depth - depth, .04) * (1 - hair.front * long_hair(f))
+    cover = hit.cover * soft(hit.depth - depth, .04) * (1 - front * long_hair(f))
     albedo = skin_colour(f) * colour(1 + 0 * f.tone, .9, .88) * (1 - .3 * shell)[:, None]
     return lay(under, cover, shade(f, camera, albedo, hit.normal), f.skin_temperature - .06 + .1 * shell, "ears")
 
 # %% ../nbs/05_synthetic.ipynb #0604402f
-def paint_backdrop(f: FaceParameters, rays: Rays, hair: Hair) -> Layers:
-    "The wall, brighter on the side of the light, and the hair that hangs behind the neck."
+def paint_wall(f: FaceParameters, rays: Rays) -> Layers:
+    "The wall, brighter on the side of the light."
     x, y = rays.camera_x, rays.camera_y
     glow = 1 + .05 * f.light_azimuth / 28 * x - .03 * y
     wall = colour(f.wall + f.wall_red, f.wall, f.wall + f.wall_blue) * glow[:, None]
-    scene = Layers(wall, f.ambient_temperature.expand_as(x), torch.zeros_like(x, dtype=torch.uint8))
+    return Layers(wall, f.ambient_temperature.expand_as(x), torch.zeros_like(x, dtype=torch.uint8))
+
+
+def paint_hanging_hair(f: FaceParameters, hair: Hair, under: Layers) -> Layers:
+    "The hair that hangs behind the neck."
     dark = hair_colour(f) * (.5 * hair.strands * (f.ambient_light + .4 * f.light_strength))[:, None]
-    return lay(scene, hair.behind, dark, f.hair_temperature - .08 + .03 * (hair.strands - 1), "hair")
+    return lay(under, hair.behind, dark, f.hair_temperature - .08 + .03 * (hair.strands - 1), "hair")
 
 
 NECK = (0., 1.3, -.25)  # where the head sits on the neck
@@ -438,6 +460,16 @@ def visible_camera(f: FaceParameters, image: Tensor) -> Tensor:
 BEHIND = -9.  # depth where there is no head
 
 
+def with_glasses(f: FaceParameters, rays: Rays, scene: Layers, depth: Tensor) -> Layers:
+    "The scene with glasses on those who wear them."
+    worn = f.glasses[:, 0].nonzero()[:, 0]
+    if not len(worn):
+        return scene
+    own = FaceParameters({name: values[worn] for name, values in f.items()})
+    painted = paint_glasses(own, Rays(*(field[worn] for field in rays)), Layers(*(field[worn] for field in scene)), depth[worn])
+    return Layers(*(whole.index_copy(0, worn, part) for whole, part in zip(scene, painted)))
+
+
 class Faces(NamedTuple):
     "Registered pairs with what is known about them."
     thermal: Tensor  # (B, 1, H, W) in [0, 1], white is hot
@@ -456,18 +488,22 @@ def render_parameters(
     bumpy = relief(f)
     camera = fit_camera(f, bumpy)
     rays = pixel_rays(camera, size)
-    pixels = near_head(f, rays)
-    hit = head_hit(f, bumpy, at_pixels(rays, pixels))
-    depth = torch.full_like(rays.x, BEHIND)
-    depth[:, pixels] = torch.lerp(depth[:, pixels], hit.depth, hit.cover.sign())
-    hair = hair_shell(f, rays, depth)
-    scene = paint_neck(f, camera, rays, paint_backdrop(f, rays, hair))
-    scene = lay_at(scene, pixels, hit.cover, paint_head(f, camera, hit, rays.pixel))
-    scene = paint_hair(f, camera, hair, scene)
-    scene = paint_ears(f, camera, rays, scene, depth, hair)
-    if parameters.glasses.any():
-        hidden_by = torch.lerp(depth, torch.maximum(depth, hair.hit.depth), hair.front)
-        scene = paint_glasses(f, rays, scene, hidden_by)
+    tried = listed(near_head(f, rays))
+    hit = head_hit(f, bumpy, at_pixels(rays, tried))
+    met = listed(hit.cover > 0)
+    hit, on_head = at_pixels(hit, met), pick(tried, met)
+    depth = put(torch.full_like(rays.x, BEHIND), on_head, torch.where(hit.cover > 0, hit.depth, BEHIND))
+    hairy = listed(crosses(rays, SHELL, shell_radii(f, rays)))
+    hair = hair_shell(f, at_pixels(rays, hairy), pick(depth, hairy))
+    scene = repaint(paint_wall(f, rays), hairy, lambda part: paint_hanging_hair(f, hair, part))
+    below = listed(rays.camera_y > .6)
+    scene = repaint(scene, below, lambda part: paint_neck(f, camera, at_pixels(rays, below), part))
+    scene = repaint(scene, on_head, lambda part: lay_over(part, hit.cover, paint_head(f, camera, hit, rays.pixel)))
+    scene = repaint(scene, hairy, lambda part: paint_hair(f, camera, hair, part))
+    front, ears = put(torch.zeros_like(depth), hairy, hair.front), listed(crosses(rays, *ear_ellipsoid(f, rays)))
+    scene = repaint(scene, ears, lambda part: paint_ears(f, camera, at_pixels(rays, ears), part, pick(depth, ears), pick(front, ears)))
+    hidden_by = torch.lerp(pick(depth, hairy), torch.maximum(pick(depth, hairy), hair.hit.depth), hair.front)
+    scene = with_glasses(f, rays, scene, put(depth, hairy, hidden_by))
     image, heat, regions = (field.unflatten(-1, (size, size)) for field in scene)
     landmarks = project(camera, landmark_points(f, bumpy, f.smile))[..., :2] * size
     return Faces(thermal_camera(f, heat), visible_camera(f, image), landmarks, regions)

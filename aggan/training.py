@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,15 +26,17 @@ from tqdm.auto import tqdm
 from .data import AugmentedPairs, Batch, PairDataset, UnpairedImages, collate
 from .files import written_whole
 from .methods import Method
+from .methods.processes import (average_gradients, copy_from_first, first_process_first, mean_over_processes, own_share,
+                                     process_count, process_rank, wait_for_all)
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 # %% auto #0
 __all__ = ['mixed', 'TrainingOrder', 'network_tensors', 'optimizer_tensors', 'save_checkpoint', 'read_checkpoint',
-           'load_networks', 'load_optimizers', 'Record', 'read_metrics', 'steps_done', 'set_up', 'training_batches',
-           'save_samples', 'train', 'set_learning_rates', 'resume', 'save_and_validate', 'checkpoint_path',
-           'step_seconds', 'best_step']
+           'load_networks', 'load_optimizers', 'Record', 'read_metrics', 'steps_done', 'check_split', 'start_processes',
+           'set_up', 'training_batches', 'save_samples', 'train', 'set_learning_rates', 'resume', 'save_and_validate',
+           'checkpoint_path', 'step_seconds', 'best_step']
 
 # %% ../nbs/25_training.ipynb #8bd14d0b
 def mixed(*numbers: int) -> int:
@@ -48,7 +51,7 @@ def mixed(*numbers: int) -> int:
 
 # %% ../nbs/25_training.ipynb #c87bd6a7
 class TrainingOrder:
-    "The batches of steps `start` to `steps`, as lists of (index of a pair, draw)."
+    "The batches of steps `start` to `steps`, as lists of (index of a pair, draw); of several processes each has its share."
     def __init__(self, pairs: int, batch_size: int, seed: int, start: int, steps: int):
         self.pairs, self.batch_size, self.seed, self.start, self.steps = pairs, batch_size, seed, start, steps
 
@@ -64,7 +67,7 @@ class TrainingOrder:
                     epoch = place // self.pairs
                     order = torch.randperm(self.pairs, generator=torch.Generator().manual_seed(mixed(self.seed, epoch))).tolist()
                 batch.append((order[place % self.pairs], mixed(self.seed, epoch, place)))
-            yield batch
+            yield own_share(batch)
 
 # %% ../nbs/25_training.ipynb #09135808
 def network_tensors(
@@ -137,6 +140,8 @@ class Record:
     "The run's `metrics.jsonl`; going on from a checkpoint drops what was written after it."
     def __init__(self, path: Path, start: int):
         self.path, self.sums, self.count = path, {}, 0
+        if process_rank():
+            return
         rows = [row for row in read_metrics(path) if row["step"] <= start]
         with written_whole(path) as part:
             part.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -147,8 +152,8 @@ class Record:
         self.count += 1
 
     def read(self, step: int) -> dict[str, float]:
-        "Mean losses since the last reading. Raises FloatingPointError when one is not finite."
-        means = {name: float(total) / self.count for name, total in self.sums.items()}
+        "Mean losses since the last reading, over all processes. Raises FloatingPointError when one is not finite."
+        means = {name: float(mean_over_processes(total)) / self.count for name, total in self.sums.items()}
         self.sums, self.count = {}, 0
         for name, value in means.items():
             if not math.isfinite(value):
@@ -157,6 +162,8 @@ class Record:
         return means
 
     def write(self, row: dict) -> None:
+        if process_rank():
+            return
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
@@ -177,10 +184,52 @@ def steps_done(folder: str | Path) -> int:
     rows = read_metrics(Path(folder) / "metrics.jsonl")
     return rows[-1]["step"] if rows else 0
 
+# %% ../nbs/25_training.ipynb #c09fcfc7
+def check_split(devices: int, nodes: int, batch_size: int) -> None:
+    "Raises ValueError for a batch that cannot be split evenly, or for more GPUs than there are."
+    if min(devices, nodes) < 1:
+        raise ValueError(f"Training takes one device on one node at least, not {devices} on {nodes}.")
+    if batch_size % (devices * nodes):
+        raise ValueError(f"A batch of {batch_size} cannot be split evenly over {devices * nodes} processes: choose devices and nodes whose product "
+                         "divides it, or another batch_size in the profile's changes, which is another experiment.")
+    if torch.cuda.is_available() and devices > torch.cuda.device_count():
+        raise ValueError(f"{devices} devices were asked for, and this process sees {torch.cuda.device_count()} GPU(s).")
+
+# %% ../nbs/25_training.ipynb #ee6257f9
+def start_processes(
+    devices: int,  # GPUs on each node, or processes where there is none
+    nodes: int,  # machines
+    batch_size: int,  # of all processes together
+    precision: str = "32-true",  # as Lightning Fabric names them, e.g. "bf16-mixed"
+) -> Fabric:
+    "Start or join the processes that train together. Raises ValueError for a batch that cannot be split, RuntimeError for another number of them."
+    from lightning_fabric import Fabric   # it imports matplotlib by way of torchmetrics, which takes a second
+    from lightning_fabric.strategies import DDPStrategy
+
+    class AveragedGradients(DDPStrategy):
+        def setup_module(self, module): return module
+
+        def optimizer_step(self, optimizer, **kwargs):
+            average_gradients(optimizer)
+            return super().optimizer_step(optimizer, **kwargs)
+
+    check_split(devices, nodes, batch_size)
+    several = devices * nodes > 1
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The `srun` command is available")   # training in one process needs none
+        fabric = Fabric(accelerator="auto", devices=devices, num_nodes=nodes, precision=precision, strategy=AveragedGradients() if several else "auto")
+    if several:
+        fabric.launch()
+        if process_count() != devices * nodes:
+            raise RuntimeError(f"{process_count()} process(es) were started where {devices} devices on {nodes} node(s) need {devices * nodes}: "
+                               "under Slurm put `srun --ntasks-per-node` before the command.")
+    return fabric
+
 # %% ../nbs/25_training.ipynb #db6dd0de
 def set_up(fabric: Fabric, method: Method) -> dict[str, Optimizer]:
     "Put the method on the device; its trained networks and their optimisers are wrapped by Fabric."
     method.to(fabric.device).train()
+    copy_from_first(method)
     optimizers = method.optimizers()
     for name in method.trained:
         network, optimizers[name] = fabric.setup(getattr(method, name), optimizers[name])
@@ -238,21 +287,23 @@ def train(
     seed: int = 0,
     workers: int = 0,
     precision: str = "32-true",  # as Lightning Fabric names them, e.g. "bf16-mixed"
+    devices: int = 1,  # see `start_processes`
+    nodes: int = 1,
     header: dict | None = None,  # what each checkpoint says of itself
 ) -> None:
     "Train `method`, or go on where an earlier call stopped. Raises FloatingPointError for a loss that is no number."
-    from lightning_fabric import Fabric   # it imports matplotlib by way of torchmetrics, which takes a second
-
     folder = Path(folder)
-    fabric = Fabric(accelerator="auto", devices=1, precision=precision)
+    fabric = start_processes(devices, nodes, batch_size, precision)
     optimizers = set_up(fabric, method)
     rates = {name: [group["lr"] for group in optimizer.param_groups] for name, optimizer in optimizers.items()}
     start = resume(method, optimizers, folder)
     record = Record(folder / "metrics.jsonl", start)
+    with first_process_first():
+        pairs.prepare_data()
     batches = fabric.setup_dataloaders(training_batches(pairs, image_size, load_size, batch_size, seed, start, steps, workers,
                                                         method.paired), use_distributed_sampler=False)
     saved = began = time.monotonic()
-    with tqdm(total=steps, initial=start, desc=folder.name, mininterval=1.0, unit="step") as bar:
+    with tqdm(total=steps, initial=start, desc=folder.name, mininterval=1.0, unit="step", disable=process_rank() > 0) as bar:
         for done, batch in enumerate(batches, start + 1):
             torch.manual_seed(mixed(seed, done))
             set_learning_rates(optimizers, rates, method.learning_rate_factor((done - 1) / steps))
@@ -265,12 +316,16 @@ def train(
             bar.set_postfix({name: f"{value:.3g}" for name, value in row.items() if name != "step"}, refresh=False)
             if checkpoint:
                 method.before_checkpoint(pairs)
-                row |= save_and_validate(method, folder, done, validate, samples, header or {})
+                if process_rank() == 0:
+                    row |= save_and_validate(method, folder, done, validate, samples, header or {})
             record.write(row | {"seconds": round(time.monotonic() - began, 2)})
+            if process_rank():
+                continue
             if checkpoint or time.monotonic() - saved > resume_seconds:
                 state = network_tensors(method, method.trained + method.kept) | optimizer_tensors(optimizers)
                 save_checkpoint(folder / "resume.safetensors", state, {"step": done})
                 saved = time.monotonic()
+    wait_for_all()
 
 # %% ../nbs/25_training.ipynb #13acaf33
 def set_learning_rates(optimizers: dict[str, Optimizer], rates: dict[str, list[float]], factor: float) -> None:
@@ -320,11 +375,9 @@ def step_seconds(
     """Seconds of one update, its batch included, on one CPU thread or the GPU: the least of several, after two to warm up.
 
     The method is trained a little by it."""
-    from lightning_fabric import Fabric
-
     threads = torch.get_num_threads()
     torch.set_num_threads(1)   # as experiments run side by side; more would wait for each other on a busy machine
-    fabric = Fabric(accelerator="auto", devices=1, precision=precision)
+    fabric = start_processes(1, 1, batch_size, precision)
     optimizers = set_up(fabric, method)
     batches = training_batches(pairs, image_size, load_size, batch_size, 0, 0, repeats + 2, paired=method.paired)
     times = [time.perf_counter()]

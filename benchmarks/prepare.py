@@ -1,4 +1,4 @@
-"""How fast pairs are prepared by one process, and what opening a large store takes. Run: python benchmarks/prepare.py"""
+"""How fast pairs are prepared by one process, and what opening a large store takes. Nothing here has a reference to beat."""
 import argparse
 import csv
 import json
@@ -87,11 +87,14 @@ def opening(store: Path) -> dict[str, float]:
     return json.loads(subprocess.run([sys.executable, "-c", OPENING, str(store)], capture_output=True, text=True, check=True).stdout)
 
 
-if __name__ == "__main__":
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--pairs", type=int, default=200, help="frames to prepare")
-    arguments.add_argument("--large", type=int, default=1_000_000, help="pairs of the large store")
-    given = arguments.parse_args()
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--pairs", type=int, default=200, help="frames to prepare")
+    parser.add_argument("--large", type=int, default=1_000_000, help="pairs of the large store")
+
+
+def measure(given: argparse.Namespace) -> list[dict]:
     with tempfile.TemporaryDirectory() as place:
-        stores = [write_large_store(Path(place) / str(count), count) for count in (1000, given.large)]
-        print(json.dumps({"opening": [opening(store) for store in stores], "pairs_per_second": pairs_per_second(Path(place), given.pairs)}, indent=1))
+        speeds = pairs_per_second(Path(place), given.pairs)
+        stores = [opening(write_large_store(Path(place) / str(count), count)) for count in (1000, given.large)]
+    return [*({"what": f"prepare at 256 x 256, {way}", "pairs/s on one core": speed} for way, speed in speeds.items()),
+            *({"what": "open a store", **store} for store in stores)]

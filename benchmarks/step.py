@@ -36,13 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--methods-size", type=int, default=128, help="pixels of a side, for the other methods")
     parser.add_argument("--rounds", type=int, default=5, help="steps of each contestant, after two to warm up")
     parser.add_argument("--width", type=int, default=64, help="channels of the first layers")
-    parser.add_argument("--peer", help="folder of the public U-GAT-IT in PyTorch: AG-GAN's plain step made of its networks is timed too")
+    parser.add_argument("--peer", default="", help="folder of the public U-GAT-IT in PyTorch: AG-GAN's plain step made of its networks is timed too")
 
 
-def random_batch(size: int) -> Batch:
-    """A thermal and a visible image of noise in [-1, 1]."""
+def random_batch(size: int, batch_size: int = 1) -> Batch:
+    """Thermal and visible images of noise in [-1, 1]."""
     generator = torch.Generator().manual_seed(1)
-    return Batch(*(torch.rand(1, 3, size, size, generator=generator) * 2 - 1 for _ in range(2)), None, None)
+    return Batch(*(torch.rand(batch_size, 3, size, size, generator=generator) * 2 - 1 for _ in range(2)), None, None)
 
 
 def new_method(name: str, size: int, width: int) -> Method:
@@ -62,10 +62,10 @@ def peer_networks(folder: str, width: int, layers: tuple[int, ...]) -> tuple[tor
     return generator, torch.nn.ModuleList(networks.Discriminator(6, ndf=width, n_layers=n) for n in layers)
 
 
-def contestant(who: str, size: int, width: int, precision: str, peer: str) -> Callable[[], dict]:
+def contestant(who: str, size: int, width: int, precision: str = "float32", peer: str = "", batch_size: int = 1) -> Callable[[], dict]:
     """A step that can be taken again and again: of "plain", "peer", a method's name, or "plain:" and a method's name."""
     torch.manual_seed(0)
-    batch = random_batch(size)
+    batch = random_batch(size, batch_size)
     narrow = torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
     if who in ("plain", "peer"):
         made = PlainAGGAN(width, layers=LAYERS.get(size, (3, 4)), networks=peer_networks(peer, width, LAYERS.get(size, (3, 4))) if who == "peer" else None)
@@ -83,6 +83,43 @@ def contestant(who: str, size: int, width: int, precision: str, peer: str) -> Ca
     return step
 
 
+class OneIteration(PlainAGGAN):
+    """Judges the fake pairs of the discriminators' update without a power iteration: one for both halves, as where they are one batch."""
+    judged = 0
+
+    def judge(self, thermal: torch.Tensor, visible: torch.Tensor) -> list[torch.Tensor]:
+        self.judged += 1
+        self.discriminators.train(self.judged % 3 != 2)
+        return super().judge(thermal, visible)
+
+
+def copy_weights(plain: PlainAGGAN, method: Method) -> None:
+    """Give the method the weights of the plain networks; both list their layers in the same order."""
+    def layers(network): return [layer for layer in network.modules() if isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear))]
+    with torch.no_grad():
+        for source, target in zip(plain.generator.parameters(), method.generator.parameters(), strict=True):
+            target.copy_(source.view_as(target))
+        for source, target in zip(layers(plain.discriminators), layers(method.discriminator), strict=True):
+            spectral = getattr(source, "parametrizations", None)
+            target.weight.copy_(spectral.weight.original if spectral else source.weight)
+            if source.bias is not None:
+                target.bias.copy_(source.bias)
+            if "u" in target._buffers:
+                target.u.copy_(spectral.weight[0]._u), target.v.copy_(spectral.weight[0]._v)
+
+
+def losses_side_by_side(size: int, width: int, steps: int, dtype: torch.dtype = torch.float32) -> tuple[list[dict], list[dict]]:
+    """Losses of the plain step and of ours, from the same weights on the same images."""
+    torch.manual_seed(0)
+    plain, method = OneIteration(width, layers=LAYERS.get(size, (3, 4))), new_method("ag-gan", size, width).to(dtype)
+    plain.generator.to(dtype), plain.discriminators.to(dtype)
+    copy_weights(plain, method)
+    thermal, visible = (image.to(dtype) for image in random_batch(size)[:2])
+    optimizers, batch = method.optimizers(), Batch(thermal, visible, None, None)
+    return tuple([{name: float(loss) for name, loss in step().items()} for _ in range(steps)]
+                 for step in (lambda: plain.step(thermal, visible), lambda: method.training_step(batch, optimizers)))
+
+
 def gigaflop(step: Callable) -> float:
     """10^9 operations of a step, a multiplication and an addition counted as two."""
     with FlopCounterMode(display=False) as counter:
@@ -90,9 +127,9 @@ def gigaflop(step: Callable) -> float:
     return counter.get_total_flops() / 1e9
 
 
-def serve(who: str, size: int, width: int, precision: str, peer: str) -> None:
+def serve(who: str, size: int, width: int, precision: str, peer: str, batch_size: int) -> None:
     """A contestant's process: a step for every line on standard input, its seconds and the process's peak memory on standard output."""
-    step = contestant(who, size, width, precision, peer)
+    step = contestant(who, size, width, precision, peer, batch_size)
     for _ in sys.stdin:
         taken = seconds(step)
         print(json.dumps({"seconds": taken, "gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}), flush=True)
@@ -101,10 +138,11 @@ def serve(who: str, size: int, width: int, precision: str, peer: str) -> None:
 class Contestant:
     """The other end of `serve`."""
 
-    def __init__(self, who: str, size: int, width: int, precision: str = "float32", keep: bool = True, peer: str = ""):
-        program = "import sys; sys.path.insert(0, sys.argv[1]); import step; step.serve(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), *sys.argv[5:])"
+    def __init__(self, who: str, size: int, width: int, precision: str = "float32", keep: bool = True, peer: str = "", batch_size: int = 1):
+        program = ("import sys; sys.path.insert(0, sys.argv[1]); import step; "
+                   "step.serve(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5], sys.argv[6], int(sys.argv[7]))")
         bare = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_") and name != "GLIBC_TUNABLES"}
-        self.process = subprocess.Popen([sys.executable, "-c", program, str(Path(__file__).parent), who, str(size), str(width), precision, peer or ""],
+        self.process = subprocess.Popen([sys.executable, "-c", program, str(Path(__file__).parent), who, str(size), str(width), precision, peer, str(batch_size)],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=keeping_memory(bare) if keep else bare)
         self.seconds, self.gib = [], 0.0
 
@@ -160,7 +198,7 @@ def measure_aggan(size: int, given: argparse.Namespace, limits: dict[str, float]
     def made(who, **settings): return Contestant(who, size, given.width, **settings)
     ran = compete({"plain": made("plain"), "as users run it": made("plain", keep=False), "ours": made("ag-gan"), "ours, bf16": made("ag-gan", precision="bf16"),
                    **({"peer": made("peer", peer=given.peer)} if given.peer else {})}, given.rounds)
-    work = [gigaflop(contestant(who, size, given.width, "bf16", "")) for who in ("ag-gan", "plain")]   # in bf16 every convolution is a direct one
+    work = [gigaflop(contestant(who, size, given.width, "bf16")) for who in ("ag-gan", "plain")]   # in bf16 every convolution is a direct one
     rows = [row(f"AG-GAN {size}², {how}, {precision}", ran[reference], ran[ours], *work, limits[precision])
             for how, reference in (("same allocator", "plain"), ("as users run both", "as users run it"))
             for precision, ours in (("float32", "ours"), ("bf16", "ours, bf16"))]
@@ -171,7 +209,7 @@ def measure_method(name: str, given: argparse.Namespace, limits: dict[str, float
     """Another method beside itself with plain layers, as users run both."""
     size = given.methods_size
     ran = compete({"plain": Contestant(f"plain:{name}", size, given.width, keep=False), "ours": Contestant(name, size, given.width)}, given.rounds)
-    work = gigaflop(contestant(f"plain:{name}", size, given.width, "float32", ""))
+    work = gigaflop(contestant(f"plain:{name}", size, given.width))
     return row(f"{name} {size}², as users run both, float32", ran["plain"], ran["ours"], work, work, limits["float32"])
 
 

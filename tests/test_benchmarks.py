@@ -1,22 +1,74 @@
-"""The benchmarks run, and print what they measured; how fast is not asked here."""
+"""The benchmarks run, write down what they measured and whether it is right; how fast is not asked here."""
 import json
-import subprocess
-import sys
 
+import pytest
 from conftest import PROJECT, aggan
 
 
-def test_prepare():
-    command = [sys.executable, PROJECT / "benchmarks" / "prepare.py", "--pairs", "16", "--large", "2000"]
-    measured = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert [store["pairs"] for store in measured["opening"]] == [1000, 2000]
-    assert all(speed > 0 for speed in measured["pairs_per_second"].values()) and len(measured["pairs_per_second"]) == 4
+@pytest.fixture
+def measured(tmp_path):
+    """The rows that `aggan bench NAME …` writes."""
+    def measured(name, *options):
+        said = aggan("bench", name, *options, "--output", tmp_path, cwd=tmp_path).stdout
+        rows = json.loads((tmp_path / f"{name}.json").read_text())["rows"]
+        assert (tmp_path / f"{name}.md").read_text() == said and said.count("\n") == len(rows) + 2
+        return rows
+    return measured
 
 
-def test_match(tmp_path):
-    options = ["--images", "300", "400", "--reference", "300", "--dimensions", "32", "--rounds", "1", "--output", str(tmp_path)]
-    aggan("bench", "match", *options, cwd=tmp_path)
-    compared, alone = json.loads((tmp_path / "match.json").read_text())["rows"]
+def test_prepare(measured):
+    *ways, small, large = measured("prepare", "--pairs", 16, "--large", 2000)
+    assert (small["pairs"], large["pairs"]) == (1000, 2000)
+    assert len(ways) == 4 and all(way["pairs/s on one core"] > 0 for way in ways)
+
+
+def test_translate(measured):
+    forward, folder = measured("translate", "--size", 32, "--width", 8, "--images", 12, "--rounds", 1)
+    assert forward["difference"] < 1e-4 and forward["ours GFLOP"] < forward["reference GFLOP"]
+    assert folder["what"].startswith("folder of 12") and folder["ratio"] > 0
+
+
+def test_import(measured):
+    package, command = measured("import", "--rounds", 1, "--modules", "aggan")
+    assert package["what"] == "import aggan" and command["what"] == "aggan --help"
+    assert max(row["ours / torch, torchvision"] for row in (package, command)) < 1   # neither imports torch
+
+
+def test_data(measured):
+    store, synthetic, rendered = measured("data", "--profile", "smoke", "--rounds", 1, "--batches", 4, "--faces", 16)
+    assert all(row["step with loader / in memory"] > 0 and row["loader alone ms"] > 0 for row in (store, synthetic))
+    assert rendered["pairs/s"] > 0
+
+
+def test_match(measured):
+    compared, alone = measured("match", "--images", 300, 400, "--reference", 300, "--dimensions", 32, "--rounds", 1)
     assert (compared["scores"], alone["scores"]) == (90_000, 160_000)
     assert compared["auc_error"] < 1e-6 and compared["eer_error"] < 1e-5
     assert all(compared[key] > 0 for key in ("reference_s", "ours_s", "ratio", "reference_mib", "ours_mib", "intervals_s")) and alone["reference_s"] is None
+
+
+@pytest.fixture
+def step(monkeypatch):
+    """The benchmark of the training step as a module."""
+    monkeypatch.syspath_prepend(PROJECT / "benchmarks")
+    import step
+    return step
+
+
+@pytest.mark.parametrize("size, width, steps", [(32, 8, 20), (128, 32, 4)])   # the second is large enough for Winograd's algorithm
+def test_losses_are_those_of_the_plain_step(step, size, width, steps):
+    plain, ours = step.losses_side_by_side(size, width, steps)
+    assert len(plain) == steps and plain[0]["pixel"] > 2 * abs(plain[0]["pixel"] - plain[-1]["pixel"]) > 0   # it learns, in both
+    for theirs, own in zip(plain, ours):
+        assert theirs.keys() == own.keys() and all(abs(theirs[name] - own[name]) <= 1e-4 * abs(theirs[name]) for name in theirs)
+
+
+def test_step(measured):
+    rows = measured("step", "--sizes", 32, "--width", 8, "--rounds", 1, "--methods", "pix2pix", "--methods-size", 32)
+    assert len(rows) == 5 and all(row["ratio"] > 0 and row["ours_gib"] > 0 for row in rows)
+    assert all(row["ours_gflop"] < 0.6 * row["reference_gflop"] for row in rows[:4])
+
+
+def test_scaling(measured):
+    size, width, batch = measured("scaling", "--sizes", 32, "--widths", 8, "--batches", 2, "--size", 32, "--rounds", 1)
+    assert size["gflop"] > 20 * width["gflop"] and batch["gflop"] > 1.9 * size["gflop"] and batch["images_per_s"] > 0

@@ -103,6 +103,13 @@ def test_translate_needs_no_partners(workplace, run_folder, tmp_path):
         assert face.size == (32, 32) and face.mode == "RGB"
     faces[1].unlink()
     assert "1 images" in aggan(*command, cwd=workplace).stdout   # goes on where it stopped
+    said = aggan(*command, "--precision", "bf16-mixed", cwd=workplace, check=False)
+    assert said.returncode == 1 and "another precision" in said.stderr
+    (thermal / "d.png").write_bytes((thermal / "a.png").read_bytes()[:-200])   # broken: named after the others are done
+    said = aggan(*command[:-1], tmp_path / "half", "--precision", "bf16-mixed", cwd=workplace, check=False)
+    assert said.returncode == 1 and "d.png is truncated" in said.stderr and "Traceback" not in said.stderr
+    halves = [np.asarray(Image.open(tmp_path / "half" / "deep" / face.name), dtype=int) for face in faces]
+    assert 0 < max(abs(half - np.asarray(Image.open(face))).max() for half, face in zip(halves, faces)) < 32
 
 
 def test_evaluate_gives_the_figures_of_the_report(workplace, run_folder, tmp_path):

@@ -20,6 +20,7 @@ from ..layers import ConvBlock, at_least_float32, reflect_conv, spectral_norm
 from ..losses import PerceptualLoss
 from . import Method, descend, evaluating, frozen, register_method
 from .blocks import LEVEL_WEIGHTS, BatchNorm, hinge, initialise
+from .processes import Dropout
 
 # %% ../../nbs/methods/axial-gan.ipynb #6e1aa4a4
 class AxialAttention(nn.Module):
@@ -101,10 +102,10 @@ class DropoutResidual(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.conv1, self.conv2 = reflect_conv(channels, channels, 3), reflect_conv(channels, channels, 3)
-        self.norm1, self.norm2 = BatchNorm(channels), BatchNorm(channels)
+        self.norm1, self.norm2, self.dropout = BatchNorm(channels), BatchNorm(channels), Dropout(0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.norm2(self.conv2(F.dropout(F.relu(self.norm1(self.conv1(x))), 0.5, self.training)))
+        return x + self.norm2(self.conv2(self.dropout(F.relu(self.norm1(self.conv1(x))))))
 
 # %% ../../nbs/methods/axial-gan.ipynb #e3f6996b
 class AxialGenerator(nn.Module):

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layers import ConvBlock, ResidualBlock, at_least_float32, reflect_conv
+from .processes import Dropout, batch_norm_over_processes, own_share, process_count, whole_batch
 
 # %% ../../nbs/methods/01_blocks.ipynb #b342a7c6
 def initialise(
@@ -43,7 +44,9 @@ class BatchNorm(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
-            self.per_image.fill_(len(x) == 1)
+            self.per_image.fill_(process_count() * len(x) == 1)
+            if process_count() > 1:
+                return batch_norm_over_processes(self, x)
         elif self.per_image:
             return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
         return super().forward(x)
@@ -118,7 +121,7 @@ class UNetLevel(nn.Module):
         self.layers = nn.Sequential(
             *([] if outermost else [nn.LeakyReLU(0.2)]), down, *([] if outermost or innermost else [BatchNorm(inner)]),
             *([] if innermost else [within]),
-            nn.ReLU(), up, *([] if outermost else [BatchNorm(outer)]), *([nn.Dropout(0.5)] if dropout else []))
+            nn.ReLU(), up, *([] if outermost else [BatchNorm(outer)]), *([Dropout(0.5)] if dropout else []))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x) if self.outermost else torch.cat([x, self.layers(x)], dim=1)
@@ -232,7 +235,7 @@ class ImagePool(nn.Module):
     def forward(self, fakes: Tensor) -> Tensor:
         "As many images as are given: while the pool fills the same ones, then each with probability 1/2 an older one in its place."
         shown = []
-        for fake in fakes.detach():
+        for fake in whole_batch(fakes):
             if self.filled < len(self.images):
                 self.images[self.filled] = fake
                 self.filled += 1
@@ -242,7 +245,7 @@ class ImagePool(nn.Module):
                 self.images[place] = fake
                 fake = older
             shown.append(fake)
-        return torch.stack(shown)
+        return own_share(torch.stack(shown))
 
 # %% ../../nbs/methods/01_blocks.ipynb #b4d0df94
 LEVEL_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1)  # of relu1_1 … relu5_1
