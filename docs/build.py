@@ -177,8 +177,9 @@ def write_pages() -> None:
     """All pages that Sphinx reads."""
     shutil.rmtree(WORK, ignore_errors=True)
     PAGES.mkdir(parents=True)
-    card = PROJECT / "data" / "README.md"
-    write("data/README.md", relinked(card.read_text(encoding="utf-8"), card))
+    for folder in ("data", "cluster"):
+        page = PROJECT / folder / "README.md"
+        write(f"{folder}/README.md", relinked(page.read_text(encoding="utf-8"), page))
     for name in SECTIONS:
         write_section(name)
     write_results()
@@ -186,7 +187,7 @@ def write_pages() -> None:
     write_api()
     write_notebook(NBS / "index.ipynb", contents(["tutorials/index"], "Walk"),
                    contents(["gallery", "tables", "paper/index", "benchmarks"], "Results"),
-                   contents(["modules/index", "methods/index", "datasets/index", "Data card <data/README>", "api/index"], "Reference"))
+                   contents(["modules/index", "methods/index", "datasets/index", "Data card <data/README>", "Many machines <cluster/README>", "api/index"], "Reference"))
 
 
 def build() -> None:
