@@ -16,7 +16,7 @@ reproduce: install
 test: install
 	$(BIN)/nbdev_export
 	git diff --exit-code -- aggan
-	PATH="$(CURDIR)/$(BIN):$$PATH" timeout 900 $(BIN)/nbdev_test --n_workers 2 --timing
+	OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" timeout 1500 $(BIN)/nbdev_test --n_workers 2 --timing
 	$(BIN)/python -m pytest tests
 
 lab: install
