@@ -160,7 +160,7 @@ def write_benchmarks() -> None:
     parts = [relinked(prose.read_text(encoding="utf-8"), prose)]
     for path in sorted((FIGURES / "benchmarks").glob("*.md")):
         pictures = [f"![{path.stem}]({address(picture)})" for picture in sorted((FIGURES / "benchmarks").glob(f"{path.stem}*.png"))]
-        parts += [f"## `aggan bench {path.stem}`", path.read_text(encoding="utf-8"), *pictures]
+        parts += [f"## {path.stem}", path.read_text(encoding="utf-8"), *pictures]
         if (record := path.with_suffix(".json")).exists():
             parts.append("*" + ", ".join(f"{key} {value}" for key, value in json.loads(record.read_text())["machine"].items()) + ".*")
     write("benchmarks.md", "\n\n".join(parts))
