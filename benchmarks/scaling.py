@@ -51,11 +51,11 @@ def draw(folder: Path):
     panels = figure.subplots(1, 4)
     for panel, (over, label) in zip(panels, (("size", "pixels of a side"), ("width", "channels of the first layer"), ("batch", "images of a step"))):
         rows = steps[steps["over"] == over]
-        panel.loglog(rows[over], rows["step_s"], "o-", label="seconds a step")
-        panel.loglog(rows[over], rows["gib"], "s--", label="GiB at most")
+        panel.loglog(rows[over], rows["step_s"], "o-", label="seconds")
+        panel.loglog(rows[over], rows["gib"], "s--", label="GiB")
         panel.set(xlabel=label, xticks=rows[over], xticklabels=rows[over])
     panels[3].loglog(scores["scores"], scores["ours_s"], "o-", label="seconds")
-    panels[3].loglog(scores["scores"], scores["ours_mib"] / 1024, "s--", label="GiB above the embeddings")
+    panels[3].loglog(scores["scores"], scores["ours_mib"] / 1024, "s--", label="GiB more")
     panels[3].set(xlabel="scores compared")
     for panel in panels:
         panel.minorticks_off()
