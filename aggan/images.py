@@ -142,14 +142,14 @@ def to_unit(
     return pixels / 255 if pixels.dtype == torch.uint8 else pixels
 
 def to_network(
-    pixels: Tensor,  # (C, H, W) uint8, or float in [0, 1]
+    pixels: Tensor,  # (..., C, H, W) uint8, or float in [0, 1]
     channels: int,   # 1 or 3; one channel is repeated, three become their luma
-) -> Tensor:  # (channels, H, W) float32 in [-1, 1]
+) -> Tensor:  # (..., channels, H, W) float32 in [-1, 1]
     "Pixels as the networks take them."
     pixels = to_unit(pixels) * 2 - 1
-    if len(pixels) == channels:
+    if pixels.shape[-3] == channels:
         return pixels
-    return pixels.expand(3, -1, -1) if channels == 3 else v2.functional.rgb_to_grayscale(pixels)
+    return pixels.expand(*pixels.shape[:-3], 3, -1, -1) if channels == 3 else v2.functional.rgb_to_grayscale(pixels)
 
 # %% ../nbs/06_images.ipynb #cece832c
 def resize(

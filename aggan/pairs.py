@@ -15,8 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
-from torchvision import tv_tensors
+from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 from tqdm.auto import tqdm
 
@@ -25,7 +24,7 @@ from .images import check_choice, resize, to_network, to_unit
 # %% auto #0
 __all__ = ['SPLITS', 'ROLES', 'HELD_OUT', 'QUIET', 'Sample', 'Batch', 'collate', 'Record', 'Place', 'Source', 'Listing', 'digest',
            'rank_subjects', 'assign_splits', 'check_disjoint', 'thin_out', 'Stored', 'describe', 'make_sample',
-           'PairDataset', 'AugmentedPairs', 'UnpairedImages']
+           'PairDataset', 'Crop', 'AugmentedPairs', 'UnpairedImages', 'Scaled', 'ResidentPairs']
 
 # %% ../nbs/07_pairs.ipynb #f904d17e
 class Sample(NamedTuple):
@@ -236,6 +235,13 @@ class PairDataset(Dataset):
         if damaged: raise ValueError("\n".join(damaged))
 
 # %% ../nbs/07_pairs.ipynb #b731f427
+class Crop(NamedTuple):
+    "A square of an image."
+    index: int      # of the pair
+    row: int        # of its first pixel, in the image at load size
+    column: int     # the same
+    mirrored: bool
+
 class AugmentedPairs(Dataset):
     "Pairs with one shared random crop and flip, indexed by (index, draw); landmarks and regions are left out."
 
@@ -248,36 +254,89 @@ class AugmentedPairs(Dataset):
     ):
         if load_size < image_size: raise ValueError(f"load_size {load_size} is smaller than image_size {image_size}")
         pairs.prepare_data()
-        self.pairs, self.image_size, self.load_size = pairs, image_size, load_size
-        self.transform = v2.Compose([v2.Resize([load_size, load_size], antialias=True), v2.RandomCrop(image_size),
-                                     v2.RandomHorizontalFlip(0.5 if flip else 0.)])
+        self.pairs, self.image_size, self.load_size, self.flip = pairs, image_size, load_size, flip
 
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(
+    def crop(self, index: int, draw: int) -> Crop:
+        "The square that a draw stands for; all places are alike."
+        generator = torch.Generator().manual_seed(draw)
+        row, column = (int(torch.randint(self.load_size - self.image_size + 1, (), generator=generator)) for _ in range(2))
+        return Crop(index, row, column, self.flip and float(torch.rand((), generator=generator)) < 0.5)
+
+    def crops(
         self,
-        item: tuple[int, int],  # index of the pair; draw, which decides crop and flip, 0 <= draw < 2**63
-    ) -> Sample:
-        index, draw = item
-        stored, record = self.pairs.load(index), self.pairs.records[index]
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(draw)  # torch.manual_seed would reseed the GPU, which is not forked
-            thermal, visible = self.transform(tv_tensors.Image(stored.thermal), tv_tensors.Image(stored.visible))
-        thermal, visible = (to_network(image.as_subclass(Tensor), channels)
-                            for image, channels in ((thermal, self.pairs.channels), (visible, 3)))
-        return Sample(thermal, visible, record.subject, describe(record))
+        item: tuple[int, int],  # index of the pair; draw, which decides all else, 0 <= draw < 2**63
+    ) -> tuple[Crop, Crop]:  # of the thermal and of the visible image
+        "What to cut out for a sample."
+        return (self.crop(*item),) * 2
+
+    def scaled(self, index: int) -> tuple[Tensor, Tensor]:  # (1 or 3, load_size, load_size) each, uint8, or float in [0, 1]
+        "The thermal and the visible image of a pair before they are cropped."
+        stored = self.pairs.load(index)
+        return resize(stored.thermal, self.load_size), resize(stored.visible, self.load_size)
+
+    def __getitem__(self, item: tuple[int, int]) -> Sample:
+        crops, record, side = self.crops(item), self.pairs.records[item[0]], self.image_size
+        scaled, squares = {index: self.scaled(index) for index in {crop.index for crop in crops}}, []
+        for kind, (crop, channels) in enumerate(zip(crops, (self.pairs.channels, 3))):
+            square = scaled[crop.index][kind][:, crop.row:crop.row + side, crop.column:crop.column + side]
+            squares.append(to_network(square.flip(2) if crop.mirrored else square, channels))
+        return Sample(*squares, record.subject, describe(record))
 
 # %% ../nbs/07_pairs.ipynb #8ca075a9
 class UnpairedImages(AugmentedPairs):
     "A thermal image and any visible image of the same split, indexed by (index of the thermal one, draw)."
 
-    def __getitem__(
-        self,
-        item: tuple[int, int],  # index of the thermal image; draw, which decides all else, 0 <= draw < 2**63
-    ) -> Sample:  # with the thermal image's subject; meta["visible"] names the visible one
-        index, draw = item
-        generator = torch.Generator().manual_seed(draw)
+    def crops(self, item: tuple[int, int]) -> tuple[Crop, Crop]:
+        "Two squares of two images, the second drawn as well."
+        generator = torch.Generator().manual_seed(item[1])
         other, other_draw = (int(torch.randint(limit, (), generator=generator)) for limit in (len(self), 2**62))
-        thermal, visible = super().__getitem__((index, draw)), super().__getitem__((other, other_draw))
-        return thermal._replace(visible=visible.visible, meta=thermal.meta | {"visible": visible.meta["name"]})
+        return self.crop(*item), self.crop(other, other_draw)
+
+    def __getitem__(self, item: tuple[int, int]) -> Sample:  # with the thermal image's subject; meta["visible"] names the visible one
+        sample = super().__getitem__(item)
+        return sample._replace(meta=sample.meta | {"visible": self.pairs.records[self.crops(item)[1].index].name})
+
+# %% ../nbs/07_pairs.ipynb #3ffebe51
+class Scaled(Dataset):
+    "The images of pairs before they are cropped, for a loader."
+    def __init__(self, images: AugmentedPairs): self.images = images
+    def __len__(self) -> int: return len(self.images)
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]: return self.images.scaled(index)
+
+class ResidentPairs:
+    "All images of a set on one device, as they are stored; crops and flips are made there."
+
+    def __init__(
+        self,
+        images: AugmentedPairs,  # or `UnpairedImages`
+        device: str | torch.device,
+        workers: int = 0,  # processes that read
+    ):
+        self.side, self.channels = images.image_size, (images.pairs.channels, 3)
+        self.kept = [torch.empty(len(images), *one.shape, dtype=one.dtype, device=device) for one in images.scaled(0)]
+        loader, first = DataLoader(Scaled(images), batch_size=32, num_workers=workers), 0
+        for parts in tqdm(loader, desc="to the device", disable=len(images) <= QUIET):
+            for kept, part in zip(self.kept, parts):
+                kept[first:first + len(part)].copy_(part)
+            first += len(parts[0])
+
+    @staticmethod
+    def size(images: AugmentedPairs) -> int:
+        "Bytes that a set takes."
+        return len(images) * sum(one.numel() * one.element_size() for one in images.scaled(0))
+
+    def __call__(
+        self,
+        crops: Tensor,  # (B, 2, 4) int64 on the device: `Crop` of the thermal and of the visible image
+    ) -> Batch:  # that does not name its subjects
+        steps = torch.arange(self.side, device=crops.device)
+        squares = []
+        for kept, channels, (index, row, column, mirrored) in zip(self.kept, self.channels, crops.permute(1, 2, 0)):
+            rows = row[:, None] + steps
+            columns = column[:, None] + torch.where(mirrored[:, None] > 0, self.side - 1 - steps, steps)
+            square = kept[index[:, None, None], :, rows[:, :, None], columns[:, None, :]]   # (B, H, W, C)
+            squares.append(to_network(square.movedim(3, 1), channels))
+        return Batch(*squares, [], [])

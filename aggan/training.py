@@ -23,7 +23,8 @@ from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.utils import make_grid
 from tqdm.auto import tqdm
 
-from .data import AugmentedPairs, Batch, PairDataset, UnpairedImages, collate
+from .capture import CapturedStep, make_capturable, set_rate
+from .data import AugmentedPairs, Batch, PairDataset, ResidentPairs, UnpairedImages, collate
 from .files import written_whole
 from .methods import Method
 from .methods.processes import (average_gradients, copy_from_first, first_process_first, mean_over_processes, own_share,
@@ -33,10 +34,10 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 # %% auto #0
-__all__ = ['mixed', 'TrainingOrder', 'network_tensors', 'optimizer_tensors', 'save_checkpoint', 'read_checkpoint',
+__all__ = ['Inputs', 'mixed', 'TrainingOrder', 'network_tensors', 'optimizer_tensors', 'save_checkpoint', 'read_checkpoint',
            'load_networks', 'load_optimizers', 'Record', 'read_metrics', 'steps_done', 'check_split', 'start_processes',
-           'set_up', 'training_batches', 'save_samples', 'train', 'set_learning_rates', 'resume', 'save_and_validate',
-           'checkpoint_path', 'step_seconds', 'best_step']
+           'set_up', 'augmented', 'loader', 'training_batches', 'step_inputs', 'make_step', 'save_samples', 'train',
+           'set_learning_rates', 'resume', 'save_and_validate', 'checkpoint_path', 'step_seconds', 'best_step']
 
 # %% ../nbs/25_training.ipynb #8bd14d0b
 def mixed(*numbers: int) -> int:
@@ -200,7 +201,7 @@ def start_processes(
     devices: int,  # GPUs on each node, or processes where there is none
     nodes: int,  # machines
     batch_size: int,  # of all processes together
-    precision: str = "32-true",  # as Lightning Fabric names them, e.g. "bf16-mixed"
+    precision: str = "32-true",  # as Lightning Fabric names them, or "tf32"
 ) -> Fabric:
     "Start or join the processes that train together. Raises ValueError for a batch that cannot be split, RuntimeError for another number of them."
     from lightning_fabric import Fabric   # it imports matplotlib by way of torchmetrics, which takes a second
@@ -214,10 +215,13 @@ def start_processes(
             return super().optimizer_step(optimizer, **kwargs)
 
     check_split(devices, nodes, batch_size)
-    several = devices * nodes > 1
+    several, products = devices * nodes > 1, "tf32" if precision == "tf32" else "ieee"
+    torch.backends.cudnn.conv.fp32_precision = torch.backends.cuda.matmul.fp32_precision = products
+    torch.backends.cudnn.benchmark = True   # shapes do not change
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The `srun` command is available")   # training in one process needs none
-        fabric = Fabric(accelerator="auto", devices=devices, num_nodes=nodes, precision=precision, strategy=AveragedGradients() if several else "auto")
+        fabric = Fabric(accelerator="auto", devices=devices, num_nodes=nodes, precision="32-true" if precision == "tf32" else precision,
+                        strategy=AveragedGradients() if several else "auto")
     if several:
         fabric.launch()
         if process_count() != devices * nodes:
@@ -228,10 +232,13 @@ def start_processes(
 # %% ../nbs/25_training.ipynb #db6dd0de
 def set_up(fabric: Fabric, method: Method) -> dict[str, Optimizer]:
     "Put the method on the device; its trained networks and their optimisers are wrapped by Fabric."
-    method.to(fabric.device).train()
+    on_gpu = fabric.device.type == "cuda"
+    method.to(fabric.device, memory_format=torch.channels_last if on_gpu else torch.preserve_format).train()
     copy_from_first(method)
     optimizers = method.optimizers()
     for name in method.trained:
+        if on_gpu:
+            make_capturable(optimizers[name])
         network, optimizers[name] = fabric.setup(getattr(method, name), optimizers[name])
         for called in method.forward_methods.get(name, ()):
             network.mark_forward_method(called)
@@ -239,6 +246,14 @@ def set_up(fabric: Fabric, method: Method) -> dict[str, Optimizer]:
     return optimizers
 
 # %% ../nbs/25_training.ipynb #8e339bfb
+def augmented(pairs: PairDataset, image_size: int, load_size: int, paired: bool) -> AugmentedPairs:
+    "Registered pairs, or thermal and visible images drawn independently, cropped and mirrored at random."
+    return (AugmentedPairs if paired else UnpairedImages)(pairs, image_size, load_size)
+
+def loader(images: AugmentedPairs, order: TrainingOrder, workers: int) -> DataLoader:
+    "The batches of an order, made by worker processes."
+    return DataLoader(images, batch_sampler=order, num_workers=workers, collate_fn=collate, pin_memory=torch.cuda.is_available())
+
 def training_batches(
     pairs: PairDataset,
     image_size: int,  # pixels of a side after the crop
@@ -251,10 +266,36 @@ def training_batches(
     paired: bool = True,  # registered pairs, or thermal and visible images drawn independently
 ) -> DataLoader:  # of `aggan.data.Batch`
     "The augmented batches of steps `start` to `steps`."
-    images = (AugmentedPairs if paired else UnpairedImages)(pairs, image_size, load_size)
-    return DataLoader(images, num_workers=workers, collate_fn=collate,
-                      batch_sampler=TrainingOrder(len(pairs), batch_size, seed, start, steps),
-                      persistent_workers=False, pin_memory=torch.cuda.is_available())
+    return loader(augmented(pairs, image_size, load_size, paired), TrainingOrder(len(pairs), batch_size, seed, start, steps), workers)
+
+# %% ../nbs/25_training.ipynb #37f31b9f
+Inputs = tuple[Tensor, ...]  # what a step is given
+
+def step_inputs(
+    images: AugmentedPairs,  # or `UnpairedImages`
+    order: TrainingOrder,
+    device: torch.device,
+    workers: int = 0,  # processes that load
+) -> tuple[Iterator[Inputs], Callable[..., Batch]]:
+    "What changes from step to step, and how a batch is made of it: crops of images that lie on the GPU, or images."
+    if device.type == "cuda" and 4 * ResidentPairs.size(images) < torch.cuda.mem_get_info(device)[0]:
+        return ((torch.tensor([images.crops(item) for item in items]),) for items in order), ResidentPairs(images, device, workers)
+    loaded = loader(images, order, workers)
+    return ((batch.thermal, batch.visible) for batch in loaded), lambda *pair: Batch(*(image.to(device) for image in pair), [], [])
+
+# %% ../nbs/25_training.ipynb #66f3c517
+def make_step(
+    method: Method,  # set up
+    optimizers: dict[str, Optimizer],
+    fabric: Fabric,
+    make_batch: Callable[..., Batch],  # of a step's inputs
+) -> Callable[..., dict[str, Tensor]]:
+    "The training step as a function of its inputs; on one GPU it is recorded and replayed."
+    def step(*inputs: Tensor) -> dict[str, Tensor]:
+        return method.training_step(make_batch(*inputs), optimizers, fabric.backward)
+
+    captured = fabric.device.type == "cuda" and process_count() == 1 and method.captured
+    return CapturedStep(step, fabric.device) if captured else step
 
 # %% ../nbs/25_training.ipynb #452496eb
 def save_samples(
@@ -286,7 +327,7 @@ def train(
     resume_seconds: float = 120.0,
     seed: int = 0,
     workers: int = 0,
-    precision: str = "32-true",  # as Lightning Fabric names them, e.g. "bf16-mixed"
+    precision: str = "32-true",  # see `start_processes`
     devices: int = 1,  # see `start_processes`
     nodes: int = 1,
     header: dict | None = None,  # what each checkpoint says of itself
@@ -295,19 +336,20 @@ def train(
     folder = Path(folder)
     fabric = start_processes(devices, nodes, batch_size, precision)
     optimizers = set_up(fabric, method)
-    rates = {name: [group["lr"] for group in optimizer.param_groups] for name, optimizer in optimizers.items()}
+    rates = {name: [float(group["lr"]) for group in optimizer.param_groups] for name, optimizer in optimizers.items()}
     start = resume(method, optimizers, folder)
     record = Record(folder / "metrics.jsonl", start)
     with first_process_first():
         pairs.prepare_data()
-    batches = fabric.setup_dataloaders(training_batches(pairs, image_size, load_size, batch_size, seed, start, steps, workers,
-                                                        method.paired), use_distributed_sampler=False)
+    inputs, make_batch = step_inputs(augmented(pairs, image_size, load_size, method.paired),
+                                     TrainingOrder(len(pairs), batch_size, seed, start, steps), fabric.device, workers)
+    step = make_step(method, optimizers, fabric, make_batch)
     saved = began = time.monotonic()
     with tqdm(total=steps, initial=start, desc=folder.name, mininterval=1.0, unit="step", disable=process_rank() > 0) as bar:
-        for done, batch in enumerate(batches, start + 1):
+        for done, given in enumerate(inputs, start + 1):
             torch.manual_seed(mixed(seed, done))
             set_learning_rates(optimizers, rates, method.learning_rate_factor((done - 1) / steps))
-            record.add(method.training_step(batch, optimizers, fabric.backward))
+            record.add(step(*given))
             bar.update()
             checkpoint = done % checkpoint_every == 0 or done == steps
             if not checkpoint and done % log_every:
@@ -332,7 +374,7 @@ def set_learning_rates(optimizers: dict[str, Optimizer], rates: dict[str, list[f
     "Each parameter group's own rate times `factor`."
     for name, optimizer in optimizers.items():
         for group, rate in zip(optimizer.param_groups, rates[name]):
-            group["lr"] = rate * factor
+            set_rate(group, rate * factor)
 
 # %% ../nbs/25_training.ipynb #24d89157
 def resume(method: Method, optimizers: dict[str, Optimizer], folder: Path) -> int:
@@ -372,21 +414,21 @@ def step_seconds(
     precision: str = "32-true",
     repeats: int = 5,
 ) -> float:
-    """Seconds of one update, its batch included, on one CPU thread or the GPU: the least of several, after two to warm up.
+    """Seconds of one update, its batch included, on one CPU thread or the GPU: the least of several, after four to warm up.
 
     The method is trained a little by it."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)   # as experiments run side by side; more would wait for each other on a busy machine
     fabric = start_processes(1, 1, batch_size, precision)
     optimizers = set_up(fabric, method)
-    batches = training_batches(pairs, image_size, load_size, batch_size, 0, 0, repeats + 2, paired=method.paired)
-    times = [time.perf_counter()]
-    for batch in fabric.setup_dataloaders(batches, use_distributed_sampler=False):
-        losses = method.training_step(batch, optimizers, fabric.backward)
-        float(sum(losses.values()))   # waits for the device
+    inputs, make_batch = step_inputs(augmented(pairs, image_size, load_size, method.paired),
+                                     TrainingOrder(len(pairs), batch_size, 0, 0, repeats + 4), fabric.device)
+    step, times = make_step(method, optimizers, fabric, make_batch), [time.perf_counter()]
+    for given in inputs:
+        float(sum(step(*given).values()))   # waits for the device
         times.append(time.perf_counter())
     torch.set_num_threads(threads)
-    return min(later - earlier for earlier, later in zip(times[2:], times[3:]))
+    return min(later - earlier for earlier, later in zip(times[4:], times[5:]))
 
 # %% ../nbs/25_training.ipynb #5731ad7c
 def best_step(folder: str | Path) -> int:

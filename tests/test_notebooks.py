@@ -43,7 +43,7 @@ def test_export_cells_are_short(path):
 
 
 def test_modules_import_only_what_comes_before_them():
-    order = ("files memory alignment layers heads palette synthetic images pairs folders store protocols data datasets prepare "
+    order = ("files capture memory alignment layers heads palette synthetic images pairs folders store protocols data datasets prepare "
              "encoder attention decoder generator discriminator backbones pretrained recognition embedders losses methods "
              "verification evaluation training explain figures experiments reproduction cli explorer").split()
     for path in sorted((PROJECT / "aggan").rglob("*.py")):

@@ -28,6 +28,7 @@ class Method(nn.Module):
     learning_rate: float = 2e-4
     weight_decay: float = 0.0  # as L2 inside Adam
     constant_share: float = 0.5  # of the training, before the learning rate falls to zero
+    captured: bool = True  # on one GPU the step is recorded and replayed (`aggan.capture`), so it must ask the host for nothing
     note: str = ""  # what a table has to say of its row, e.g. that it sees a smaller image
 
     def optimizers(self) -> dict[str, Optimizer]:

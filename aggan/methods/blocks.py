@@ -232,20 +232,19 @@ class ImagePool(nn.Module):
         self.register_buffer("images", torch.zeros(size, *shape))
         self.register_buffer("filled", torch.tensor(0))
 
+    def show(self, fake: Tensor) -> Tensor:
+        "An image for a fake: itself while the pool fills, then with probability 1/2 an older one in whose place it is kept."
+        size = len(self.images)
+        full, (coin, place) = self.filled >= size, torch.rand(2, device=fake.device)
+        older, place = full & (coin < 0.5), torch.where(full, (place * size).long().clamp(max=size - 1), self.filled)[None]
+        there = self.images.index_select(0, place)[0]
+        self.images.index_copy_(0, place, torch.where(full & ~older, there, fake)[None])
+        self.filled += ~full
+        return torch.where(older, there, fake)
+
     def forward(self, fakes: Tensor) -> Tensor:
-        "As many images as are given: while the pool fills the same ones, then each with probability 1/2 an older one in its place."
-        shown = []
-        for fake in whole_batch(fakes):
-            if self.filled < len(self.images):
-                self.images[self.filled] = fake
-                self.filled += 1
-            elif torch.rand(()) < 0.5:
-                place = int(torch.randint(len(self.images), ()))
-                older = self.images[place].clone()
-                self.images[place] = fake
-                fake = older
-            shown.append(fake)
-        return own_share(torch.stack(shown))
+        "As many images as are given."
+        return own_share(torch.stack([self.show(fake) for fake in whole_batch(fakes)]))
 
 # %% ../../nbs/methods/01_blocks.ipynb #b4d0df94
 LEVEL_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1)  # of relu1_1 … relu5_1
