@@ -2,6 +2,7 @@
 import json
 
 import pytest
+import torch
 from conftest import PROJECT, aggan
 
 
@@ -67,6 +68,16 @@ def test_step(measured):
     rows = measured("step", "--sizes", 32, "--width", 8, "--rounds", 1, "--methods", "pix2pix", "--methods-size", 32)
     assert len(rows) == 5 and all(row["ratio"] > 0 and row["ours_gib"] > 0 for row in rows)
     assert all(row["ours_gflop"] < 0.6 * row["reference_gflop"] for row in rows[:4])
+
+
+def test_gpu(measured):
+    row, = measured("gpu", "--device", "cpu", "--sizes", 32, "--width", 8, "--batches", 2, "--rounds", 1, "--steps", 1, "--steady", 1, "--precisions", "bf16")
+    assert row["ratio"] > 0 and row["of_bf16_ceiling"] > 0 and row["ours_gflop"] > 0.1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_gpu_says_when_there_is_none(tmp_path):
+    assert aggan("bench", "gpu", cwd=tmp_path, check=False).stderr.endswith("(`aggan bench step` times the step on a CPU)\n")
 
 
 def test_scaling(measured):

@@ -4,7 +4,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from aggan.capture import CapturedStep, HostGraph, make_capturable, set_rate
+from aggan.capture import CapturedStep, CudaGraph, HostGraph, make_capturable, set_rate
 from aggan.data import AugmentedPairs, Batch, ResidentPairs, UnpairedImages, open_pairs
 from aggan.experiments import PROFILES
 from aggan.methods import create_method, list_methods
@@ -27,21 +27,21 @@ def pairs():
     return open_pairs("synthetic-arl", image_size=SIZE, render_size=36, subjects={"train": 2}, images_per_subject=4)
 
 
-def losses(name, pairs, captured):
+def losses(name, pairs, make_graph, device):
     """The losses of a few steps in double precision with falling learning rates, on crops that are told by their indices."""
-    method = fresh(name).double()
+    method = fresh(name).double().to(device)
     optimizers = method.optimizers()
     images = (AugmentedPairs if method.paired else UnpairedImages)(pairs, SIZE, 36)
-    resident = ResidentPairs(images, "cpu")
+    resident = ResidentPairs(images, device)
 
     def step(crops):
         batch = resident(crops)
         return method.training_step(batch._replace(thermal=batch.thermal.double(), visible=batch.visible.double()), optimizers)
 
-    if captured:
+    if make_graph:
         for optimizer in optimizers.values():
             make_capturable(optimizer)
-        step = CapturedStep(step, torch.device("cpu"), HostGraph)
+        step = CapturedStep(step, device, make_graph)
     rows = []
     for number in range(STEPS):
         torch.manual_seed(number)
@@ -49,13 +49,17 @@ def losses(name, pairs, captured):
             for group in optimizer.param_groups:
                 set_rate(group, 2.0 ** -(10 + number))
         crops = torch.tensor([images.crops(((number + place) % len(pairs), 10 * number + place)) for place in range(BATCH)])
-        rows.append([float(loss) for loss in step(crops).values()])
+        rows.append([float(loss) for loss in step(crops.to(device)).values()])
     return rows
 
 
+on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@pytest.mark.parametrize("make_graph, device", [(HostGraph, "cpu"), pytest.param(CudaGraph, "cuda", marks=on_gpu)], ids=["cpu", "gpu"])
 @pytest.mark.parametrize("name", list_methods())
-def test_a_replayed_step_is_the_step(name, pairs):
-    as_it_is, replayed = (losses(name, pairs, captured) for captured in (False, True))
+def test_a_replayed_step_is_the_step(name, pairs, make_graph, device):
+    as_it_is, replayed = (losses(name, pairs, graph, torch.device(device)) for graph in (None, make_graph))
     assert as_it_is != [as_it_is[0]] * STEPS
     for one, other in zip(as_it_is, replayed):
         assert other == pytest.approx(one, rel=1e-9)

@@ -62,10 +62,10 @@ def descend(
     loss: Tensor,  # scalar
     backward: Callable[[Tensor], None],
 ) -> None:
-    "One optimiser step on `loss`."
-    optimizer.zero_grad()
+    "One optimiser step on `loss`. The gradients are let go at once: the next network's find room there."
     backward(loss)
     optimizer.step()
+    optimizer.zero_grad()
 
 # %% ../../nbs/methods/00_registry.ipynb #fa01feaf
 @contextmanager
