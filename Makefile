@@ -4,11 +4,15 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 JOBS ?= 2
 
-.PHONY: demo test reproduce lab docs readme install cluster
+.PHONY: demo test gpu reproduce lab docs readme install cluster
 .DELETE_ON_ERROR:
 
 demo: install
 	$(BIN)/aggan reproduce demo --jobs $(JOBS)
+
+gpu: install   # where there is one: that a recorded step is the step, and what it takes
+	$(BIN)/python -m pytest tests/test_capture.py
+	$(BIN)/aggan bench gpu --output figures/benchmarks
 
 reproduce: install
 	$(BIN)/aggan reproduce --jobs $(JOBS)
@@ -17,7 +21,7 @@ test: install
 	$(BIN)/nbdev_export
 	git diff --exit-code -- aggan
 	OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" timeout 1500 $(BIN)/nbdev_test --n_workers 2 --timing
-	$(BIN)/python -m pytest tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --numprocesses 2 --dist loadfile
 
 lab: install
 	$(BIN)/jupyter lab nbs/index.ipynb --ServerApp.root_dir=. $(if $(filter 0,$(shell id -u)),--allow-root)   # Jupyter asks root to say so

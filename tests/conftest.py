@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 PROJECT = Path(__file__).resolve().parents[1]
 AGGAN = str(Path(sys.executable).parent / "aggan")   # the command beside this Python
@@ -35,8 +36,12 @@ def run_folder(workplace):
 
 
 @pytest.fixture(scope="session")
-def site():
-    """The documentation, built as `make docs` does; any warning of Sphinx fails it."""
-    done = subprocess.run([sys.executable, PROJECT / "docs" / "build.py"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def site(testrun_uid):
+    """The documentation, built as `make docs` does, by the first worker that asks; any warning of Sphinx fails it."""
+    built = PROJECT / "_docs" / f"built_in_{testrun_uid}"
+    with FileLock(PROJECT / "_docs.lock"):
+        if not built.exists():
+            done = subprocess.run([sys.executable, PROJECT / "docs" / "build.py"], capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+            built.touch()
     return PROJECT / "_docs"
