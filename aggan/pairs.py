@@ -307,7 +307,7 @@ class Scaled(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]: return self.images.scaled(index)
 
 class ResidentPairs:
-    "All images of a set on one device, as they are stored; crops and flips are made there."
+    "All images of a set on one device, as they are stored; crops and flips are made there. Raises ValueError for images of several kinds."
 
     def __init__(
         self,
@@ -317,11 +317,13 @@ class ResidentPairs:
     ):
         self.side, self.channels = images.image_size, (images.pairs.channels, 3)
         self.kept = [torch.empty(len(images), *one.shape, dtype=one.dtype, device=device) for one in images.scaled(0)]
-        loader, first = DataLoader(Scaled(images), batch_size=32, num_workers=workers), 0
-        for parts in tqdm(loader, desc="to the device", disable=len(images) <= QUIET):
-            for kept, part in zip(self.kept, parts):
-                kept[first:first + len(part)].copy_(part)
-            first += len(parts[0])
+        loader = DataLoader(Scaled(images), batch_size=None, num_workers=workers)
+        for index, pair in enumerate(tqdm(loader, desc="to the device", disable=len(images) <= QUIET)):
+            for kept, image in zip(self.kept, pair):
+                if (image.shape, image.dtype) != (kept.shape[1:], kept.dtype):
+                    raise ValueError(f"{images.pairs.records[index].name} has another number of channels or bits than the first pair: "
+                                     "bring the images to one kind by `aggan prepare`")
+                kept[index].copy_(image)
 
     @staticmethod
     def size(images: AugmentedPairs) -> int:
