@@ -22,7 +22,7 @@ __all__ = ['IDENTITY', 'SESSION', 'FRAME', 'VECTORS', 'NOISE', 'POSE_YAW', 'POSE
            'as_fields', 'Bumps', 'bumps', 'bump_values', 'relief', 'Surface', 'head_surface', 'surface_depth',
            'rotation', 'mouth_corner', 'landmark_points', 'Camera', 'fit_camera', 'project', 'Rays', 'pixel_rays',
            'vector_length', 'Hit', 'ellipsoid_hit', 'crosses', 'near_head', 'listed', 'pick', 'put', 'at_pixels',
-           'head_hit']
+           'March', 'place', 'march', 'head_hit']
 
 # %% ../nbs/03_heads.ipynb #dd63281b
 IDENTITY = dict(
@@ -242,21 +242,24 @@ class Surface(NamedTuple):
 
 def head_surface(f: FaceParameters, b: Bumps, x: Tensor, y: Tensor, z: Tensor) -> Surface:
     "The function that is zero on the head, negative inside, with its gradient."
-    below = (y - CENTRE_Y).sign().clamp_(0)
+    height = y - CENTRE_Y
+    below = height.sign().clamp_(0)
     by_height = torch.lerp(1 / f.head_top, 1 / f.head_bottom, below)
-    v = (y - CENTRE_Y) * by_height
-    v2, taper, square = v * v, f.jaw_taper * below, f.jaw_square * below
-    narrowing = (1 - taper * v2).clamp(.2)
+    v = height * by_height
+    v2 = v * v
+    low = below * v2  # V² of the lower half
+    narrowing = (1 - f.jaw_taper * low).clamp(.2)
     slope_x = 1 / (f.head_width * narrowing)
-    X2 = (x * slope_x).square()
-    upright, chin = 1 + v2, 1 + below * v2 * v2
-    depth_scale = 1 / (upright * chin * f.head_depth**2)
+    X = x * slope_x
+    X2 = X * X
+    depth_scale = 1 / (f.head_depth**2 * (1 + v2) * (1 + low * v2))
     value, bump_x, bump_y = bump_values(b, x, y, slopes=True)
     rest = z - value
     pull = 2 * rest * depth_scale
-    Z2 = .5 * pull * rest
-    by_v = v * (4 * taper * X2 / narrowing - Z2 * (2 / upright + 4 * below * v2 / chin) + 2 + 2 * square * (2 * v2 - 1))
-    return Surface(X2 + Z2 + v2 * (1 + square * (v2 - 1)) - 1, 2 * x * slope_x**2 - pull * bump_x,
+    by_depth = f.head_depth**2 * depth_scale * pull * rest * (1 + low * (2 + 3 * v2))
+    square = f.jaw_square * below
+    by_v = v * (4 * f.jaw_taper * below * X2 / narrowing - by_depth + 2 + square * (4 * v2 - 2))
+    return Surface(X2 + .5 * pull * rest + v2 * (1 + square * (v2 - 1)) - 1, 2 * X * slope_x - pull * bump_x,
                    by_v * by_height - pull * bump_y, pull, depth_scale)
 
 
@@ -383,18 +386,20 @@ def crosses(rays: Rays, centre: Sequence, radii: Sequence) -> Tensor:
 
 
 def near_head(f: FaceParameters, rays: Rays) -> Tensor:
-    "(B, P) where the head may be: a third of the picture need not be tried."
-    hull = (f.head_width + .3, .5 + .5 * (f.head_top + f.head_bottom), f.head_depth + .6)
-    return crosses(rays, (0., .05, .1), hull)
+    "(B, P) where the head may be: elsewhere it need not be tried."
+    hull = (f.head_width + .05, .31 + .5 * (f.head_top + f.head_bottom), f.head_depth + .54)
+    near = crosses(rays, (0., .14, .03), hull)
+    near[:, 0] = True  # `listed` repeats the first pixel: best a corner, where no ray comes near
+    return near
 
 # %% ../nbs/03_heads.ipynb #7193eecb
 def listed(mask: Tensor) -> Tensor:
-    """(B, K) indices of the pixels at which a mask (B, P) is true, a row per picture; shorter rows repeat an index.
+    """(B, K) indices of the pixels at which a mask (B, P) is true, a row per picture; shorter rows repeat their first.
 
     Their number is a multiple of 64, for which matrix products round alike whatever else is in the batch."""
     rows = [row.nonzero()[:, 0] for row in mask]
     count = -(-max(1, *map(len, rows)) // 64) * 64
-    return torch.stack([torch.cat([row, row.new_full((count - len(row),), int(row[-1]) if len(row) else 0)]) for row in rows])
+    return torch.stack([torch.cat([row, row.new_full((count - len(row),), int(row[0]) if len(row) else 0)]) for row in rows])
 
 
 def pick(field: Tensor, pixels: Tensor) -> Tensor:
@@ -414,29 +419,47 @@ def at_pixels(fields: NamedTuple, pixels: Tensor) -> NamedTuple:
     return type(fields)(*(pick(field, pixels) for field in fields))
 
 # %% ../nbs/03_heads.ipynb #30911e04
-def head_hit(f: FaceParameters, b: Bumps, rays: Rays, steps: int = 5) -> Hit:
-    """Meets the head by solving, from the last point, for the ellipsoid that has the same value and slope there.
+class March(NamedTuple):
+    "Rays on their way to the head; all (B, P)."
+    t: Tensor  # how far along the rays they are
+    surface: Surface  # the head's function there
+    change: Tensor  # the next step
+    least: Tensor  # the least value that the parabola has
 
-    The first step is the closed-form hit, later ones are short, so that none jumps through the nose.
-    A ray that misses ends where it comes closest."""
-    t = torch.full_like(rays.x, -1.5)
-    for step in range(steps + 1):
-        x, y, z = rays.x + t * rays.dx, rays.y + t * rays.dy, rays.z + t * rays.dz
-        s = head_surface(f, b, x, y, z)
-        if step == steps:
-            break
+
+def place(rays: Rays, t: Tensor) -> list[Tensor]:
+    "x, y and z at `t` along the rays."
+    return [torch.addcmul(start, t, direction) for start, direction in zip(rays[:3], rays[3:6])]
+
+
+def march(f: FaceParameters, b: Bumps, rays: Rays, t: Tensor, steps: Sequence[int]) -> March:
+    """Solves in each step, from the last point, for the ellipsoid that has the same value and slope there.
+
+    Step 0 is the closed-form hit, later ones are short, so that none jumps through the nose."""
+    for step in steps:
+        s = head_surface(f, b, *place(rays, t))
         slope = s.x * rays.dx + s.y * rays.dy + s.z * rays.dz
         bend = (rays.dx / f.head_width)**2 + (rays.dy / f.head_bottom)**2 + rays.dz**2 * s.depth_scale
         inside = slope * slope - 4 * bend * s.value
         change = -(slope + inside.clamp(0).sqrt()) / (2 * bend)
         if step:
             change = change.clamp(-.25, .25)
-        if 0 < step < steps - 2:  # past a feature that the ray only grazes
+        if 0 < step < 3:  # past a feature that the ray only grazes
             change = torch.lerp(change, change.clamp(min=.12), (inside < 0).to(t.dtype))
-        t = t + change
-    gradient = torch.stack([s.x, s.y, s.z], 1)
-    length = vector_length(gradient)
-    cover = (1 - s.value / (length * rays.pixel)).clamp(0, 1)
+        reached, t = March(t, s, change, -.25 * inside / bend), t + change
+    return reached
+
+# %% ../nbs/03_heads.ipynb #bc1fcc1a
+def head_hit(f: FaceParameters, b: Bumps, rays: Rays) -> Hit:
+    "Meets the head; a ray that misses ends where it comes closest."
+    near = march(f, b, rays, torch.full_like(rays.x, -1.5), range(3))
+    moving = listed((near.change.abs() > 1e-3) & (near.least < .2 + 4 * rays.pixel))
+    going, arrived = at_pixels(rays, moving), near.t + near.change
+    last = march(f, b, going, pick(arrived, moving), range(3, 6))
     core = .9 * f.head_width, .42 * (f.head_top + f.head_bottom), .85 * f.head_depth
-    surely = ellipsoid_hit(rays, (0., 0., 0.), core).cover  # also where a grazing ray has not settled yet
-    return Hit(x, y, z, -t, gradient / length[:, None], torch.maximum(cover, surely))
+    surely = ellipsoid_hit(going, (0., 0., 0.), core).cover  # also where a grazing ray has not settled yet
+    t, above = put(arrived, moving, last.t), put(near.least, moving, (1 - surely) * last.surface.value)
+    gradient = torch.stack([put(*fields) for fields in zip(near.surface[1:4], [moving] * 3, last.surface[1:4])], 1)
+    length = vector_length(gradient)
+    cover = (1 - above / (length * rays.pixel)).clamp(0, 1)
+    return Hit(*place(rays, t), -t, gradient / length[:, None], cover)
