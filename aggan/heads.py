@@ -21,8 +21,8 @@ __all__ = ['IDENTITY', 'SESSION', 'FRAME', 'VECTORS', 'NOISE', 'POSE_YAW', 'POSE
            'FaceParameters', 'draw_key', 'check_key', 'chance', 'derived_parameters', 'number_table', 'face_parameters',
            'as_fields', 'Bumps', 'bumps', 'bump_values', 'relief', 'Surface', 'head_surface', 'surface_depth',
            'rotation', 'mouth_corner', 'landmark_points', 'Camera', 'fit_camera', 'project', 'Rays', 'pixel_rays',
-           'vector_length', 'Hit', 'ellipsoid_hit', 'crosses', 'near_head', 'listed', 'pick', 'put', 'at_pixels',
-           'March', 'place', 'march', 'head_hit']
+           'dot', 'vector_length', 'place', 'Hit', 'ellipsoid_hit', 'crosses', 'with_corner', 'near_head', 'listed',
+           'pick', 'put', 'at_pixels', 'March', 'march', 'head_hit']
 
 # %% ../nbs/03_heads.ipynb #dd63281b
 IDENTITY = dict(
@@ -346,10 +346,19 @@ def pixel_rays(camera: Camera, size: int) -> Rays:
     return Rays(*(head[:, i] + PIVOT[i] for i in range(3)), *direction.unbind(1), x, y, 1 / (size * camera.scale))
 
 
+def dot(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+    "Scalar product of vectors given by their three components."
+    return torch.addcmul(torch.addcmul(a[0] * b[0], a[1], b[1]), a[2], b[2])
+
+
 def vector_length(vectors: Tensor) -> Tensor:
     "Length of (B, 3, P) along its second dimension, at least 1e-6; much faster than `norm` here."
-    x, y, z = vectors.unbind(1)
-    return (x * x + y * y + z * z).sqrt().clamp(1e-6)
+    return dot(vectors.unbind(1), vectors.unbind(1)).sqrt().clamp(1e-6)
+
+
+def place(rays: Rays, t: Tensor) -> list[Tensor]:
+    "x, y and z at `t` along the rays."
+    return [torch.addcmul(start, t, direction) for start, direction in zip(rays[:3], rays[3:6])]
 
 # %% ../nbs/03_heads.ipynb #e865a6bf
 class Hit(NamedTuple):
@@ -366,14 +375,14 @@ def ellipsoid_hit(rays: Rays, centre: Sequence, radii: Sequence) -> Hit:
     "Closed-form hit of an axis-parallel ellipsoid; centre and radii are numbers or tensors that broadcast to (B, P)."
     o = [(a - c) / r for a, c, r in zip(rays[:3], centre, radii)]
     d = [a / r for a, r in zip(rays[3:6], radii)]
-    a, b, c = sum(i * i for i in d), sum(i * j for i, j in zip(o, d)), sum(i * i for i in o) - 1
+    a, b, c = dot(d, d), dot(o, d), dot(o, o) - 1
     inside = b * b - a * c
     t = -(b + inside.clamp(0).sqrt()) / a
-    q = [i + t * j for i, j in zip(o, d)]
+    q = [torch.addcmul(i, t, j) for i, j in zip(o, d)]
     gradient = torch.stack([i / r for i, r in zip(q, radii)], 1)
     length, norm = vector_length(gradient), (c - b * b / a + 1).clamp(0).sqrt()
     cover = (1 - (norm - 1).clamp(0) * norm / (length * rays.pixel)).clamp(0, 1)
-    return Hit(*(i + t * j for i, j in zip(rays[:3], rays[3:6])), -t, gradient / length[:, None], cover)
+    return Hit(*place(rays, t), -t, gradient / length[:, None], cover)
 
 # %% ../nbs/03_heads.ipynb #21b0c92a
 def crosses(rays: Rays, centre: Sequence, radii: Sequence) -> Tensor:
@@ -381,16 +390,20 @@ def crosses(rays: Rays, centre: Sequence, radii: Sequence) -> Tensor:
     margin = 2 * rays.pixel
     o = [(a - c) / (r + margin) for a, c, r in zip(rays[:3], centre, radii)]
     d = [a / (r + margin) for a, r in zip(rays[3:6], radii)]
-    a, b, c = sum(i * i for i in d), sum(i * j for i, j in zip(o, d)), sum(i * i for i in o) - 1
+    a, b, c = dot(d, d), dot(o, d), dot(o, o) - 1
     return b * b > a * c
+
+
+def with_corner(mask: Tensor) -> Tensor:
+    "The mask with its first pixel, a corner: `listed` repeats it, and what is repeated is best where nothing is."
+    mask[:, 0] = True
+    return mask
 
 
 def near_head(f: FaceParameters, rays: Rays) -> Tensor:
     "(B, P) where the head may be: elsewhere it need not be tried."
     hull = (f.head_width + .05, .31 + .5 * (f.head_top + f.head_bottom), f.head_depth + .54)
-    near = crosses(rays, (0., .14, .03), hull)
-    near[:, 0] = True  # `listed` repeats the first pixel: best a corner, where no ray comes near
-    return near
+    return with_corner(crosses(rays, (0., .14, .03), hull))
 
 # %% ../nbs/03_heads.ipynb #7193eecb
 def listed(mask: Tensor) -> Tensor:
@@ -399,7 +412,10 @@ def listed(mask: Tensor) -> Tensor:
     Their number is a multiple of 64, for which matrix products round alike whatever else is in the batch."""
     rows = [row.nonzero()[:, 0] for row in mask]
     count = -(-max(1, *map(len, rows)) // 64) * 64
-    return torch.stack([torch.cat([row, row.new_full((count - len(row),), int(row[0]) if len(row) else 0)]) for row in rows])
+    pixels = torch.stack([row[0] if len(row) else row.new_zeros(()) for row in rows])[:, None].repeat(1, count)
+    for places, row in zip(pixels, rows):
+        places[:len(row)] = row
+    return pixels
 
 
 def pick(field: Tensor, pixels: Tensor) -> Tensor:
@@ -427,18 +443,13 @@ class March(NamedTuple):
     least: Tensor  # the least value that the parabola has
 
 
-def place(rays: Rays, t: Tensor) -> list[Tensor]:
-    "x, y and z at `t` along the rays."
-    return [torch.addcmul(start, t, direction) for start, direction in zip(rays[:3], rays[3:6])]
-
-
 def march(f: FaceParameters, b: Bumps, rays: Rays, t: Tensor, steps: Sequence[int]) -> March:
     """Solves in each step, from the last point, for the ellipsoid that has the same value and slope there.
 
     Step 0 is the closed-form hit, later ones are short, so that none jumps through the nose."""
     for step in steps:
         s = head_surface(f, b, *place(rays, t))
-        slope = s.x * rays.dx + s.y * rays.dy + s.z * rays.dz
+        slope = dot(s[1:4], rays[3:6])
         bend = (rays.dx / f.head_width)**2 + (rays.dy / f.head_bottom)**2 + rays.dz**2 * s.depth_scale
         inside = slope * slope - 4 * bend * s.value
         change = -(slope + inside.clamp(0).sqrt()) / (2 * bend)

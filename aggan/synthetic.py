@@ -15,7 +15,8 @@ from torch import Tensor
 
 from .heads import (NOISE, PIVOT, Camera, FaceKey, FaceParameters, Hit, Rays, as_fields, at_pixels, bump_values,
                          bumps, chance, crosses, ellipsoid_hit, face_parameters, fit_camera, head_hit, landmark_points,
-                         listed, mouth_corner, near_head, pick, pixel_rays, project, put, relief, vector_length)
+                         listed, mouth_corner, near_head, pick, pixel_rays, project, put, relief, vector_length,
+                         with_corner)
 
 _all_ = ["FaceKey", "FaceParameters", "face_parameters"]  # also to be had from here
 
@@ -146,7 +147,7 @@ def shade(f: FaceParameters, camera: Camera, albedo: Tensor, normal: Tensor, glo
     lit, shine = torch.bmm(torch.stack([light, half], 1), normal).unbind(1)
     bright = f.ambient_light * (.86 - .14 * normal[:, 1]) + f.light_strength * ((lit + .25) / 1.25).clamp(0)
     tint = colour(1 + f.light_warmth, 1., 1 - 1.3 * f.light_warmth)
-    return albedo * bright[:, None] * tint + (gloss * f.light_strength * shine.clamp(0)**24)[:, None]
+    return albedo * bright[:, None] * tint + (gloss * f.light_strength * shine.clamp(0).pow(3).square().square().square())[:, None]
 
 # %% ../nbs/05_synthetic.ipynb #b3b695b4
 def paint_skin(f: FaceParameters, x: Tensor, y: Tensor) -> Layers:
@@ -290,7 +291,7 @@ def paint_head(f: FaceParameters, camera: Camera, hit: Hit, pixel: Tensor) -> La
     face = repaint_faces(f, f.beard + f.moustache, paint_beard, face, x, y, hit.z)
     ax = x.abs()
     for paint, may_be in ((paint_eyes, ((ax - f.eye_x).abs() < 1.15 * f.eye_width) & (y.abs() < .5)),
-                          (paint_brows, (ax < 1.1) & ((y + .4).abs() < .6)),
+                          (paint_brows, (ax < 1.1) & ((y + .4).abs() < .5)),
                           (paint_mouth, (ax < 1.1 * mouth_corner(f, f.smile)[0]) & ((y - f.mouth_y - .1).abs() < .6))):
         pixels = listed(may_be)
         face = repaint(face, pixels, lambda part: paint(f, part, pick(x, pixels), pick(y, pixels), pixel))
@@ -500,17 +501,19 @@ def render_parameters(
     rays = pixel_rays(camera, size)
     tried = listed(near_head(f, rays))
     hit = head_hit(f, bumpy, at_pixels(rays, tried))
-    met = listed(hit.cover > 0)
-    hit, on_head = at_pixels(hit, met), pick(tried, met)
-    depth = put(torch.full_like(rays.x, BEHIND), on_head, torch.where(hit.cover > 0, hit.depth, BEHIND))
+    nothing = torch.zeros_like(rays.x)
+    depth = put(nothing + BEHIND, tried, torch.where(hit.cover > 0, hit.depth, BEHIND))
     hairy = listed(crosses(rays, SHELL, shell_radii(f, rays)))
     hair = hair_shell(f, at_pixels(rays, hairy), pick(depth, hairy))
+    head, front = put(nothing, tried, hit.cover), put(nothing, hairy, hair.front)
     scene = repaint(paint_wall(f, rays), hairy, lambda part: paint_hanging_hair(f, hair, part))
-    below = listed(rays.camera_y > .6)
+    below = listed((rays.camera_y > .6) & (head < 1))
     scene = repaint(scene, below, lambda part: paint_neck(f, camera, at_pixels(rays, below), part))
+    bare = listed(with_corner((hit.cover > 0) & (pick(front, tried) < 1)))
+    hit, on_head = at_pixels(hit, bare), pick(tried, bare)
     scene = repaint(scene, on_head, lambda part: lay_over(part, hit.cover, paint_head(f, camera, hit, rays.pixel)))
     scene = repaint(scene, hairy, lambda part: paint_hair(f, camera, hair, part))
-    front, ears = put(torch.zeros_like(depth), hairy, hair.front), listed(crosses(rays, *ear_ellipsoid(f, rays)))
+    ears = listed(crosses(rays, *ear_ellipsoid(f, rays)))
     scene = repaint(scene, ears, lambda part: paint_ears(f, camera, at_pixels(rays, ears), part, pick(depth, ears), pick(front, ears)))
     hidden_by = torch.lerp(pick(depth, hairy), torch.maximum(pick(depth, hairy), hair.hit.depth), hair.front)
     scene = repaint_faces(f, f.glasses, paint_glasses, scene, rays, put(depth, hairy, hidden_by))
