@@ -17,12 +17,12 @@ from torch import Tensor
 from .alignment import frame_landmarks
 
 # %% auto #0
-__all__ = ['IDENTITY', 'SESSION', 'FRAME', 'VECTORS', 'NOISE', 'POSE_YAW', 'POSE_PITCH', 'POSES', 'CENTRE_Y', 'PIVOT', 'FaceKey',
-           'FaceParameters', 'draw_key', 'check_key', 'chance', 'derived_parameters', 'number_table', 'face_parameters',
-           'as_fields', 'Bumps', 'bumps', 'bump_values', 'relief', 'Surface', 'head_surface', 'surface_depth',
-           'rotation', 'mouth_corner', 'landmark_points', 'Camera', 'fit_camera', 'project', 'Rays', 'pixel_rays',
-           'dot', 'vector_length', 'place', 'Hit', 'ellipsoid_hit', 'crosses', 'with_corner', 'near_head', 'listed',
-           'pick', 'put', 'at_pixels', 'March', 'march', 'head_hit']
+__all__ = ['IDENTITY', 'SESSION', 'FRAME', 'VECTORS', 'NOISE', 'POSE_YAW', 'POSE_PITCH', 'POSES', 'CENTRE_Y', 'FEW', 'PIVOT',
+           'FaceKey', 'FaceParameters', 'draw_key', 'check_key', 'chance', 'derived_parameters', 'number_table',
+           'face_parameters', 'as_fields', 'Bumps', 'bumps', 'bump_values', 'relief', 'Surface', 'head_surface',
+           'surface_depth', 'rotation', 'mouth_corner', 'landmark_points', 'Camera', 'fit_camera', 'project', 'Rays',
+           'pixel_rays', 'dot', 'vector_length', 'place', 'Hit', 'ellipsoid_hit', 'crosses', 'with_corner', 'near_head',
+           'listed', 'pick', 'put', 'at_pixels', 'March', 'march', 'head_hit']
 
 # %% ../nbs/03_heads.ipynb #dd63281b
 IDENTITY = dict(
@@ -197,14 +197,18 @@ def bumps(
     return Bumps(exponents, weights)
 
 
+FEW = 4  # pictures at a time, whose Gaussians stay in the cache
+
+
 def bump_values(b: Bumps, x: Tensor, y: Tensor, slopes: bool = False) -> Tensor | tuple[Tensor, Tensor, Tensor]:
     "The sum at (x, y), each (B, P); with `slopes` also its derivatives by x and y."
     ax = x.abs()
     powers = torch.stack([x * x, y * y, ax, y, torch.ones_like(x)], 1)
-    gaussians = torch.bmm(b.exponents, powers).clamp_(min=-60).exp2_()
+    few = b.exponents.split(FEW), b.weights[:, :5 if slopes else 1].split(FEW), powers.split(FEW)
+    sums = torch.cat([torch.bmm(weights, torch.bmm(exponents, p).clamp_(min=-60).exp2_()) for exponents, weights, p in zip(*few)])
     if not slopes:
-        return torch.bmm(b.weights[:, :1], gaussians)[:, 0]
-    value, xx, x1, yy, y1 = torch.bmm(b.weights, gaussians).unbind(1)
+        return sums[:, 0]
+    value, xx, x1, yy, y1 = sums.unbind(1)
     return value, xx * x + x1 * x.sign(), yy * y + y1
 
 # %% ../nbs/03_heads.ipynb #a54911c5
@@ -402,7 +406,7 @@ def with_corner(mask: Tensor) -> Tensor:
 
 def near_head(f: FaceParameters, rays: Rays) -> Tensor:
     "(B, P) where the head may be: elsewhere it need not be tried."
-    hull = (f.head_width + .05, .31 + .5 * (f.head_top + f.head_bottom), f.head_depth + .54)
+    hull = (f.head_width + .1, .36 + .5 * (f.head_top + f.head_bottom), f.head_depth + .6)
     return with_corner(crosses(rays, (0., .14, .03), hull))
 
 # %% ../nbs/03_heads.ipynb #7193eecb
@@ -457,20 +461,21 @@ def march(f: FaceParameters, b: Bumps, rays: Rays, t: Tensor, steps: Sequence[in
             change = change.clamp(-.25, .25)
         if 0 < step < 3:  # past a feature that the ray only grazes
             change = torch.lerp(change, change.clamp(min=.12), (inside < 0).to(t.dtype))
-        reached, t = March(t, s, change, -.25 * inside / bend), t + change
+        reached, t = March(t, s, change, -inside / (4 * bend)), t + change
     return reached
 
 # %% ../nbs/03_heads.ipynb #bc1fcc1a
 def head_hit(f: FaceParameters, b: Bumps, rays: Rays) -> Hit:
     "Meets the head; a ray that misses ends where it comes closest."
     near = march(f, b, rays, torch.full_like(rays.x, -1.5), range(3))
-    moving = listed((near.change.abs() > 1e-3) & (near.least < .2 + 4 * rays.pixel))
+    core = (0., 0., 0.), (.9 * f.head_width, .42 * (f.head_top + f.head_bottom), .85 * f.head_depth)
+    may_meet = (near.least < .2 + 4 * rays.pixel) | crosses(rays, *core)
+    moving = listed((near.change.abs() > 1e-3) & may_meet)
     going, arrived = at_pixels(rays, moving), near.t + near.change
     last = march(f, b, going, pick(arrived, moving), range(3, 6))
-    core = .9 * f.head_width, .42 * (f.head_top + f.head_bottom), .85 * f.head_depth
-    surely = ellipsoid_hit(going, (0., 0., 0.), core).cover  # also where a grazing ray has not settled yet
+    surely = ellipsoid_hit(going, *core).cover  # also where a grazing ray has not settled yet
     t, above = put(arrived, moving, last.t), put(near.least, moving, (1 - surely) * last.surface.value)
-    gradient = torch.stack([put(*fields) for fields in zip(near.surface[1:4], [moving] * 3, last.surface[1:4])], 1)
+    gradient = torch.stack([put(first, moving, then) for first, then in zip(near.surface[1:4], last.surface[1:4])], 1)
     length = vector_length(gradient)
     cover = (1 - above / (length * rays.pixel)).clamp(0, 1)
     return Hit(*place(rays, t), -t, gradient / length[:, None], cover)

@@ -480,7 +480,6 @@ def visible_camera(f: FaceParameters, image: Tensor) -> Tensor:
 BEHIND = -9.  # depth where there is no head
 
 
-
 class Faces(NamedTuple):
     "Registered pairs with what is known about them."
     thermal: Tensor  # (B, 1, H, W) in [0, 1], white is hot
