@@ -17,12 +17,12 @@ from torch import Tensor
 from .alignment import frame_landmarks
 
 # %% auto #0
-__all__ = ['IDENTITY', 'SESSION', 'FRAME', 'VECTORS', 'NOISE', 'POSE_YAW', 'POSE_PITCH', 'POSES', 'CENTRE_Y', 'PIVOT', 'FaceKey',
-           'FaceParameters', 'draw_key', 'check_key', 'chance', 'derived_parameters', 'number_table', 'face_parameters',
-           'as_fields', 'Bumps', 'bumps', 'bump_values', 'relief', 'Surface', 'head_surface', 'surface_depth',
-           'rotation', 'mouth_corner', 'landmark_points', 'Camera', 'fit_camera', 'project', 'Rays', 'pixel_rays',
-           'vector_length', 'Hit', 'ellipsoid_hit', 'crosses', 'near_head', 'listed', 'pick', 'put', 'at_pixels',
-           'head_hit']
+__all__ = ['IDENTITY', 'SESSION', 'FRAME', 'VECTORS', 'NOISE', 'POSE_YAW', 'POSE_PITCH', 'POSES', 'CENTRE_Y', 'FEW', 'PIVOT',
+           'FaceKey', 'FaceParameters', 'draw_key', 'check_key', 'chance', 'derived_parameters', 'number_table',
+           'face_parameters', 'as_fields', 'Bumps', 'bumps', 'bump_values', 'relief', 'Surface', 'head_surface',
+           'surface_depth', 'rotation', 'mouth_corner', 'landmark_points', 'Camera', 'fit_camera', 'project', 'Rays',
+           'pixel_rays', 'dot', 'vector_length', 'place', 'Hit', 'ellipsoid_hit', 'crosses', 'with_corner', 'near_head',
+           'listed', 'pick', 'put', 'at_pixels', 'March', 'march', 'head_hit']
 
 # %% ../nbs/03_heads.ipynb #dd63281b
 IDENTITY = dict(
@@ -197,14 +197,18 @@ def bumps(
     return Bumps(exponents, weights)
 
 
+FEW = 4  # pictures at a time, whose Gaussians stay in the cache
+
+
 def bump_values(b: Bumps, x: Tensor, y: Tensor, slopes: bool = False) -> Tensor | tuple[Tensor, Tensor, Tensor]:
     "The sum at (x, y), each (B, P); with `slopes` also its derivatives by x and y."
     ax = x.abs()
     powers = torch.stack([x * x, y * y, ax, y, torch.ones_like(x)], 1)
-    gaussians = torch.bmm(b.exponents, powers).clamp_(min=-60).exp2_()
+    few = b.exponents.split(FEW), b.weights[:, :5 if slopes else 1].split(FEW), powers.split(FEW)
+    sums = torch.cat([torch.bmm(weights, torch.bmm(exponents, p).clamp_(min=-60).exp2_()) for exponents, weights, p in zip(*few)])
     if not slopes:
-        return torch.bmm(b.weights[:, :1], gaussians)[:, 0]
-    value, xx, x1, yy, y1 = torch.bmm(b.weights, gaussians).unbind(1)
+        return sums[:, 0]
+    value, xx, x1, yy, y1 = sums.unbind(1)
     return value, xx * x + x1 * x.sign(), yy * y + y1
 
 # %% ../nbs/03_heads.ipynb #a54911c5
@@ -242,21 +246,24 @@ class Surface(NamedTuple):
 
 def head_surface(f: FaceParameters, b: Bumps, x: Tensor, y: Tensor, z: Tensor) -> Surface:
     "The function that is zero on the head, negative inside, with its gradient."
-    below = (y - CENTRE_Y).sign().clamp_(0)
+    height = y - CENTRE_Y
+    below = height.sign().clamp_(0)
     by_height = torch.lerp(1 / f.head_top, 1 / f.head_bottom, below)
-    v = (y - CENTRE_Y) * by_height
-    v2, taper, square = v * v, f.jaw_taper * below, f.jaw_square * below
-    narrowing = (1 - taper * v2).clamp(.2)
+    v = height * by_height
+    v2 = v * v
+    low = below * v2  # V² of the lower half
+    narrowing = (1 - f.jaw_taper * low).clamp(.2)
     slope_x = 1 / (f.head_width * narrowing)
-    X2 = (x * slope_x).square()
-    upright, chin = 1 + v2, 1 + below * v2 * v2
-    depth_scale = 1 / (upright * chin * f.head_depth**2)
+    X = x * slope_x
+    X2 = X * X
+    depth_scale = 1 / (f.head_depth**2 * (1 + v2) * (1 + low * v2))
     value, bump_x, bump_y = bump_values(b, x, y, slopes=True)
     rest = z - value
     pull = 2 * rest * depth_scale
-    Z2 = .5 * pull * rest
-    by_v = v * (4 * taper * X2 / narrowing - Z2 * (2 / upright + 4 * below * v2 / chin) + 2 + 2 * square * (2 * v2 - 1))
-    return Surface(X2 + Z2 + v2 * (1 + square * (v2 - 1)) - 1, 2 * x * slope_x**2 - pull * bump_x,
+    by_depth = f.head_depth**2 * depth_scale * pull * rest * (1 + low * (2 + 3 * v2))
+    square = f.jaw_square * below
+    by_v = v * (4 * f.jaw_taper * below * X2 / narrowing - by_depth + 2 + square * (4 * v2 - 2))
+    return Surface(X2 + .5 * pull * rest + v2 * (1 + square * (v2 - 1)) - 1, 2 * X * slope_x - pull * bump_x,
                    by_v * by_height - pull * bump_y, pull, depth_scale)
 
 
@@ -343,10 +350,19 @@ def pixel_rays(camera: Camera, size: int) -> Rays:
     return Rays(*(head[:, i] + PIVOT[i] for i in range(3)), *direction.unbind(1), x, y, 1 / (size * camera.scale))
 
 
+def dot(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+    "Scalar product of vectors given by their three components."
+    return torch.addcmul(torch.addcmul(a[0] * b[0], a[1], b[1]), a[2], b[2])
+
+
 def vector_length(vectors: Tensor) -> Tensor:
     "Length of (B, 3, P) along its second dimension, at least 1e-6; much faster than `norm` here."
-    x, y, z = vectors.unbind(1)
-    return (x * x + y * y + z * z).sqrt().clamp(1e-6)
+    return dot(vectors.unbind(1), vectors.unbind(1)).sqrt().clamp(1e-6)
+
+
+def place(rays: Rays, t: Tensor) -> list[Tensor]:
+    "x, y and z at `t` along the rays."
+    return [torch.addcmul(start, t, direction) for start, direction in zip(rays[:3], rays[3:6])]
 
 # %% ../nbs/03_heads.ipynb #e865a6bf
 class Hit(NamedTuple):
@@ -363,14 +379,14 @@ def ellipsoid_hit(rays: Rays, centre: Sequence, radii: Sequence) -> Hit:
     "Closed-form hit of an axis-parallel ellipsoid; centre and radii are numbers or tensors that broadcast to (B, P)."
     o = [(a - c) / r for a, c, r in zip(rays[:3], centre, radii)]
     d = [a / r for a, r in zip(rays[3:6], radii)]
-    a, b, c = sum(i * i for i in d), sum(i * j for i, j in zip(o, d)), sum(i * i for i in o) - 1
+    a, b, c = dot(d, d), dot(o, d), dot(o, o) - 1
     inside = b * b - a * c
     t = -(b + inside.clamp(0).sqrt()) / a
-    q = [i + t * j for i, j in zip(o, d)]
+    q = [torch.addcmul(i, t, j) for i, j in zip(o, d)]
     gradient = torch.stack([i / r for i, r in zip(q, radii)], 1)
     length, norm = vector_length(gradient), (c - b * b / a + 1).clamp(0).sqrt()
     cover = (1 - (norm - 1).clamp(0) * norm / (length * rays.pixel)).clamp(0, 1)
-    return Hit(*(i + t * j for i, j in zip(rays[:3], rays[3:6])), -t, gradient / length[:, None], cover)
+    return Hit(*place(rays, t), -t, gradient / length[:, None], cover)
 
 # %% ../nbs/03_heads.ipynb #21b0c92a
 def crosses(rays: Rays, centre: Sequence, radii: Sequence) -> Tensor:
@@ -378,23 +394,32 @@ def crosses(rays: Rays, centre: Sequence, radii: Sequence) -> Tensor:
     margin = 2 * rays.pixel
     o = [(a - c) / (r + margin) for a, c, r in zip(rays[:3], centre, radii)]
     d = [a / (r + margin) for a, r in zip(rays[3:6], radii)]
-    a, b, c = sum(i * i for i in d), sum(i * j for i, j in zip(o, d)), sum(i * i for i in o) - 1
+    a, b, c = dot(d, d), dot(o, d), dot(o, o) - 1
     return b * b > a * c
 
 
+def with_corner(mask: Tensor) -> Tensor:
+    "The mask with its first pixel, a corner: `listed` repeats it, and what is repeated is best where nothing is."
+    mask[:, 0] = True
+    return mask
+
+
 def near_head(f: FaceParameters, rays: Rays) -> Tensor:
-    "(B, P) where the head may be: a third of the picture need not be tried."
-    hull = (f.head_width + .3, .5 + .5 * (f.head_top + f.head_bottom), f.head_depth + .6)
-    return crosses(rays, (0., .05, .1), hull)
+    "(B, P) where the head may be: elsewhere it need not be tried."
+    hull = (f.head_width + .1, .36 + .5 * (f.head_top + f.head_bottom), f.head_depth + .6)
+    return with_corner(crosses(rays, (0., .14, .03), hull))
 
 # %% ../nbs/03_heads.ipynb #7193eecb
 def listed(mask: Tensor) -> Tensor:
-    """(B, K) indices of the pixels at which a mask (B, P) is true, a row per picture; shorter rows repeat an index.
+    """(B, K) indices of the pixels at which a mask (B, P) is true, a row per picture; shorter rows repeat their first.
 
     Their number is a multiple of 64, for which matrix products round alike whatever else is in the batch."""
     rows = [row.nonzero()[:, 0] for row in mask]
     count = -(-max(1, *map(len, rows)) // 64) * 64
-    return torch.stack([torch.cat([row, row.new_full((count - len(row),), int(row[-1]) if len(row) else 0)]) for row in rows])
+    pixels = torch.stack([row[0] if len(row) else row.new_zeros(()) for row in rows])[:, None].repeat(1, count)
+    for places, row in zip(pixels, rows):
+        places[:len(row)] = row
+    return pixels
 
 
 def pick(field: Tensor, pixels: Tensor) -> Tensor:
@@ -414,29 +439,43 @@ def at_pixels(fields: NamedTuple, pixels: Tensor) -> NamedTuple:
     return type(fields)(*(pick(field, pixels) for field in fields))
 
 # %% ../nbs/03_heads.ipynb #30911e04
-def head_hit(f: FaceParameters, b: Bumps, rays: Rays, steps: int = 5) -> Hit:
-    """Meets the head by solving, from the last point, for the ellipsoid that has the same value and slope there.
+class March(NamedTuple):
+    "Rays on their way to the head; all (B, P)."
+    t: Tensor  # how far along the rays they are
+    surface: Surface  # the head's function there
+    change: Tensor  # the next step
+    least: Tensor  # the least value that the parabola has
 
-    The first step is the closed-form hit, later ones are short, so that none jumps through the nose.
-    A ray that misses ends where it comes closest."""
-    t = torch.full_like(rays.x, -1.5)
-    for step in range(steps + 1):
-        x, y, z = rays.x + t * rays.dx, rays.y + t * rays.dy, rays.z + t * rays.dz
-        s = head_surface(f, b, x, y, z)
-        if step == steps:
-            break
-        slope = s.x * rays.dx + s.y * rays.dy + s.z * rays.dz
+
+def march(f: FaceParameters, b: Bumps, rays: Rays, t: Tensor, steps: Sequence[int]) -> March:
+    """Solves in each step, from the last point, for the ellipsoid that has the same value and slope there.
+
+    Step 0 is the closed-form hit, later ones are short, so that none jumps through the nose."""
+    for step in steps:
+        s = head_surface(f, b, *place(rays, t))
+        slope = dot(s[1:4], rays[3:6])
         bend = (rays.dx / f.head_width)**2 + (rays.dy / f.head_bottom)**2 + rays.dz**2 * s.depth_scale
         inside = slope * slope - 4 * bend * s.value
         change = -(slope + inside.clamp(0).sqrt()) / (2 * bend)
         if step:
             change = change.clamp(-.25, .25)
-        if 0 < step < steps - 2:  # past a feature that the ray only grazes
+        if 0 < step < 3:  # past a feature that the ray only grazes
             change = torch.lerp(change, change.clamp(min=.12), (inside < 0).to(t.dtype))
-        t = t + change
-    gradient = torch.stack([s.x, s.y, s.z], 1)
+        reached, t = March(t, s, change, -inside / (4 * bend)), t + change
+    return reached
+
+# %% ../nbs/03_heads.ipynb #bc1fcc1a
+def head_hit(f: FaceParameters, b: Bumps, rays: Rays) -> Hit:
+    "Meets the head; a ray that misses ends where it comes closest."
+    near = march(f, b, rays, torch.full_like(rays.x, -1.5), range(3))
+    core = (0., 0., 0.), (.9 * f.head_width, .42 * (f.head_top + f.head_bottom), .85 * f.head_depth)
+    may_meet = (near.least < .2 + 4 * rays.pixel) | crosses(rays, *core)
+    moving = listed((near.change.abs() > 1e-3) & may_meet)
+    going, arrived = at_pixels(rays, moving), near.t + near.change
+    last = march(f, b, going, pick(arrived, moving), range(3, 6))
+    surely = ellipsoid_hit(going, *core).cover  # also where a grazing ray has not settled yet
+    t, above = put(arrived, moving, last.t), put(near.least, moving, (1 - surely) * last.surface.value)
+    gradient = torch.stack([put(first, moving, then) for first, then in zip(near.surface[1:4], last.surface[1:4])], 1)
     length = vector_length(gradient)
-    cover = (1 - s.value / (length * rays.pixel)).clamp(0, 1)
-    core = .9 * f.head_width, .42 * (f.head_top + f.head_bottom), .85 * f.head_depth
-    surely = ellipsoid_hit(rays, (0., 0., 0.), core).cover  # also where a grazing ray has not settled yet
-    return Hit(x, y, z, -t, gradient / length[:, None], torch.maximum(cover, surely))
+    cover = (1 - above / (length * rays.pixel)).clamp(0, 1)
+    return Hit(*place(rays, t), -t, gradient / length[:, None], cover)

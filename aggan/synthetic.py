@@ -15,18 +15,19 @@ from torch import Tensor
 
 from .heads import (NOISE, PIVOT, Camera, FaceKey, FaceParameters, Hit, Rays, as_fields, at_pixels, bump_values,
                          bumps, chance, crosses, ellipsoid_hit, face_parameters, fit_camera, head_hit, landmark_points,
-                         listed, mouth_corner, near_head, pick, pixel_rays, project, put, relief, vector_length)
+                         listed, mouth_corner, near_head, pick, pixel_rays, project, put, relief, vector_length,
+                         with_corner)
 
 _all_ = ["FaceKey", "FaceParameters", "face_parameters"]  # also to be had from here
 
 # %% auto #0
-__all__ = ['REGIONS', 'SKIN', 'HAIR', 'IRIS', 'SHELL', 'NECK', 'BEHIND', 'CHUNK', 'Layers', 'lay', 'lay_over', 'repaint', 'soft',
-           'line', 'waves', 'colour', 'ramp', 'skin_colour', 'hair_colour', 'light_vector', 'shade', 'paint_skin',
-           'skin_temperature', 'wrinkles', 'hollows', 'eyeball', 'paint_eyes', 'paint_brows', 'paint_mouth',
-           'paint_beard', 'nose_region', 'paint_head', 'limb', 'Hair', 'long_hair', 'shell_radii', 'hair_shell',
-           'hairline', 'strand_pattern', 'paint_hair', 'ear_ellipsoid', 'paint_ears', 'paint_wall',
-           'paint_hanging_hair', 'paint_neck', 'bow_cover', 'paint_glasses', 'blur', 'sensor_noise', 'thermal_camera',
-           'visible_camera', 'with_glasses', 'Faces', 'render_parameters', 'render', 'FaceKey', 'FaceParameters',
+__all__ = ['REGIONS', 'SKIN', 'HAIR', 'IRIS', 'SHELL', 'NECK', 'BEHIND', 'CHUNK', 'Layers', 'lay', 'lay_over', 'repaint',
+           'of_faces', 'repaint_faces', 'soft', 'line', 'waves', 'colour', 'ramp', 'skin_colour', 'hair_colour',
+           'light_vector', 'shade', 'paint_skin', 'skin_temperature', 'wrinkles', 'hollows', 'eyeball', 'paint_eyes',
+           'paint_brows', 'paint_mouth', 'paint_beard', 'nose_region', 'paint_head', 'limb', 'Hair', 'long_hair',
+           'shell_radii', 'hair_shell', 'hairline', 'strand_pattern', 'paint_hair', 'ear_ellipsoid', 'paint_ears',
+           'paint_wall', 'paint_hanging_hair', 'paint_neck', 'bow_cover', 'paint_glasses', 'blur', 'sensor_noise',
+           'thermal_camera', 'visible_camera', 'Faces', 'render_parameters', 'render', 'FaceKey', 'FaceParameters',
            'face_parameters']
 
 # %% ../nbs/05_synthetic.ipynb #eaa2067f
@@ -64,6 +65,24 @@ def repaint(under: Layers, pixels: Tensor, paint: Callable[[Layers], Layers]) ->
     "Paints at listed pixels only."
     return Layers(*(put(whole, pixels, part) for whole, part in zip(under, paint(at_pixels(under, pixels)))))
 
+
+def of_faces(fields: Tensor | NamedTuple | FaceParameters, some: Tensor) -> Tensor | NamedTuple | FaceParameters:
+    "What belongs to some of the faces."
+    if isinstance(fields, Tensor):
+        return fields[some]
+    if isinstance(fields, dict):
+        return FaceParameters({name: values[some] for name, values in fields.items()})
+    return type(fields)(*(values[some] for values in fields))
+
+
+def repaint_faces(f: FaceParameters, amount: Tensor, paint: Callable[..., Layers], under: Layers, *fields) -> Layers:
+    "Paints only the faces of which there is an amount (B, 1); `paint` takes their parameters, layers and fields."
+    some = amount[:, 0].nonzero()[:, 0]
+    if not len(some):
+        return under
+    painted = paint(*(of_faces(own, some) for own in (f, under, *fields)))
+    return Layers(*(whole.index_copy(0, some, part) for whole, part in zip(under, painted)))
+
 # %% ../nbs/05_synthetic.ipynb #ae72a0b5
 def soft(distance: Tensor, width: Tensor | float) -> Tensor:
     "An edge: 0 half a width outside, 1 half a width inside."
@@ -77,7 +96,7 @@ def line(distance: Tensor, width: Tensor | float) -> Tensor:
 
 def waves(numbers: Tensor, x: Tensor, y: Tensor, frequency: float) -> Tensor:
     "A random smooth pattern of unit deviation: sines whose wave vectors and phases are `numbers` (B, 3K)."
-    vectors = numbers.reshape(len(numbers), -1, 3) * numbers.new_tensor([frequency, frequency, 3.])
+    vectors = numbers.unflatten(1, (-1, 3)) * numbers.new_tensor([frequency, frequency, 3.])
     places = torch.stack([x, y, torch.ones_like(x)], 1)
     return torch.bmm(vectors, places).sin_().sum(1) * math.sqrt(2 / vectors.shape[1])
 
@@ -128,7 +147,7 @@ def shade(f: FaceParameters, camera: Camera, albedo: Tensor, normal: Tensor, glo
     lit, shine = torch.bmm(torch.stack([light, half], 1), normal).unbind(1)
     bright = f.ambient_light * (.86 - .14 * normal[:, 1]) + f.light_strength * ((lit + .25) / 1.25).clamp(0)
     tint = colour(1 + f.light_warmth, 1., 1 - 1.3 * f.light_warmth)
-    return albedo * bright[:, None] * tint + (gloss * f.light_strength * shine.clamp(0)**24)[:, None]
+    return albedo * bright[:, None] * tint + (gloss * f.light_strength * shine.clamp(0).pow(3).square().square().square())[:, None]
 
 # %% ../nbs/05_synthetic.ipynb #b3b695b4
 def paint_skin(f: FaceParameters, x: Tensor, y: Tensor) -> Layers:
@@ -269,10 +288,10 @@ def paint_head(f: FaceParameters, camera: Camera, hit: Hit, pixel: Tensor) -> La
     x, y = hit.x - f.lean * hit.y.square(), hit.y
     face = paint_skin(f, x, y)
     face = nose_region(f, face, x, y)
-    face = paint_beard(f, face, x, y, hit.z)
+    face = repaint_faces(f, f.beard + f.moustache, paint_beard, face, x, y, hit.z)
     ax = x.abs()
     for paint, may_be in ((paint_eyes, ((ax - f.eye_x).abs() < 1.15 * f.eye_width) & (y.abs() < .5)),
-                          (paint_brows, (ax < 1.1) & ((y + .4).abs() < .6)),
+                          (paint_brows, (ax < 1.1) & ((y + .4).abs() < .5)),
                           (paint_mouth, (ax < 1.1 * mouth_corner(f, f.smile)[0]) & ((y - f.mouth_y - .1).abs() < .6))):
         pixels = listed(may_be)
         face = repaint(face, pixels, lambda part: paint(f, part, pick(x, pixels), pick(y, pixels), pixel))
@@ -334,8 +353,9 @@ def strand_pattern(f: FaceParameters, hit: Hit) -> Tensor:
     angle = angle + f.hair_wave * torch.sin(2.5 * hit.y + f.strands[:, 3:])
     fall = sum(amount * torch.sin(count * angle + 3 * f.strands[:, i:i + 1] + .8 * hit.y)
                for i, (count, amount) in enumerate(((9, .5), (23, .6), (47, .6))))
-    curls = waves(f.texture[:, 24:], hit.x, hit.y, 13.)
-    return 1 + .2 * torch.lerp(fall, curls, f.curl.clamp(0, 1))
+    curly = f.curl[:, 0].nonzero()[:, 0]
+    curls = waves(f.texture[curly, 24:], hit.x[curly], hit.y[curly], 13.)
+    return 1 + .2 * fall.index_copy(0, curly, torch.lerp(fall[curly], curls, f.curl[curly].clamp(0, 1)))
 
 
 def paint_hair(f: FaceParameters, camera: Camera, hair: Hair, under: Layers) -> Layers:
@@ -407,7 +427,7 @@ def bow_cover(f: FaceParameters, rays: Rays, side: Tensor, depth: Tensor, width:
     return soft(f.rim_line - (y + .05).abs(), width) * seen
 
 
-def paint_glasses(f: FaceParameters, rays: Rays, under: Layers, depth: Tensor) -> Layers:
+def paint_glasses(f: FaceParameters, under: Layers, rays: Rays, depth: Tensor) -> Layers:
     "Two lenses in a frame before the eyes and a bow to each ear; in the thermal image opaque, cold and flat."
     t, width = (f.head_depth - rays.z) / rays.dz, rays.pixel.clamp(min=.015)
     x, y = rays.x + t * rays.dx, rays.y + t * rays.dy
@@ -460,16 +480,6 @@ def visible_camera(f: FaceParameters, image: Tensor) -> Tensor:
 BEHIND = -9.  # depth where there is no head
 
 
-def with_glasses(f: FaceParameters, rays: Rays, scene: Layers, depth: Tensor) -> Layers:
-    "The scene with glasses on those who wear them."
-    worn = f.glasses[:, 0].nonzero()[:, 0]
-    if not len(worn):
-        return scene
-    own = FaceParameters({name: values[worn] for name, values in f.items()})
-    painted = paint_glasses(own, Rays(*(field[worn] for field in rays)), Layers(*(field[worn] for field in scene)), depth[worn])
-    return Layers(*(whole.index_copy(0, worn, part) for whole, part in zip(scene, painted)))
-
-
 class Faces(NamedTuple):
     "Registered pairs with what is known about them."
     thermal: Tensor  # (B, 1, H, W) in [0, 1], white is hot
@@ -490,20 +500,22 @@ def render_parameters(
     rays = pixel_rays(camera, size)
     tried = listed(near_head(f, rays))
     hit = head_hit(f, bumpy, at_pixels(rays, tried))
-    met = listed(hit.cover > 0)
-    hit, on_head = at_pixels(hit, met), pick(tried, met)
-    depth = put(torch.full_like(rays.x, BEHIND), on_head, torch.where(hit.cover > 0, hit.depth, BEHIND))
+    nothing = torch.zeros_like(rays.x)
+    depth = put(nothing + BEHIND, tried, torch.where(hit.cover > 0, hit.depth, BEHIND))
     hairy = listed(crosses(rays, SHELL, shell_radii(f, rays)))
     hair = hair_shell(f, at_pixels(rays, hairy), pick(depth, hairy))
+    head, front = put(nothing, tried, hit.cover), put(nothing, hairy, hair.front)
     scene = repaint(paint_wall(f, rays), hairy, lambda part: paint_hanging_hair(f, hair, part))
-    below = listed(rays.camera_y > .6)
+    below = listed((rays.camera_y > .6) & (head < 1))
     scene = repaint(scene, below, lambda part: paint_neck(f, camera, at_pixels(rays, below), part))
+    bare = listed(with_corner((hit.cover > 0) & (pick(front, tried) < 1)))
+    hit, on_head = at_pixels(hit, bare), pick(tried, bare)
     scene = repaint(scene, on_head, lambda part: lay_over(part, hit.cover, paint_head(f, camera, hit, rays.pixel)))
     scene = repaint(scene, hairy, lambda part: paint_hair(f, camera, hair, part))
-    front, ears = put(torch.zeros_like(depth), hairy, hair.front), listed(crosses(rays, *ear_ellipsoid(f, rays)))
+    ears = listed(crosses(rays, *ear_ellipsoid(f, rays)))
     scene = repaint(scene, ears, lambda part: paint_ears(f, camera, at_pixels(rays, ears), part, pick(depth, ears), pick(front, ears)))
     hidden_by = torch.lerp(pick(depth, hairy), torch.maximum(pick(depth, hairy), hair.hit.depth), hair.front)
-    scene = with_glasses(f, rays, scene, put(depth, hairy, hidden_by))
+    scene = repaint_faces(f, f.glasses, paint_glasses, scene, rays, put(depth, hairy, hidden_by))
     image, heat, regions = (field.unflatten(-1, (size, size)) for field in scene)
     landmarks = project(camera, landmark_points(f, bumpy, f.smile))[..., :2] * size
     return Faces(thermal_camera(f, heat), visible_camera(f, image), landmarks, regions)
