@@ -105,7 +105,7 @@ def fill_faces(
             bar.update(len(colours))
 
 # %% ../nbs/10_protocols.ipynb #62acc715
-RENDERER_VERSION = 1  # to be raised whenever `render` makes other pixels of the same key
+RENDERER_VERSION = 2  # to be raised whenever `render` makes other pixels of the same key
 
 def faces_identity(
     keys: Sequence[FaceKey],
