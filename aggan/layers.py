@@ -14,10 +14,10 @@ from torch.nn import functional as F
 
 # %% auto #0
 __all__ = ['TILE_TRANSFORM', 'KERNEL_TRANSFORM', 'OUTPUT_TRANSFORM', 'cut_tiles', 'join_tiles', 'transformed_kernels', 'Winograd',
-           'suits_winograd', 'WinogradConv2d', 'ShiftedSum', 'FewOutputsConv2d', 'reflect_conv', 'ConvBlock',
-           'by_output', 'SingularValue', 'largest_singular_value', 'spectral_norm', 'ResidualBlock', 'at_least_float32',
-           'layer_statistics', 'adalin', 'AdaLIN', 'LIN', 'clip_rho', 'Upsample', 'merge_taps', 'side_difference',
-           'Upsample5']
+           'float32_on_cpu', 'suits_winograd', 'WinogradConv2d', 'ShiftedSum', 'FewOutputsConv2d', 'FewPixelsConv2d',
+           'reflect_conv', 'ConvBlock', 'by_output', 'SingularValue', 'largest_singular_value', 'spectral_norm',
+           'ResidualBlock', 'at_least_float32', 'layer_statistics', 'adalin', 'AdaLIN', 'LIN', 'clip_rho', 'Upsample',
+           'merge_taps', 'side_difference', 'Upsample5']
 
 # %% ../nbs/02_layers.ipynb #8873a437
 _B = torch.tensor([[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0], [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]]).double()
@@ -89,6 +89,11 @@ class Winograd(torch.autograd.Function):
         return of_x, of_weight
 
 # %% ../nbs/02_layers.ipynb #8dd5853c
+def float32_on_cpu(x: torch.Tensor) -> bool:
+    "Whether what is written here for a CPU in float32 is to be used"
+    return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+
+
 def suits_winograd(
     x: torch.Tensor,  # (B, C, H, W), not padded
     weight: torch.Tensor,  # (O, C, 3, 3)
@@ -96,7 +101,7 @@ def suits_winograd(
     "Whether Winograd's algorithm is the faster way"
     batch, channels, height, width = x.shape
     whole, large = height % 4 == width % 4 == 0, batch * height * width >= 64 * 16 and min(weight.shape[:2]) >= 64
-    return whole and large and x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    return whole and large and float32_on_cpu(x)
 
 
 class WinogradConv2d(nn.Conv2d):
@@ -137,10 +142,21 @@ class FewOutputsConv2d(nn.Conv2d):
     "A convolution of stride 1 with reflection padding to few channels, by `ShiftedSum` on a CPU in float32"
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+        if not float32_on_cpu(x):
             return super().forward(x)
         y = ShiftedSum.apply(F.pad(x, self._reversed_padding_repeated_twice, mode="reflect"), self.weight)
         return y if self.bias is None else y + self.bias[:, None, None]
+
+# %% ../nbs/02_layers.ipynb #0e304fe6
+class FewPixelsConv2d(nn.Conv2d):
+    "A convolution with reflection padding, by a matrix product where its output has few pixels, on a CPU in float32"
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        padded = F.pad(x, self._reversed_padding_repeated_twice, mode="reflect")
+        windows = padded.unfold(2, self.kernel_size[0], self.stride[0]).unfold(3, self.kernel_size[1], self.stride[1]).permute(0, 2, 3, 1, 4, 5)
+        if windows.shape[:3].numel() > 100 or not float32_on_cpu(x):
+            return super().forward(x)
+        return F.linear(windows.flatten(3), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 # %% ../nbs/02_layers.ipynb #d8732831
 def reflect_conv(
@@ -152,7 +168,8 @@ def reflect_conv(
 ) -> nn.Conv2d:
     "A convolution with reflection padding; the input needs more pixels per side than are padded"
     padding = (kernel_size - 1) // 2
-    layer = {(3, 1): WinogradConv2d, (7, 1): FewOutputsConv2d if out_channels <= 4 else nn.Conv2d}.get((kernel_size, stride), nn.Conv2d)
+    few = FewPixelsConv2d if kernel_size == 4 else FewOutputsConv2d if kernel_size == 7 and out_channels <= 4 else nn.Conv2d
+    layer = WinogradConv2d if (kernel_size, stride) == (3, 1) else few
     return layer(in_channels, out_channels, kernel_size, stride, padding, bias=bias, padding_mode="reflect")
 
 # %% ../nbs/02_layers.ipynb #23462654

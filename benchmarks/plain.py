@@ -251,7 +251,7 @@ def with_plain_layers(method: nn.Module) -> nn.Module:
             module.forward = literal_adalin.__get__(module)
         elif isinstance(module, (layers.Upsample, layers.Upsample5)):
             module.forward = literal_upsample.__get__(module)
-        elif isinstance(module, (layers.WinogradConv2d, layers.FewOutputsConv2d)):
+        elif isinstance(module, (layers.WinogradConv2d, layers.FewOutputsConv2d, layers.FewPixelsConv2d)):
             module.__class__ = nn.Conv2d
         if "u" in module._buffers and module._forward_hooks:
             del module._buffers["u"], module._buffers["v"]
