@@ -187,6 +187,16 @@ def one_by_one(network: nn.Module) -> None:
     network.forward = forward
 
 
+def literal_painting(self, images: Tensor) -> Tensor:
+    """`forward` of AttentionGAN's generator as its public code writes it: each picture cut out, multiplied by its mask repeated over the channels, and added."""
+    from aggan.methods.blocks import as_channels
+
+    features, channels = self.trunk(images), self.out_channels
+    pictures, masks = torch.tanh(self.content(features)), F.softmax(self.attention(features), dim=1)
+    painted = [pictures[:, channels * i:channels * (i + 1)] * masks[:, i:i + 1].repeat(1, channels, 1, 1) for i in range(self.contents)]
+    return sum(painted, start=as_channels(images, channels) * masks[:, self.contents:].repeat(1, channels, 1, 1))
+
+
 def cut_contrast(self, features: list[Tensor], translated: Tensor) -> tuple[Tensor, Tensor]:
     """`contrast` of CUT as its public code computes it: each image's keys from another pass through the encoder, whose graph is made and not used."""
     from aggan.methods.blocks import as_channels
@@ -227,8 +237,11 @@ def munit_step(self, batch, optimizers: dict[str, Adam]) -> dict[str, Tensor]:
 
 def as_published(method: nn.Module) -> None:
     """Give the method back the work that its public code does and ours avoids."""
-    from aggan.methods import cut, cyclegan, lg_gan
+    from aggan.methods import attentiongan, cut, cyclegan, lg_gan
 
+    if isinstance(method, attentiongan.AttentionGAN):
+        for network in method.generators.children():
+            network.forward = literal_painting.__get__(network)
     if isinstance(method, cyclegan.CycleGAN):   # AttentionGAN too
         for network in (*method.generators.children(), *method.discriminators.children()):
             one_by_one(network)
