@@ -13,9 +13,11 @@ from torch import nn
 from torch.nn import functional as F
 
 # %% auto #0
-__all__ = ['TILE_TRANSFORM', 'KERNEL_TRANSFORM', 'OUTPUT_TRANSFORM', 'cut_tiles', 'join_tiles', 'Winograd', 'WinogradConv2d',
+__all__ = ['TILE_TRANSFORM', 'KERNEL_TRANSFORM', 'OUTPUT_TRANSFORM', 'cut_tiles', 'join_tiles', 'transformed_kernels', 'Winograd',
+           'float32_on_cpu', 'suits_winograd', 'WinogradConv2d', 'ShiftedSum', 'FewOutputsConv2d', 'FewPixelsConv2d',
            'reflect_conv', 'ConvBlock', 'by_output', 'SingularValue', 'largest_singular_value', 'spectral_norm',
-           'ResidualBlock', 'at_least_float32', 'layer_statistics', 'adalin', 'AdaLIN', 'LIN', 'clip_rho', 'Upsample']
+           'ResidualBlock', 'at_least_float32', 'layer_statistics', 'adalin', 'AdaLIN', 'LIN', 'clip_rho', 'Upsample',
+           'merge_taps', 'side_difference', 'Upsample5']
 
 # %% ../nbs/02_layers.ipynb #8873a437
 _B = torch.tensor([[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0], [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]]).double()
@@ -35,43 +37,51 @@ def cut_tiles(
 
 
 def join_tiles(
-    tiles: torch.Tensor,  # (36, C·B·h·w)
+    tiles: torch.Tensor,  # (36, C·B·h·w), overwritten
     shape: tuple[int, int, int, int],  # C, B, h, w
 ) -> torch.Tensor:  # (B, C, 4h+2, 4w+2)
     "The sum of overlapping tiles, each at its place: the transpose of `cut_tiles`"
     channels, batch, height, width = shape
-    tiles = tiles.view(6, 6, *shape).permute(3, 2, 4, 0, 5, 1)
-    joined = tiles.new_zeros(batch, channels, 4 * height + 4, 4 * width + 4)
-    places = joined.view(batch, channels, height + 1, 4, width + 1, 4)
-    for rows, own_rows, tile_rows in ((slice(None, -1), slice(4), slice(4)), (slice(1, None), slice(2), slice(4, 6))):
-        for columns, own_columns, tile_columns in ((slice(None, -1), slice(4), slice(4)), (slice(1, None), slice(2), slice(4, 6))):
-            places[:, :, rows, own_rows, columns, own_columns] += tiles[:, :, :, tile_rows, :, tile_columns]
-    return joined[:, :, : 4 * height + 2, : 4 * width + 2]
+    tiles = tiles.view(6, 6, *shape)   # changed in place: what a tile shares with the next one down or right is added there
+    tiles[:2, ..., 1:, :] += tiles[4:, ..., :-1, :]
+    tiles[:, :2, ..., 1:] += tiles[:, 4:, ..., :-1]
+    tiles = tiles.permute(3, 2, 4, 0, 5, 1)
+    joined = tiles.new_empty(batch, channels, 4 * height + 2, 4 * width + 2)
+    joined[:, :, :-2, :-2].unflatten(2, (height, 4)).unflatten(4, (width, 4)).copy_(tiles[..., :4, :, :4])
+    joined[:, :, -2:, :-2].unflatten(3, (width, 4)).copy_(tiles[:, :, -1, 4:, :, :4])
+    joined[:, :, :-2, -2:].unflatten(2, (height, 4)).copy_(tiles[:, :, :, :4, -1, 4:])
+    joined[:, :, -2:, -2:] = tiles[:, :, -1, 4:, -1, 4:]
+    return joined
 
 # %% ../nbs/02_layers.ipynb #2a82f628
+def transformed_kernels(
+    weight: torch.Tensor,  # (O, C, 3, 3)
+) -> torch.Tensor:  # (36, O, C)
+    "G g G^T of every kernel; cheap, and four times as large as the weight: computed again for the backward pass, not kept"
+    return (KERNEL_TRANSFORM.to(weight) @ weight.movedim((0, 1), (2, 3)).reshape(9, -1)).view(36, *weight.shape[:2])
+
+
 class Winograd(torch.autograd.Function):
     "Convolution 3×3, stride 1, of a padded map (B, C, 4h+2, 4w+2) with a weight (O, C, 3, 3) -> (B, O, 4h, 4w)"
 
     @staticmethod
     def forward(ctx, x, weight):
         (batch, channels, height, width), out = x.shape, len(weight)
-        ctx.tiles = batch, (height - 2) // 4, (width - 2) // 4
-        kernels = (KERNEL_TRANSFORM.to(x) @ weight.movedim((0, 1), (2, 3)).reshape(9, -1)).view(36, out, channels)
+        ctx.shape = batch, rows, columns = batch, (height - 2) // 4, (width - 2) // 4
         tiles = (TILE_TRANSFORM.to(x) @ cut_tiles(x)).view(36, channels, -1)
-        ctx.save_for_backward(kernels, tiles)
-        batch, rows, columns = ctx.tiles
-        outputs = (OUTPUT_TRANSFORM.to(x) @ (kernels @ tiles).view(36, -1)).view(4, 4, out, batch, rows, columns)
+        ctx.save_for_backward(weight, tiles)
+        outputs = (OUTPUT_TRANSFORM.to(x) @ (transformed_kernels(weight) @ tiles).view(36, -1)).view(4, 4, out, *ctx.shape)
         return outputs.permute(3, 2, 4, 0, 5, 1).reshape(batch, out, 4 * rows, 4 * columns)
 
     @staticmethod
     def backward(ctx, gradient):
-        kernels, tiles = ctx.saved_tensors
-        (batch, rows, columns), (_, out, channels) = ctx.tiles, kernels.shape
+        weight, tiles = ctx.saved_tensors
+        (batch, rows, columns), (out, channels) = ctx.shape, weight.shape[:2]
         gradient = gradient.reshape(batch, out, rows, 4, columns, 4).permute(3, 5, 1, 0, 2, 4).reshape(16, -1)
         gradient = (OUTPUT_TRANSFORM.T.to(gradient) @ gradient).view(36, out, -1)
         of_x = of_weight = None
         if ctx.needs_input_grad[0]:
-            transformed = (kernels.transpose(1, 2) @ gradient).view(36, -1)
+            transformed = (transformed_kernels(weight).transpose(1, 2) @ gradient).view(36, -1)
             of_x = join_tiles(TILE_TRANSFORM.T.to(gradient) @ transformed, (channels, batch, rows, columns))
         if ctx.needs_input_grad[1]:
             transformed = (gradient @ tiles.transpose(1, 2)).view(36, -1)
@@ -79,16 +89,74 @@ class Winograd(torch.autograd.Function):
         return of_x, of_weight
 
 # %% ../nbs/02_layers.ipynb #8dd5853c
+def float32_on_cpu(x: torch.Tensor) -> bool:
+    "Whether what is written here for a CPU in float32 is to be used"
+    return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+
+
+def suits_winograd(
+    x: torch.Tensor,  # (B, C, H, W), not padded
+    weight: torch.Tensor,  # (O, C, 3, 3)
+) -> bool:
+    "Whether Winograd's algorithm is the faster way"
+    batch, channels, height, width = x.shape
+    whole, large = height % 4 == width % 4 == 0, batch * height * width >= 64 * 16 and min(weight.shape[:2]) >= 64
+    return whole and large and float32_on_cpu(x)
+
+
 class WinogradConv2d(nn.Conv2d):
-    "A 3×3 convolution of stride 1 with reflection padding, by Winograd's algorithm where that is the faster way"
+    "A 3×3 convolution of stride 1, padded by 1 with zeros or a reflection, by Winograd's algorithm where that is the faster way"
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        batch, _, height, width = x.shape
-        whole, large = height % 4 == width % 4 == 0, batch * height * width >= 64 * 16 and min(self.weight.shape[:2]) >= 128
-        if not (whole and large and x.device.type == "cpu" and x.dtype == torch.float32) or torch.is_autocast_enabled("cpu"):
+        if not suits_winograd(x, self.weight):
             return super().forward(x)
-        y = Winograd.apply(F.pad(x, (1, 1, 1, 1), mode="reflect"), self.weight)
+        y = Winograd.apply(F.pad(x, (1, 1, 1, 1), mode="constant" if self.padding_mode == "zeros" else self.padding_mode), self.weight)
         return y if self.bias is None else y + self.bias[:, None, None]
+
+# %% ../nbs/02_layers.ipynb #25b37f87
+class ShiftedSum(torch.autograd.Function):
+    "Convolution k×k, stride 1, of a padded map (B, C, H, W) with a weight (O, C, k, k), all products before the sums"
+
+    @staticmethod
+    def forward(ctx, x, weight):
+        ctx.save_for_backward(x, weight)
+        size, height, width = weight.shape[-1], x.shape[2] - weight.shape[2] + 1, x.shape[3] - weight.shape[3] + 1
+        products = (weight.permute(2, 3, 0, 1).flatten(0, 2) @ x.flatten(2)).view(-1, size, size, len(weight), *x.shape[2:])
+        rows = sum(products[:, :, tap, ..., tap:tap + width] for tap in range(size))
+        return sum(rows[:, tap, :, tap:tap + height] for tap in range(size))
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, weight = ctx.saved_tensors
+        out, channels, size, _ = weight.shape
+        windows = F.pad(gradient, (size - 1,) * 4).unfold(2, size, 1).unfold(3, size, 1).permute(0, 4, 5, 1, 2, 3).reshape(len(x), size * size * out, -1)
+        of_x = of_weight = None
+        if ctx.needs_input_grad[0]:
+            of_x = (weight.flip(2, 3).permute(1, 2, 3, 0).flatten(1) @ windows).view_as(x)
+        if ctx.needs_input_grad[1]:
+            of_weight = (windows @ x.flatten(2).transpose(1, 2)).sum(0).view(size, size, out, channels).permute(2, 3, 0, 1).flip(2, 3)
+        return of_x, of_weight
+
+
+class FewOutputsConv2d(nn.Conv2d):
+    "A convolution of stride 1 with reflection padding to few channels, by `ShiftedSum` on a CPU in float32"
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not float32_on_cpu(x):
+            return super().forward(x)
+        y = ShiftedSum.apply(F.pad(x, self._reversed_padding_repeated_twice, mode="reflect"), self.weight)
+        return y if self.bias is None else y + self.bias[:, None, None]
+
+# %% ../nbs/02_layers.ipynb #0e304fe6
+class FewPixelsConv2d(nn.Conv2d):
+    "A convolution with reflection padding, by a matrix product where its output has few pixels, on a CPU in float32"
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        padded = F.pad(x, self._reversed_padding_repeated_twice, mode="reflect")
+        windows = padded.unfold(2, self.kernel_size[0], self.stride[0]).unfold(3, self.kernel_size[1], self.stride[1]).permute(0, 2, 3, 1, 4, 5)
+        if windows.shape[:3].numel() > 100 or not float32_on_cpu(x):
+            return super().forward(x)
+        return F.linear(windows.flatten(3), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 # %% ../nbs/02_layers.ipynb #d8732831
 def reflect_conv(
@@ -100,7 +168,8 @@ def reflect_conv(
 ) -> nn.Conv2d:
     "A convolution with reflection padding; the input needs more pixels per side than are padded"
     padding = (kernel_size - 1) // 2
-    layer = WinogradConv2d if (kernel_size, stride) == (3, 1) else nn.Conv2d
+    few = FewPixelsConv2d if kernel_size == 4 else FewOutputsConv2d if kernel_size == 7 and out_channels <= 4 else nn.Conv2d
+    layer = WinogradConv2d if (kernel_size, stride) == (3, 1) else few
     return layer(in_channels, out_channels, kernel_size, stride, padding, bias=bias, padding_mode="reflect")
 
 # %% ../nbs/02_layers.ipynb #23462654
@@ -291,3 +360,43 @@ class Upsample(nn.Conv2d):
         spread = 4 * F.avg_pool2d(self.weight.flip(2, 3), 2, stride=1, padding=1)
         replicated = F.pad(x, (1, 1, 1, 1), mode="replicate")
         return F.conv_transpose2d(replicated, spread.transpose(0, 1), stride=2, padding=3)
+
+# %% ../nbs/02_layers.ipynb #cf35f772
+def merge_taps(
+    weight: torch.Tensor,  # with five taps along `axis`
+    axis: int,  # counted from the end
+    phase: int,  # where the new axis of the two phases goes
+) -> torch.Tensor:  # three taps along `axis`
+    "The kernels of even and odd outputs on the small map"
+    a, b, c, d, e = weight.unbind(axis)
+    return torch.stack([torch.stack([a + b, c + d, e], axis), torch.stack([a, b + c, d + e], axis)], phase)
+
+
+def side_difference(
+    edge: torch.Tensor,  # (B, C, n) outermost line of the small map
+    inner: torch.Tensor,  # (B, C, n) the line beside it
+    weight: torch.Tensor,  # (O, C, 5) outermost line of the kernel
+    mode: str,  # how the line goes on beyond its ends
+) -> torch.Tensor:  # (B, O, 2n)
+    "What reflection adds to an outermost line of the large map that was computed with replication"
+    return F.conv1d(F.pad(F.interpolate(inner - edge, scale_factor=2), (2, 2), mode=mode), weight)
+
+
+class Upsample5(nn.Conv2d):
+    "Nearest ×2, reflection padding by 2 and convolution 5×5, computed on the small map of at least 2×2 pixels"
+
+    def __init__(
+        self,
+        in_channels: int,  # channels of the small map
+        out_channels: int,  # channels of the large map
+    ):
+        super().__init__(in_channels, out_channels, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weight, ends = self.weight, lambda size: slice(None, None, 2 * size - 1)
+        phases = merge_taps(merge_taps(weight, -2, 1), -1, 2).flatten(0, 2)   # (4·out, in, 3, 3)
+        convolve = Winograd.apply if suits_winograd(x, phases) else F.conv2d
+        y = F.pixel_shuffle(convolve(F.pad(x, (1, 1, 1, 1), mode="replicate"), phases), 2) + self.bias[:, None, None]
+        y[:, :, ends(x.shape[2])] += torch.stack([side_difference(x[:, :, side], x[:, :, beside], weight[:, :, side], "reflect") for side, beside in ((0, 1), (-1, -2))], 2)
+        y[..., ends(x.shape[3])] += torch.stack([side_difference(x[..., side], x[..., beside], weight[..., side], "replicate") for side, beside in ((0, 1), (-1, -2))], 3)
+        return y

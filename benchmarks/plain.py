@@ -2,6 +2,9 @@
 
 Nothing here is arranged for speed: statistics are computed as they are defined, attention maps are concatenated, images are enlarged before they are convolved, the
 generator runs in the discriminator's half of a step, with gradients, and again in its own, the visible image passes the whole generator, and discriminators see genuine and fake pairs in turn.
+
+The other methods are compared with themselves: with plain layers, and with the steps of their public code (taesungp/contrastive-unpaired-translation, NVlabs/MUNIT for LG-GAN,
+junyanz/pytorch-CycleGAN-and-pix2pix, Ha0Tang/AttentionGAN), which call a network once for each image, and CUT's and MUNIT's compute some of it twice.
 """
 import torch
 from torch import Tensor, nn
@@ -173,12 +176,85 @@ def literal_adalin(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
 
 
 def literal_upsample(self, x: Tensor) -> Tensor:
-    """`forward` of `aggan.layers.Upsample`: the large map is made, then convolved."""
-    return F.conv2d(F.pad(F.interpolate(x, scale_factor=2), (1, 1, 1, 1), mode="reflect"), self.weight)
+    """`forward` of `aggan.layers.Upsample` and `Upsample5`: the large map is made, then convolved."""
+    return F.conv2d(F.pad(F.interpolate(x, scale_factor=2), (self.kernel_size[0] // 2,) * 4, mode="reflect"), self.weight, self.bias)
+
+
+def one_by_one(network: nn.Module) -> None:
+    """Let a network, without batch normalisation, see the images of a batch in turn: where the method passes two as one batch, its public code calls twice."""
+    def forward(images: Tensor, whole=network.forward) -> Tensor:
+        return torch.cat([whole(image) for image in images.split(1)])
+    network.forward = forward
+
+
+def literal_painting(self, images: Tensor) -> Tensor:
+    """`forward` of AttentionGAN's generator as its public code writes it: each picture cut out, multiplied by its mask repeated over the channels, and added."""
+    from aggan.methods.blocks import as_channels
+
+    features, channels = self.trunk(images), self.out_channels
+    pictures, masks = torch.tanh(self.content(features)), F.softmax(self.attention(features), dim=1)
+    painted = [pictures[:, channels * i:channels * (i + 1)] * masks[:, i:i + 1].repeat(1, channels, 1, 1) for i in range(self.contents)]
+    return sum(painted, start=as_channels(images, channels) * masks[:, self.contents:].repeat(1, channels, 1, 1))
+
+
+def cut_contrast(self, features: list[Tensor], translated: Tensor) -> tuple[Tensor, Tensor]:
+    """`contrast` of CUT as its public code computes it: each image's keys from another pass through the encoder, whose graph is made and not used."""
+    from aggan.methods.blocks import as_channels
+    from aggan.methods.cut import draw_positions, patch_nce
+
+    losses = []
+    for source, target in zip(features[0][..., 3:-3, 3:-3].split(1), as_channels(translated, self.channels).split(1)):
+        queries, keys = self.generator.features(target), self.generator.features(source)
+        positions = draw_positions(keys)
+        pairs = zip(self.head(queries, positions), self.head(keys, positions))
+        losses.append(sum(patch_nce(query, key) for query, key in pairs) / len(keys))
+    return tuple(losses)
+
+
+def munit_step(self, batch, optimizers: dict[str, Adam]) -> dict[str, Tensor]:
+    """`training_step` of LG-GAN, which has no public code, in the order of MUNIT's, its ancestor: the discriminators' update makes its images itself, with gradients, the
+    generators' makes them again, one at a time, and differentiates the discriminators' weights too."""
+    from aggan.losses import least_squares
+
+    images = {"visible": batch.visible, "thermal": batch.thermal}
+
+    def encode(): return {domain: self.generators(image, domain) for domain, image in images.items()}
+    def decode(codes, own): return {domain: self.generators.decode(codes[domain if own else other][0], codes[domain][1], domain)
+                                    for domain, other in (("visible", "thermal"), ("thermal", "visible"))}
+    optimizers["discriminators"].zero_grad()
+    fakes = decode(encode(), own=False)
+    loss = sum(least_squares(self.discriminators(fakes[domain].detach(), domain), 0.0) + least_squares(self.discriminators(images[domain], domain), 1.0) for domain in images)
+    loss.backward()
+    optimizers["discriminators"].step()
+
+    optimizers["generators"].zero_grad()
+    codes = encode()
+    terms = self.generator_losses(images, codes, decode(codes, own=False), decode(codes, own=True))
+    sum(self.weights[name] * term for name, term in terms.items()).backward()
+    optimizers["generators"].step()
+    return {name: loss.detach() for name, loss in (terms | {"discriminators": loss}).items()}
+
+
+def as_published(method: nn.Module) -> None:
+    """Give the method back the work that its public code does and ours avoids."""
+    from aggan.methods import attentiongan, cut, cyclegan, lg_gan
+
+    if isinstance(method, attentiongan.AttentionGAN):
+        for network in method.generators.children():
+            network.forward = literal_painting.__get__(network)
+    if isinstance(method, cyclegan.CycleGAN):   # AttentionGAN too
+        for network in (*method.generators.children(), *method.discriminators.children()):
+            one_by_one(network)
+    elif isinstance(method, cut.CUT):
+        one_by_one(method.discriminator)
+        method.contrast = cut_contrast.__get__(method)
+    elif isinstance(method, lg_gan.LGGAN):
+        method.training_step = munit_step.__get__(method)
 
 
 def with_plain_layers(method: nn.Module) -> nn.Module:
-    """The method itself, its layers computed as their authors write them: direct convolutions, divided weights, literal normalisation, enlarged maps."""
+    """The method itself, its layers computed as their authors write them: direct convolutions, divided weights, literal normalisation, enlarged maps; and its step
+    in the order of its public code where ours differs."""
     from aggan import layers
 
     for module in list(method.modules()):
@@ -186,14 +262,15 @@ def with_plain_layers(method: nn.Module) -> nn.Module:
             module.forward = lambda x, module=module: literal_adalin(module, x, module.gamma, module.beta)
         elif isinstance(module, layers.AdaLIN):
             module.forward = literal_adalin.__get__(module)
-        elif isinstance(module, layers.Upsample):
+        elif isinstance(module, (layers.Upsample, layers.Upsample5)):
             module.forward = literal_upsample.__get__(module)
-        elif isinstance(module, layers.WinogradConv2d):
+        elif isinstance(module, (layers.WinogradConv2d, layers.FewOutputsConv2d, layers.FewPixelsConv2d)):
             module.__class__ = nn.Conv2d
         if "u" in module._buffers and module._forward_hooks:
             del module._buffers["u"], module._buffers["v"]
             module._forward_hooks.clear()
             spectral_norm(module)
+    as_published(method)
     return method
 
 

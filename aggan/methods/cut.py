@@ -12,7 +12,7 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..layers import ConvBlock, at_least_float32
+from ..layers import ConvBlock, WinogradConv2d, at_least_float32
 from ..losses import least_squares
 from . import Method, descend, evaluating, frozen, register_method
 from .blocks import PatchGAN, as_channels, initialise, resnet_decoder, resnet_encoder
@@ -39,7 +39,7 @@ class SmoothHalving(ConvBlock):
     "Convolution 3×3 to twice the channels, instance normalisation, ReLU, blur to half the size."
 
     def __init__(self, channels: int):
-        super().__init__(nn.Conv2d(channels, 2 * channels, 3, padding=1), nn.InstanceNorm2d(2 * channels))
+        super().__init__(WinogradConv2d(channels, 2 * channels, 3, padding=1), nn.InstanceNorm2d(2 * channels))
         self.blur = Blur(2 * channels)
 
     def after_convolution(self, x: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ class SmoothHalving(ConvBlock):
 def smooth_double(channels: int) -> nn.Module:
     "Blur to twice the size, convolution 3×3 to half the channels, instance normalisation, ReLU."
     return nn.Sequential(Blur(channels, doubling=True),
-                         ConvBlock(nn.Conv2d(channels, channels // 2, 3, padding=1), nn.InstanceNorm2d(channels // 2)))
+                         ConvBlock(WinogradConv2d(channels, channels // 2, 3, padding=1), nn.InstanceNorm2d(channels // 2)))
 
 # %% ../../nbs/methods/cut.ipynb #2ae87c6a
 class ContrastiveGenerator(nn.Module):
@@ -66,19 +66,23 @@ class ContrastiveGenerator(nn.Module):
         self.feature_channels = [in_channels, 2 * width, 4 * width] + [4 * width] * len(self.looked_at)
 
     def features(self, images: Tensor) -> list[Tensor]:  # (B,C,h,w) of every layer that is looked at
-        "What the encoder makes of an image, layer by layer."
+        "What the encoder makes of an image, layer by layer; the last one is on the way to the output."
         taken, x = [F.pad(images, (3, 3, 3, 3), mode="reflect")], self.encoder[0](images)
         for halving in self.encoder[1:3]:
             taken.append(halving.conv(x))
             x = halving.after_convolution(taken[-1])
-        for place, block in enumerate(self.encoder[3:]):
+        for place, block in enumerate(self.encoder[3:4 + self.looked_at[-1]]):
             x = block(x)
             if place in self.looked_at:
                 taken.append(x)
         return taken
 
+    def from_features(self, features: list[Tensor]) -> Tensor:  # images
+        "The rest of the way: what is made of an image whose features are known."
+        return torch.tanh(at_least_float32(self.decoder(self.encoder[4 + self.looked_at[-1]:](features[-1]))))
+
     def forward(self, images: Tensor) -> Tensor:
-        return torch.tanh(at_least_float32(self.decoder(self.encoder(images))))
+        return self.from_features(self.features(images))
 
 # %% ../../nbs/methods/cut.ipynb #688d7808
 class PatchHead(nn.Module):
@@ -112,14 +116,14 @@ def draw_positions(
     count: int = 256,  # at most
 ) -> list[Tensor]:
     "Places of each layer's map, by torch's generator."
-    return [torch.randperm(x.shape[2] * x.shape[3], device=x.device)[:count] for x in features]
+    return [torch.rand(x.shape[2] * x.shape[3], device=x.device).argsort()[:count] for x in features]
 
 # %% ../../nbs/methods/cut.ipynb #60965fd9
 @register_method("cut", label="CUT")
 class CUT(Method):
     "One-sided unpaired translation by contrast of patches (Park et al., ECCV 2020)."
     trained = ("generator", "head", "discriminator")
-    forward_methods = {"generator": ("features",)}
+    forward_methods = {"generator": ("features", "from_features")}
     paired = False
 
     def __init__(
@@ -143,13 +147,12 @@ class CUT(Method):
 @patch
 def contrast(
     self: CUT,
-    source: Tensor,  # (B,C,H,W) what went in
+    features: list[Tensor],  # (B,C,h,w) by layer, of what went in
     translated: Tensor,  # (B,3,H,W) what came out
 ) -> tuple[Tensor, Tensor]:  # of the first and of the second half of the batch
     "PatchNCE between inputs and outputs, the mean over the layers."
+    positions = draw_positions(features)
     with torch.no_grad():
-        features = self.generator.features(source)
-        positions = draw_positions(features)
         keys = self.head(features, positions)
     queries = self.head(self.generator.features(as_channels(translated, self.channels)), positions)
     halves = [[patch_nce(q, k) for q, k in zip(*(([x.chunk(2)[half] for x in layers]) for layers in (queries, keys)))] for half in (0, 1)]
@@ -160,12 +163,14 @@ def contrast(
 def training_step(self: CUT, batch, optimizers: dict[str, Optimizer], backward=Tensor.backward) -> dict[str, Tensor]:
     "Update the discriminator, then generator and head; thermal and visible images pass the generator as one batch."
     source = torch.cat([batch.thermal, as_channels(batch.visible, self.channels)])
-    translated = self.generator(source)
+    features = self.generator.features(source)
+    translated = self.generator.from_features(features)
     fake = translated.chunk(2)[0]
-    loss = 0.5 * (least_squares([self.discriminator(batch.visible)], 1.0) + least_squares([self.discriminator(fake.detach())], 0.0))
+    judged = self.discriminator(torch.cat([batch.visible, fake.detach()])).chunk(2)
+    loss = 0.5 * (least_squares(judged[:1], 1.0) + least_squares(judged[1:], 0.0))
     descend(optimizers["discriminator"], loss, backward)
     with frozen(self.discriminator):
-        nce, nce_same = self.contrast(source, translated)
+        nce, nce_same = self.contrast(features, translated)
         terms = {"adversarial": least_squares([self.discriminator(fake)], 1.0), "nce": nce, "nce_same": nce_same}
         optimizers["head"].zero_grad()
         descend(optimizers["generator"], sum(weight * terms[name] for name, weight in self.weights.items()), backward)

@@ -6,6 +6,7 @@
 __all__ = ['CycleGAN']
 
 # %% ../../nbs/methods/cyclegan.ipynb #5acd5c84
+import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor, nn
@@ -48,40 +49,49 @@ class CycleGAN(Method):
 
 # %% ../../nbs/methods/cyclegan.ipynb #58d0d6e0
 @patch
-def generator_losses(
+def made(
     self: CycleGAN,
     thermal: Tensor,  # x, (B,C,H,W)
     visible: Tensor,  # y, (B,3,H,W), of other faces
-    fakes: dict[str, Tensor],  # G(x) and F(y), by domain
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:  # G(x) and F(y); G(y) and F(x); by the domain that they are in
+    "What each generator makes of the image that it translates and of the one that it is to leave as it is, passed as one batch."
+    visible_made = self.generators(torch.cat([thermal, as_channels(visible, self.channels)]), "visible").chunk(2)
+    thermal_made = self.generators(torch.cat([visible, as_channels(thermal, 3)]), "thermal").chunk(2)
+    return tuple({"visible": y, "thermal": x} for y, x in zip(visible_made, thermal_made))
+
+@patch
+def generator_losses(
+    self: CycleGAN,
+    genuine: dict[str, Tensor],  # x and y, by domain
+    fakes: dict[str, Tensor],  # G(x) and F(y)
+    same: dict[str, Tensor],  # G(y) and F(x)
 ) -> dict[str, Tensor]:  # unweighted, both directions summed
     "The terms that both generators minimise."
-    cycle = F.l1_loss(self.generators(fakes["visible"], "thermal"), thermal) + F.l1_loss(self.generators(fakes["thermal"], "visible"), visible)
-    same = (F.l1_loss(self.generators(as_channels(visible, self.channels), "visible"), visible)
-            + F.l1_loss(self.generators(as_channels(thermal, 3), "thermal"), thermal))
-    return {"adversarial": least_squares((self.discriminators(fakes[domain], domain) for domain in fakes), 1.0), "cycle": cycle, "same": same}
+    return {"adversarial": least_squares((self.discriminators(fakes[domain], domain) for domain in fakes), 1.0),
+            "cycle": sum(F.l1_loss(self.generators(fakes[domain], other), genuine[other]) for domain, other in (("visible", "thermal"), ("thermal", "visible"))),
+            "same": sum(F.l1_loss(same[domain], genuine[domain]) for domain in genuine)}
 
 # %% ../../nbs/methods/cyclegan.ipynb #32ec5224
 @patch
 def discriminator_loss(
     self: CycleGAN,
-    thermal: Tensor,
-    visible: Tensor,
-    fakes: dict[str, Tensor],  # of the generators, by domain; the pools take them and give others back
+    genuine: dict[str, Tensor],  # images by domain
+    fakes: dict[str, Tensor],  # of the generators; the pools take them and give others back
 ) -> Tensor:
-    "Half the least-squares game of both discriminators, played with images from the pools."
-    genuine = {"visible": visible, "thermal": thermal}
-    return 0.5 * (least_squares((self.discriminators(genuine[domain], domain) for domain in fakes), 1.0)
-                  + least_squares((self.discriminators(self.pools(fakes[domain], domain), domain) for domain in fakes), 0.0))
+    "Half the least-squares game of both discriminators, played with images from the pools; genuine and fake pass as one batch."
+    real, fake = zip(*(self.discriminators(torch.cat([genuine[domain], self.pools(fakes[domain], domain)]), domain).chunk(2) for domain in fakes))
+    return 0.5 * (least_squares(real, 1.0) + least_squares(fake, 0.0))
 
 # %% ../../nbs/methods/cyclegan.ipynb #4868b17f
 @patch
 def training_step(self: CycleGAN, batch, optimizers: dict[str, Optimizer], backward=Tensor.backward) -> dict[str, Tensor]:
     "Update both generators, then both discriminators."
-    fakes = {"visible": self.generators(batch.thermal, "visible"), "thermal": self.generators(batch.visible, "thermal")}
+    genuine = {"visible": batch.visible, "thermal": batch.thermal}
+    fakes, same = self.made(batch.thermal, batch.visible)
     with frozen(self.discriminators):
-        terms = self.generator_losses(batch.thermal, batch.visible, fakes)
+        terms = self.generator_losses(genuine, fakes, same)
         descend(optimizers["generators"], sum(weight * terms[name] for name, weight in self.weights.items()), backward)
-    loss = self.discriminator_loss(batch.thermal, batch.visible, fakes)
+    loss = self.discriminator_loss(genuine, fakes)
     descend(optimizers["discriminators"], loss, backward)
     return {name: loss.detach() for name, loss in (terms | {"discriminators": loss}).items()}
 
