@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--methods-size", type=int, default=128, help="pixels of a side, for the other methods")
     parser.add_argument("--rounds", type=int, default=5, help="steps of each contestant, after two to warm up")
     parser.add_argument("--width", type=int, default=64, help="channels of the first layers")
-    parser.add_argument("--peer", default="", help="folder of a checkout of UGATIT-pytorch (for AG-GAN), or of pytorch-CycleGAN-and-pix2pix (for --methods cyclegan pix2pix): timed too")
+    parser.add_argument("--peer", default="", help="folder of a checkout of UGATIT-pytorch (for AG-GAN), or of pytorch-CycleGAN-and-pix2pix (for --methods cyclegan pix2pix): its networks are the reference then")
 
 
 def random_batch(size: int, batch_size: int = 1) -> Batch:
@@ -207,18 +207,22 @@ def measure_method(name: str, given: argparse.Namespace, limits: dict[str, float
     return row(f"{name} {size}², as users run both, float32", ran["plain"], ran["ours"], work, work, limits["float32"])
 
 
-def measure_peer(name: str, size: int, given: argparse.Namespace, limits: dict[str, float]) -> dict:
-    """A method beside its step with the peer's networks, as users run both."""
+def measure_peer(name: str, size: int, given: argparse.Namespace, limits: dict[str, float]) -> list[dict]:
+    """A method beside its step with a peer's networks: the same allocator on both sides, and as a user runs both."""
     work, peers_work = (gigaflop(contestant(who, size, given.width, "bf16", given.peer)) for who in (name, f"peer:{name}"))
-    ran = compete({"peer": Contestant(f"peer:{name}", size, given.width, keep=False, peer=given.peer), "ours": Contestant(name, size, given.width)}, given.rounds)
-    return row(f"{name} {size}², the peer's networks as users run both, float32", ran["peer"], ran["ours"], work, peers_work, limits["float32"])
+    def made(who, **settings): return Contestant(who, size, given.width, peer=given.peer, **settings)
+    ran = compete({"same allocator": made(f"peer:{name}"), "as users run both": made(f"peer:{name}", keep=False), "ours": made(name)}, given.rounds)
+    return [row(f"{name} {size}², a peer's networks, {how}, float32", ran[how], ran["ours"], work, peers_work, limits["float32"])
+            for how in ("same allocator", "as users run both")]
 
 
 def measure(given: argparse.Namespace) -> list[dict]:
     peers = steps_of(given.peer)[1] if given.peer else ()   # a wrong folder is refused before anything is measured
     limits = {"float32": ceiling(torch.float32), "bf16": ceiling(torch.bfloat16)}
     names = [name for name in list_methods() if not name.startswith("ag-gan")] if given.methods == ["all"] else given.methods
-    beside_peers = [measure_peer(name, size, given, limits) for name in peers
-                    for size in (given.sizes if name == "ag-gan" else [given.methods_size] * (name in names))]
-    rows = [row for size in given.sizes for row in measure_aggan(size, given, limits)] + [measure_method(name, given, limits) for name in names] + beside_peers
+    if peers:
+        cases = [(name, size) for name in peers for size in (given.sizes if name == "ag-gan" else [given.methods_size] * (name in names))]
+        rows = [row for name, size in cases for row in measure_peer(name, size, given, limits)]
+    else:
+        rows = [row for size in given.sizes for row in measure_aggan(size, given, limits)] + [measure_method(name, given, limits) for name in names]
     return [row | {"ceiling_gflops": limits["bf16" if row["what"].endswith("bf16") else "float32"]} for row in rows]
