@@ -27,7 +27,7 @@ STEPS_AHEAD = 10**6   # more than any benchmark takes
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", default="paper", help="whose sizes, batch and worker processes count")
     parser.add_argument("--method", default="ag-gan", help="whose step counts")
-    parser.add_argument("--rounds", type=int, default=9, help="how often the steps are timed")
+    parser.add_argument("--rounds", type=int, default=5, help="how often the steps are timed")
     parser.add_argument("--batches", type=int, default=100, help="of the loader alone")
     parser.add_argument("--faces", type=int, default=64, help="faces to render at 128 x 128")
 

@@ -18,6 +18,7 @@ import torch
 from harness import seconds
 from peers import peer_step, steps_of
 from plain import PlainAGGAN, plain_optimizers, with_plain_layers
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -209,7 +210,8 @@ def measure_method(name: str, given: argparse.Namespace, limits: dict[str, float
 
 def measure_peer(name: str, size: int, given: argparse.Namespace, limits: dict[str, float]) -> list[dict]:
     """A method beside its step with a peer's networks: the same allocator on both sides, and as a user runs both."""
-    work, peers_work = (gigaflop(contestant(who, size, given.width, "bf16", given.peer)) for who in (name, f"peer:{name}"))
+    with FakeTensorMode():   # counts without computing
+        work, peers_work = (gigaflop(contestant(who, size, given.width, "bf16", given.peer)) for who in (name, f"peer:{name}"))
     def made(who, **settings): return Contestant(who, size, given.width, peer=given.peer, **settings)
     ran = compete({"same allocator": made(f"peer:{name}"), "as users run both": made(f"peer:{name}", keep=False), "ours": made(name)}, given.rounds)
     return [row(f"{name} {size}², a peer's networks, {how}, float32", ran[how], ran["ours"], work, peers_work, limits["float32"])
