@@ -29,16 +29,21 @@ def paper_runs() -> dict[str, Experiment]:
     return {json.dumps([e.dataset, e.method, e.options], sort_keys=True): e for e in rows}
 
 
+def at_pace(measured: dict[str, float], steps: dict[str, dict]) -> dict[str, float]:
+    """Seconds of a step by method: measured, or what its operations take at the pace of AG-GAN's."""
+    pace = measured["ag-gan"] / steps["ag-gan"]["gflop"]
+    return {name: measured.get(name, pace * step["gflop"]) for name, step in steps.items()}
+
+
 def gpu_seconds(given: argparse.Namespace, steps: dict[str, dict]) -> tuple[str, dict[str, float]]:
-    """The card, and seconds of a step on it by method: measured, at AG-GAN's measured throughput, or assumed."""
+    """The card, and seconds of a step on it by method."""
     record = Path(given.records) / "step-gpu.json"
     if not record.is_file():
         return f"{given.card}, assumed", {name: step["gflop"] / (1e3 * given.teraflops * given.share) for name, step in steps.items()}
     rows = json.loads(record.read_text())["rows"]
-    measured = {name: row for row in reversed(rows) for name, step in steps.items()
+    measured = {name: row["ours_s"] for row in reversed(rows) for name, step in steps.items()
                 if re.match(rf"({re.escape(name)}|{re.escape(step['label'])}) {step['size']}².*bf16", row["what"])}
-    pace = measured["ag-gan"]["ours_s"] / steps["ag-gan"]["gflop"]
-    return measured["ag-gan"]["device"], {name: measured[name]["ours_s"] if name in measured else pace * step["gflop"] for name, step in steps.items()}
+    return next(row["device"] for row in rows), at_pace(measured, steps)
 
 
 def measure(given: argparse.Namespace) -> list[dict]:
@@ -47,14 +52,13 @@ def measure(given: argparse.Namespace) -> list[dict]:
         raise FileNotFoundError(f"There is no {record}: `aggan bench methods --output {given.records}` measures it")
     steps = {row["method"]: row for row in json.loads(record.read_text())["rows"]}
     runs, rows = paper_runs().values(), []
-    if missing := {e.method for e in runs} - set(steps):
-        raise ValueError(f"{record} has no step of {', '.join(sorted(missing))}: measure all methods")
     card, on_card = gpu_seconds(given, steps)
+    on_cpu = at_pace({name: step["step_s"] for name, step in steps.items() if step["step_s"]}, steps)
     for (dataset, name), count in Counter((e.dataset, e.method) for e in runs).items():
         pairs = len(next(e for e in runs if e.dataset == dataset).pairs("train"))
         updates = next(e for e in runs if e.dataset == dataset).size.total_steps(pairs)
-        hours, card_hours = (count * updates * seconds / 3600 for seconds in (steps[name]["step_s"], on_card[name]))
-        rows.append({"pairs of": dataset.removeprefix("synthetic-"), "method": method_label(name), "runs": count, "steps of a run": updates, "seconds of a step": steps[name]["step_s"],
+        hours, card_hours = (count * updates * seconds / 3600 for seconds in (on_cpu[name], on_card[name]))
+        rows.append({"pairs of": dataset.removeprefix("synthetic-"), "method": method_label(name), "runs": count, "steps of a run": updates, "seconds of a step": on_cpu[name],
                      "CPU hours": hours, "GFLOP of a step": steps[name]["gflop"], f"GPU hours ({card})": card_hours})
     sums = {column: sum(row[column] for row in rows) for column in rows[0] if column == "runs" or "hours" in column}
     return [*rows, dict.fromkeys(rows[0]) | {"pairs of": "both", "method": "all"} | sums]
