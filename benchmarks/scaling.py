@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sizes", type=int, nargs="*", default=[64, 128, 256, 512], help="pixels of a side")
     parser.add_argument("--widths", type=int, nargs="*", default=[16, 32, 64, 96], help="channels of the first layers")
     parser.add_argument("--batches", type=int, nargs="*", default=[1, 2, 4, 8], help="images a step")
-    parser.add_argument("--pairs", type=int, nargs="*", default=[10, 30, 100, 300, 1000], help="to prepare")
+    parser.add_argument("--pairs", type=int, nargs="*", default=[10, 30, 100, 300], help="to prepare")
     parser.add_argument("--size", type=int, default=128, help="pixels of a side, where width or batch vary")
     parser.add_argument("--rounds", type=int, default=3, help="steps of each, after one to warm up")
 
