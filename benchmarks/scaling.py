@@ -81,8 +81,8 @@ def draw(folder: Path):
         panel.minorticks_off()
         panel.legend(loc="upper left")
         low, high = panel.get_ylim()
-        panel.set_ylim(low, high * 6)   # room for the legend
-    rows = rows_of(folder, "methods").sort_values("step_s", ascending=False)
+        panel.set_ylim(low / 1.2, high * 6)   # room for the legend
+    rows = rows_of(folder, "methods").dropna(subset="step_s").sort_values("step_s", ascending=False)
     panels[5].barh(rows["label"], rows["step_s"])
     panels[5].set(xlabel=f"seconds of a step at {rows['size'].iloc[0]}²")
     return figure
