@@ -1,6 +1,8 @@
 """Whether training waits for its data, and how fast faces are rendered: batches from a store and from rendered faces, a training step with them beside one with tensors in memory.
 
-`step with loader / in memory` alternates between the two; both take the same steps with the same network. The loader's own milliseconds are those of one process, which has nothing else to do.
+`step with loader / in memory` alternates between the two, each step with the same network, and is the median over the rounds: a busy machine, whose steps vary by more than loading takes,
+needs many. The loader's own milliseconds for a batch are measured without steps: with the worker processes of the profile, and in the training's own process. Had each step to wait for the latter,
+it would take `loading / step` longer.
 """
 import argparse
 import tempfile
@@ -25,7 +27,7 @@ STEPS_AHEAD = 10**6   # more than any benchmark takes
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", default="paper", help="whose sizes, batch and worker processes count")
     parser.add_argument("--method", default="ag-gan", help="whose step counts")
-    parser.add_argument("--rounds", type=int, default=3, help="how often the steps are timed")
+    parser.add_argument("--rounds", type=int, default=5, help="how often the steps are timed")
     parser.add_argument("--batches", type=int, default=100, help="of the loader alone")
     parser.add_argument("--faces", type=int, default=64, help="faces to render at 128 x 128")
 
@@ -85,6 +87,7 @@ def measure(given: argparse.Namespace) -> list[dict]:
             loader = batches(profile.workers)
             kept = next(loader)
             times = alternate(lambda: step(next(loader)), lambda: step(kept), given.rounds)
-            rows.append({"data": source, "loader alone ms": milliseconds(batches(0), given.batches), "step with loader s": times["reference_s"],
-                         "step in memory s": times["ours_s"], "step with loader / in memory": times["ratio"]})
+            own, working = (milliseconds(batches(workers), given.batches) for workers in (0, profile.workers))
+            rows.append({"data": source, f"loader, {profile.workers} workers, ms": working, "loader, own process, ms": own, "step in memory s": times["ours_s"],
+                         "step with loader s": times["reference_s"], "step with loader / in memory": times["ratio"], "loading / step": own / 1e3 / times["ours_s"]})
     return [*rows, {"data": "rendered at 128 x 128, one thread", "pairs/s": pairs_per_second(given.faces)}]

@@ -22,7 +22,7 @@ FOLDER = Path(__file__).resolve().parent
 
 def names() -> list[str]:
     """The benchmarks that there are."""
-    return sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("harness", "plain"))
+    return sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("harness", "plain", "peers"))
 
 
 def seconds(call: Callable) -> float:

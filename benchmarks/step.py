@@ -16,7 +16,9 @@ from pathlib import Path
 
 import torch
 from harness import seconds
+from peers import peer_step, steps_of
 from plain import PlainAGGAN, plain_optimizers, with_plain_layers
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -35,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--methods-size", type=int, default=128, help="pixels of a side, for the other methods")
     parser.add_argument("--rounds", type=int, default=5, help="steps of each contestant, after two to warm up")
     parser.add_argument("--width", type=int, default=64, help="channels of the first layers")
-    parser.add_argument("--peer", default="", help="folder of the public U-GAT-IT in PyTorch: AG-GAN's plain step made of its networks is timed too")
+    parser.add_argument("--peer", default="", help="folder of a checkout of UGATIT-pytorch (for AG-GAN), or of pytorch-CycleGAN-and-pix2pix (for --methods cyclegan pix2pix): its networks are the reference then")
 
 
 def random_batch(size: int, batch_size: int = 1) -> Batch:
@@ -50,25 +52,15 @@ def new_method(name: str, size: int, width: int) -> Method:
     return create_method(name, image_size=size, width=width, discriminator_width=width, **ALONE.get(name, {}) | layers).train()
 
 
-def peer_networks(folder: str, width: int, layers: tuple[int, ...]) -> tuple[torch.nn.Module, torch.nn.ModuleList]:
-    """Generator and discriminators of the public code, for pairs. Raises FileNotFoundError where they are not."""
-    if not (Path(folder) / "networks.py").is_file():
-        raise FileNotFoundError(f"There is no networks.py in {folder}: name the folder of a checkout of UGATIT-pytorch")
-    sys.path.insert(0, folder)
-    import networks
-
-    generator = networks.ResnetGenerator(3, 3, ngf=width, n_blocks=4, img_size=256, light=True)
-    return generator, torch.nn.ModuleList(networks.Discriminator(6, ndf=width, n_layers=n) for n in layers)
-
-
 def contestant(who: str, size: int, width: int, precision: str = "float32", peer: str = "", batch_size: int = 1) -> Callable[[], dict]:
-    """A step that can be taken again and again: of "plain", "peer", a method's name, or "plain:" and a method's name."""
+    """A step that can be taken again and again: of "plain", a method's name, or "plain:" or "peer:" and a method's name."""
     torch.manual_seed(0)
     batch = random_batch(size, batch_size)
     narrow = torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
-    if who in ("plain", "peer"):
-        made = PlainAGGAN(width, layers=LAYERS.get(size, (3, 4)), networks=peer_networks(peer, width, LAYERS.get(size, (3, 4))) if who == "peer" else None)
-        return lambda: made.step(batch.thermal, batch.visible)
+    layers = LAYERS.get(size, (3, 4))
+    if who == "plain" or who.startswith("peer:"):
+        taken = PlainAGGAN(width, layers=layers).step if who == "plain" else peer_step(peer, who.removeprefix("peer:"), size, width, layers)
+        return lambda: taken(batch.thermal, batch.visible)
     name = who.removeprefix("plain:")
     method = new_method(name, size, width)
     if who != name:
@@ -201,13 +193,11 @@ def row(what: str, reference: Contestant, ours: Contestant, work: float, referen
 def measure_aggan(size: int, given: argparse.Namespace, limits: dict[str, float]) -> list[dict]:
     """AG-GAN at one size: the same allocator on both sides, and as a user runs both."""
     def made(who, **settings): return Contestant(who, size, given.width, **settings)
-    ran = compete({"plain": made("plain"), "as users run it": made("plain", keep=False), "ours": made("ag-gan"), "ours, bf16": made("ag-gan", precision="bf16"),
-                   **({"peer": made("peer", peer=given.peer)} if given.peer else {})}, given.rounds)
+    ran = compete({"plain": made("plain"), "as users run it": made("plain", keep=False), "ours": made("ag-gan"), "ours, bf16": made("ag-gan", precision="bf16")}, given.rounds)
     work = [gigaflop(contestant(who, size, given.width, "bf16")) for who in ("ag-gan", "plain")]   # in bf16 every convolution is a direct one
-    rows = [row(f"AG-GAN {size}², {how}, {precision}", ran[reference], ran[ours], *work, limits[precision])
+    return [row(f"AG-GAN {size}², {how}, {precision}", ran[reference], ran[ours], *work, limits[precision])
             for how, reference in (("same allocator", "plain"), ("as users run both", "as users run it"))
             for precision, ours in (("float32", "ours"), ("bf16", "ours, bf16"))]
-    return rows + ([row(f"AG-GAN {size}², the peer's networks, float32", ran["peer"], ran["ours"], *work, limits["float32"])] if given.peer else [])
 
 
 def measure_method(name: str, given: argparse.Namespace, limits: dict[str, float]) -> dict:
@@ -218,8 +208,23 @@ def measure_method(name: str, given: argparse.Namespace, limits: dict[str, float
     return row(f"{name} {size}², as users run both, float32", ran["plain"], ran["ours"], work, work, limits["float32"])
 
 
+def measure_peer(name: str, size: int, given: argparse.Namespace, limits: dict[str, float]) -> list[dict]:
+    """A method beside its step with a peer's networks: the same allocator on both sides, and as a user runs both."""
+    with FakeTensorMode():   # counts without computing
+        work, peers_work = (gigaflop(contestant(who, size, given.width, "bf16", given.peer)) for who in (name, f"peer:{name}"))
+    def made(who, **settings): return Contestant(who, size, given.width, peer=given.peer, **settings)
+    ran = compete({"same allocator": made(f"peer:{name}"), "as users run both": made(f"peer:{name}", keep=False), "ours": made(name)}, given.rounds)
+    return [row(f"{name} {size}², a peer's networks, {how}, float32", ran[how], ran["ours"], work, peers_work, limits["float32"])
+            for how in ("same allocator", "as users run both")]
+
+
 def measure(given: argparse.Namespace) -> list[dict]:
+    peers = steps_of(given.peer)[1] if given.peer else ()   # a wrong folder is refused before anything is measured
     limits = {"float32": ceiling(torch.float32), "bf16": ceiling(torch.bfloat16)}
     names = [name for name in list_methods() if not name.startswith("ag-gan")] if given.methods == ["all"] else given.methods
-    rows = [row for size in given.sizes for row in measure_aggan(size, given, limits)] + [measure_method(name, given, limits) for name in names]
+    if peers:
+        cases = [(name, size) for name in peers for size in (given.sizes if name == "ag-gan" else [given.methods_size] * (name in names))]
+        rows = [row for name, size in cases for row in measure_peer(name, size, given, limits)]
+    else:
+        rows = [row for size in given.sizes for row in measure_aggan(size, given, limits)] + [measure_method(name, given, limits) for name in names]
     return [row | {"ceiling_gflops": limits["bf16" if row["what"].endswith("bf16") else "float32"]} for row in rows]

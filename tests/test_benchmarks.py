@@ -5,6 +5,9 @@ import pytest
 import torch
 from conftest import PROJECT, aggan
 
+from aggan.experiments import Experiment
+from aggan.files import write_json
+
 
 @pytest.fixture
 def measured(tmp_path):
@@ -37,7 +40,7 @@ def test_import(measured):
 
 def test_data(measured):
     store, synthetic, rendered = measured("data", "--profile", "smoke", "--rounds", 1, "--batches", 4, "--faces", 16)
-    assert all(row["step with loader / in memory"] > 0 and row["loader alone ms"] > 0 for row in (store, synthetic))
+    assert all(row["step with loader / in memory"] > 0 and row["loader, own process, ms"] > 0 for row in (store, synthetic))
     assert rendered["pairs/s"] > 0
 
 
@@ -79,6 +82,63 @@ def test_losses_are_those_of_the_public_codes_step(step, name):
         assert {loss for loss in ours if abs(ours[loss] - theirs[loss]) > 1e-9 * abs(theirs[loss])} <= ({"nce_same"} if name == "cut" else set())
 
 
+def test_parity(measured):
+    rows = measured("parity", "--size", 32, "--width", 8, "--steps", 3)
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    for row in rows:
+        assert row["float64"] < 1e-12 < max(row["plain, float32 from float64"], row["ours, float32 from float64"]) < 1e-4
+        assert all(row[loss] < 1e-4 for loss in ("discriminator", "adversarial", "pixel", "cam"))
+
+
+UGATIT = """
+import plain
+from torch import nn
+class RhoClipper: pass
+class ResnetGenerator(plain.Generator):
+    def __init__(self, input_nc, output_nc, ngf, n_blocks, img_size, light): super().__init__(ngf, n_blocks)
+class Discriminator(plain.Discriminator):
+    def __init__(self, input_nc, ndf, n_layers): super().__init__(n_layers, ndf)
+    def forward(self, pair): return (*super().forward(pair), 1e6 * pair)
+"""
+CYCLEGAN = """
+from torch import nn
+def define_G(input_nc, output_nc, ngf, netG, norm, use_dropout):
+    print("initialize network")
+    return nn.Sequential(nn.Conv2d(input_nc, ngf, 3, padding=1), nn.ReLU(), nn.Conv2d(ngf, output_nc, 3, padding=1), nn.Tanh())
+def define_D(input_nc, ndf, netD, n_layers, norm): return nn.Conv2d(input_nc, 1, 4, 2)
+"""
+
+
+@pytest.fixture
+def peer(tmp_path):
+    """A folder laid out as a peer's checkout, with networks of ours in it."""
+    def peer(name, text):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+        return tmp_path
+    return peer
+
+
+def test_peers_networks_take_their_steps(step, peer, capsys):
+    import peers
+    batch = step.random_batch(128)
+    folder = peer("models/networks.py", CYCLEGAN)
+    for method, falls in (("cyclegan", "generators"), ("pix2pix", "pixel")):
+        take = peers.peer_step(folder, method, 128, 8, ())
+        losses = [take(batch.thermal, batch.visible)[falls] for _ in range(8)]
+        assert losses[-1] < losses[0] and capsys.readouterr().out == ""   # a contestant's output is its answers
+    with pytest.raises(ValueError, match="none for 64"):
+        peers.peer_step(folder, "pix2pix", 64, 8, ())
+    with pytest.raises(FileNotFoundError, match="no checkout"):
+        peers.steps_of(folder / "models")
+
+
+def test_step_of_a_peers_modules_is_the_plain_one(step, peer):
+    plain, theirs = step.contestant("plain", 32, 8)(), step.contestant("peer:ag-gan", 32, 8, peer=peer("networks.py", UGATIT))()
+    assert theirs.keys() == plain.keys()
+    assert all(abs(theirs[name] - plain[name]) < 0.5 * plain[name] for name in plain)   # other weights; the map that their discriminators return is no answer
+
+
 def test_step(measured):
     rows = measured("step", "--sizes", 32, "--width", 8, "--rounds", 1, "--methods", "pix2pix", "--methods-size", 32)
     assert len(rows) == 5 and all(row["ratio"] > 0 and row["ours_gib"] > 0 for row in rows)
@@ -96,5 +156,31 @@ def test_gpu_says_when_there_is_none(tmp_path):
 
 
 def test_scaling(measured):
-    size, width, batch = measured("scaling", "--sizes", 32, "--widths", 8, "--batches", 2, "--size", 32, "--rounds", 1)
+    size, width, batch, pairs = measured("scaling", "--sizes", 32, "--widths", 8, "--batches", 2, "--size", 32, "--rounds", 1, "--pairs", 4)
     assert size["gflop"] > 20 * width["gflop"] and batch["gflop"] > 1.9 * size["gflop"] and batch["images_per_s"] > 0
+    assert pairs["pairs_per_s"] == pytest.approx(4 / pairs["prepare_s"])
+
+
+def test_methods_and_what_they_cost(measured, tmp_path):
+    steps = {row["label"]: row for row in measured("methods", "--methods", "pix2pix", "--size", 32, "--width", 8, "--rounds", 1)}
+    assert len(steps) == 10 and all((row["step_s"] is not None) == (label == "Pix2Pix") and row["gflop"] > 0 for label, row in steps.items())
+    kept = json.loads((PROJECT / "figures" / "benchmarks" / "methods.json").read_text())["rows"]
+    *runs, total = measured("cost")
+    assert total["runs"] == sum(run["runs"] for run in runs) == 21
+    assert total["CPU hours"] == pytest.approx(sum(run["runs"] * run["steps of a run"] * run["seconds of a step"] for run in runs) / 3600)
+    assert [*runs, total] == json.loads((PROJECT / "figures" / "benchmarks" / "cost.json").read_text())["rows"], "`aggan bench cost --output figures/benchmarks` anew"
+    (tmp_path / "methods.json").write_text(json.dumps({"rows": kept}))
+    gpu = [{"what": "AG-GAN 256², whole step, bf16", "ours_s": 0.02, "device": "a card"}]
+    (tmp_path / "step-gpu.json").write_text(json.dumps({"rows": gpu}))
+    own = next(run for run in measured("cost", "--records", tmp_path) if (run["pairs of"], run["method"]) == ("arl", "AG-GAN"))
+    assert own["GPU hours (a card)"] == pytest.approx(own["runs"] * own["steps of a run"] * 0.02 / 3600)
+
+
+def test_precision(measured, tmp_path):
+    figures = {("32-true", 0): 0.90, ("32-true", 1): 0.94, ("bf16-mixed", 0): 0.91, ("bf16-mixed", 1): 0.96}
+    for (precision, seed), auc in figures.items():   # as if these had been run
+        run = Experiment("ag-gan", profile="smoke", seed=seed, changes={"precision": precision}, runs=str(tmp_path))
+        write_json(run.folder / "report.json", {"auc": auc, "eer": 0.1, "psnr": 17.0 + seed, "ssim": 0.7})
+    auc, eer, psnr, ssim = measured("precision", "--profile", "smoke", "--seeds", 0, 1, "--runs", tmp_path)
+    assert (auc["float32"], auc["difference"], auc["its spread"]) == pytest.approx((92, 1.5, 2.828), abs=1e-3)
+    assert auc["within float32's spread"] and psnr["difference"] == 0 and ssim["spread of bf16"] == 0
