@@ -96,4 +96,5 @@ class MultiScaleDiscriminator(nn.Module):
                 f"got {thermal.shape[1]} thermal and {visible.shape[1]} visible ones: set in_channels"
             )
         pair = torch.cat((thermal, visible), dim=1)
-        return tuple(scale(pair) for scale in self.scales)
+        judged = [scale(pair) for scale in reversed(self.scales)]   # backward the last comes first: its maps are gone when the widest layers need room
+        return tuple(reversed(judged))
