@@ -134,6 +134,9 @@ def load_optimizers(optimizers: dict[str, Optimizer], tensors: dict[str, Tensor]
         for key in (key for key in tensors if key.startswith(prefix)):
             index, name = key.removeprefix(prefix).split(".", 1)
             state.setdefault(int(index), {})[name] = tensors[key]
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        for index, moments in state.items():   # laid out as the weights are, which on a GPU have their channels last
+            moments |= {name: torch.empty_like(weights[index]).copy_(value) for name, value in moments.items() if value.shape == weights[index].shape}
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 # %% ../nbs/25_training.ipynb #6493708f

@@ -1,11 +1,10 @@
 """What all runs behind the paper's four tables cost: the steps of the profile `paper`, at what a step was measured to take.
 
-Nothing is timed here. Seconds of a step on the CPU come from methods.json, which `aggan bench methods` writes. Hours of a GPU come from step-gpu.json where `aggan bench step` was run on
-one; without it they are what the operations would take at an assumed share of a card's nominal throughput. Figures show runs of the tables and cost none of their own; validation and the test are left out.
+Nothing is timed here. Seconds of a step on the CPU come from methods.json, which `aggan bench methods` writes. Hours of a GPU come from gpu.json where `aggan bench gpu`
+was run; without it they are what the operations would take at an assumed share of a card's nominal throughput. Figures show runs of the tables and cost none of their own; validation and the test are left out.
 """
 import argparse
 import json
-import re
 from collections import Counter
 from pathlib import Path
 
@@ -17,7 +16,7 @@ FIGURES = Path(__file__).resolve().parents[1] / "figures" / "benchmarks"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--records", default=str(FIGURES), help="folder of methods.json, and of step-gpu.json if there is one")
+    parser.add_argument("--records", default=str(FIGURES), help="folder of methods.json, and of gpu.json if there is one")
     parser.add_argument("--card", default="A100", help="assumed where no GPU was measured")
     parser.add_argument("--teraflops", type=float, default=312.0, help="its nominal bfloat16 throughput without sparsity, 10^12 operations a second")
     parser.add_argument("--share", type=float, default=0.1, help="of it that a step at batch 1 is assumed to attain")
@@ -37,13 +36,13 @@ def at_pace(measured: dict[str, float], steps: dict[str, dict]) -> dict[str, flo
 
 def gpu_seconds(given: argparse.Namespace, steps: dict[str, dict]) -> tuple[str, dict[str, float]]:
     """The card, and seconds of a step on it by method."""
-    record = Path(given.records) / "step-gpu.json"
-    if not record.is_file():
+    path = Path(given.records) / "gpu.json"
+    if not path.is_file():
         return f"{given.card}, assumed", {name: step["gflop"] / (1e3 * given.teraflops * given.share) for name, step in steps.items()}
-    rows = json.loads(record.read_text())["rows"]
-    measured = {name: row["ours_s"] for row in reversed(rows) for name, step in steps.items()
-                if re.match(rf"({re.escape(name)}|{re.escape(step['label'])}) {step['size']}².*bf16", row["what"])}
-    return next(row["device"] for row in rows), at_pace(measured, steps)
+    record = json.loads(path.read_text())
+    measured = {row["method"]: row["ours_ms"] / 1e3 for row in record["rows"] if (row["size"], row["batch"], row["precision"]) == (steps["ag-gan"]["size"], 1, "bf16")}
+    pace = measured["ag-gan"] / steps["ag-gan"]["gflop"]
+    return record["machine"]["gpu"], {name: measured.get(name, pace * step["gflop"]) for name, step in steps.items()}
 
 
 def measure(given: argparse.Namespace) -> list[dict]:

@@ -170,8 +170,8 @@ def test_methods_and_what_they_cost(measured, tmp_path):
     assert total["CPU hours"] == pytest.approx(sum(run["runs"] * run["steps of a run"] * run["seconds of a step"] for run in runs) / 3600)
     assert [*runs, total] == json.loads((PROJECT / "figures" / "benchmarks" / "cost.json").read_text())["rows"], "`aggan bench cost --output figures/benchmarks` anew"
     (tmp_path / "methods.json").write_text(json.dumps({"rows": kept}))
-    gpu = [{"what": "AG-GAN 256², whole step, bf16", "ours_s": 0.02, "device": "a card"}]
-    (tmp_path / "step-gpu.json").write_text(json.dumps({"rows": gpu}))
+    rows = [{"method": "ag-gan", "size": 256, "batch": batch, "precision": "bf16", "ours_ms": 20 * batch} for batch in (1, 16)]
+    (tmp_path / "gpu.json").write_text(json.dumps({"rows": rows, "machine": {"gpu": "a card"}}))
     own = next(run for run in measured("cost", "--records", tmp_path) if (run["pairs of"], run["method"]) == ("arl", "AG-GAN"))
     assert own["GPU hours (a card)"] == pytest.approx(own["runs"] * own["steps of a run"] * 0.02 / 3600)
 
