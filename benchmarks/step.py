@@ -11,6 +11,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from aggan.methods import Method, create_method, list_methods
 LAYERS = {64: (5, 6), 128: (5, 7), 256: (5, 7)}  # of AG-GAN's discriminators: seven are too many for 64 pixels
 ALONE = {"lg-gan": {"perceptual": 0.0, "identity": "none"}, "sg-gan": {"perceptual": 0.0, "identity": "none", "parser": "none"},
          "axial-gan": {"perceptual": 0.0}, "ag-gan": {"identity": "none"}, "ag-gan+": {"identity": "none"}}  # without frozen networks
+PAUSE = 0.5  # seconds before a step: what the kernel still does with memory that another process gave back is not its cost
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -144,6 +146,7 @@ class Contestant:
         self.seconds, self.gib = [], 0.0
 
     def step(self) -> None:
+        time.sleep(PAUSE)
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         answer = self.process.stdout.readline()
