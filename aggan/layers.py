@@ -155,7 +155,7 @@ class FewPixelsConv2d(nn.Conv2d):
         padded = F.pad(x, self._reversed_padding_repeated_twice, mode="reflect")
         windows = padded.unfold(2, self.kernel_size[0], self.stride[0]).unfold(3, self.kernel_size[1], self.stride[1]).permute(0, 2, 3, 1, 4, 5)
         if windows.shape[:3].numel() > 100 or not float32_on_cpu(x):
-            return super().forward(x)
+            return F.conv2d(padded, self.weight, self.bias, self.stride)
         return F.linear(windows.flatten(3), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 # %% ../nbs/02_layers.ipynb #d8732831
