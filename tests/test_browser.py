@@ -132,7 +132,8 @@ def run_all(page):
 
 
 def shown_images(page, inside):
-    """Of the pictures inside an element, how wide each is: 0 for one that could not be read."""
+    """Of the pictures inside an element, how wide each is when all have been read or given up: 0 for one that could not be read."""
+    page.wait_for_function("inside => [...document.querySelectorAll(inside + ' img')].every(picture => picture.complete)", arg=inside)
     return page.locator(f"{inside} img").evaluate_all("pictures => pictures.map(picture => picture.naturalWidth)")
 
 
