@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -184,7 +185,7 @@ def make_sample(
 # %% ../nbs/07_pairs.ipynb #090d2277
 QUIET = 200  # up to so many pairs no progress bar is shown
 
-class PairDataset(Dataset):
+class PairDataset(Dataset, ABC):
     "Registered pairs; a kind of data set says in `load` where the pixels come from."
     identity: str  # short SHA-256 of what decides the data
 
@@ -209,9 +210,9 @@ class PairDataset(Dataset):
     def prepare_data(self) -> None:
         "Do what is needed once before `load`, if anything: before worker processes start, lest each of them does it."
 
+    @abstractmethod
     def load(self, index: int) -> Stored:
         "The pair as it is stored."
-        raise NotImplementedError
 
     def read(
         self,
@@ -332,8 +333,9 @@ class ResidentPairs:
 
     def __call__(
         self,
-        crops: Tensor,  # (B, 2, 4) int64 on the device: `Crop` of the thermal and of the visible image
+        crops: Tensor,  # (B, 2, 4) int64: `Crop` of the thermal and of the visible image
     ) -> Batch:  # that does not name its subjects
+        crops = crops.to(self.kept[0].device, non_blocking=True)   # already there where the step is recorded
         steps = torch.arange(self.side, device=crops.device)
         squares = []
         for kept, channels, (index, row, column, mirrored) in zip(self.kept, self.channels, crops.permute(1, 2, 0)):
