@@ -13,11 +13,11 @@ from torch import nn
 from torch.nn import functional as F
 
 # %% auto #0
-__all__ = ['TILE_TRANSFORM', 'KERNEL_TRANSFORM', 'OUTPUT_TRANSFORM', 'cut_tiles', 'join_tiles', 'transformed_kernels', 'Winograd',
-           'float32_on_cpu', 'suits_winograd', 'WinogradConv2d', 'ShiftedSum', 'FewOutputsConv2d', 'FewPixelsConv2d',
-           'reflect_conv', 'ConvBlock', 'by_output', 'SingularValue', 'largest_singular_value', 'spectral_norm',
-           'ResidualBlock', 'at_least_float32', 'layer_statistics', 'adalin', 'AdaLIN', 'LIN', 'clip_rho', 'Upsample',
-           'merge_taps', 'side_difference', 'Upsample5']
+__all__ = ['TILE_TRANSFORM', 'KERNEL_TRANSFORM', 'OUTPUT_TRANSFORM', 'transformed_tiles', 'join_tiles', 'transformed_kernels',
+           'Winograd', 'float32_on_cpu', 'suits_winograd', 'WinogradConv2d', 'ShiftedSum', 'FewOutputsConv2d',
+           'FewPixelsConv2d', 'reflect_conv', 'ConvBlock', 'by_output', 'SingularValue', 'largest_singular_value',
+           'spectral_norm', 'ResidualBlock', 'at_least_float32', 'layer_statistics', 'adalin', 'AdaLIN', 'LIN',
+           'clip_rho', 'Upsample', 'merge_taps', 'side_difference', 'Upsample5']
 
 # %% ../nbs/02_layers.ipynb #8873a437
 _B = torch.tensor([[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0], [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]]).double()
@@ -26,21 +26,21 @@ _A = torch.tensor([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0],
 TILE_TRANSFORM, KERNEL_TRANSFORM, OUTPUT_TRANSFORM = (torch.kron(m, m) for m in (_B, _G, _A))  # 36×36, 36×9, 16×36
 
 # %% ../nbs/02_layers.ipynb #94c4e3a8
-def cut_tiles(
-    x: torch.Tensor,  # (B, C, 4h+2, 4w+2)
-) -> torch.Tensor:  # (36, C·B·h·w)
-    "The overlapping 6×6 tiles of a padded map"
-    batch, channels, height, width = x.shape
-    b, c, row, column = x.stride()
-    shape = (6, 6, channels, batch, (height - 2) // 4, (width - 2) // 4)
-    return x.as_strided(shape, (row, column, c, b, 4 * row, 4 * column)).reshape(36, -1)
+def transformed_tiles(
+    x: torch.Tensor,  # (B, C, H, W), h·w tiles
+    matrix: torch.Tensor,  # (36, s·s) for tiles of s×s pixels
+) -> torch.Tensor:  # (36, C, B·h·w)
+    "The matrix times every tile of a map"
+    side, maps = math.isqrt(matrix.shape[1]), x.transpose(0, 1)
+    tiles = F.conv2d(maps.reshape(-1, 1, *x.shape[2:]), matrix.to(x).reshape(-1, 1, side, side), stride=4)
+    return tiles.view(*maps.shape[:2], len(matrix), -1).permute(2, 0, 1, 3).reshape(len(matrix), len(maps), -1)
 
 
 def join_tiles(
     tiles: torch.Tensor,  # (36, C·B·h·w), overwritten
     shape: tuple[int, int, int, int],  # C, B, h, w
 ) -> torch.Tensor:  # (B, C, 4h+2, 4w+2)
-    "The sum of overlapping tiles, each at its place: the transpose of `cut_tiles`"
+    "The sum of overlapping tiles, each at its place: the transpose of cutting them out"
     channels, batch, height, width = shape
     tiles = tiles.view(6, 6, *shape)   # changed in place: what a tile shares with the next one down or right is added there
     tiles[:2, ..., 1:, :] += tiles[4:, ..., :-1, :]
@@ -66,9 +66,9 @@ class Winograd(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, weight):
-        (batch, channels, height, width), out = x.shape, len(weight)
+        (batch, _, height, width), out = x.shape, len(weight)
         ctx.shape = batch, rows, columns = batch, (height - 2) // 4, (width - 2) // 4
-        tiles = (TILE_TRANSFORM.to(x) @ cut_tiles(x)).view(36, channels, -1)
+        tiles = transformed_tiles(x, TILE_TRANSFORM)
         ctx.save_for_backward(weight, tiles)
         outputs = (OUTPUT_TRANSFORM.to(x) @ (transformed_kernels(weight) @ tiles).view(36, -1)).view(4, 4, out, *ctx.shape)
         return outputs.permute(3, 2, 4, 0, 5, 1).reshape(batch, out, 4 * rows, 4 * columns)
@@ -77,8 +77,7 @@ class Winograd(torch.autograd.Function):
     def backward(ctx, gradient):
         weight, tiles = ctx.saved_tensors
         (batch, rows, columns), (out, channels) = ctx.shape, weight.shape[:2]
-        gradient = gradient.reshape(batch, out, rows, 4, columns, 4).permute(3, 5, 1, 0, 2, 4).reshape(16, -1)
-        gradient = (OUTPUT_TRANSFORM.T.to(gradient) @ gradient).view(36, out, -1)
+        gradient = transformed_tiles(gradient, OUTPUT_TRANSFORM.T)
         of_x = of_weight = None
         if ctx.needs_input_grad[0]:
             transformed = (transformed_kernels(weight).transpose(1, 2) @ gradient).view(36, -1)

@@ -256,6 +256,7 @@ def with_plain_layers(method: nn.Module) -> nn.Module:
     """The method itself, its layers computed as their authors write them: direct convolutions, divided weights, literal normalisation, enlarged maps; and its step
     in the order of its public code where ours differs."""
     from aggan import layers
+    from aggan.methods.processes import Dropout
 
     for module in list(method.modules()):
         if isinstance(module, layers.LIN):
@@ -266,6 +267,8 @@ def with_plain_layers(method: nn.Module) -> nn.Module:
             module.forward = literal_upsample.__get__(module)
         elif isinstance(module, (layers.WinogradConv2d, layers.FewOutputsConv2d, layers.FewPixelsConv2d)):
             module.__class__ = nn.Conv2d
+        elif isinstance(module, Dropout):
+            module.forward = lambda x, module=module: F.dropout(x, 0.5, module.training)
         if "u" in module._buffers and module._forward_hooks:
             del module._buffers["u"], module._buffers["v"]
             module._forward_hooks.clear()

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['AxialAttention', 'AxialBlock', 'start', 'AxialOutput', 'DropoutResidual', 'AxialGenerator', 'AxialDiscriminator',
-           'AxialGAN']
+           'AxialGAN', 'received']
 
 # %% ../../nbs/methods/axial-gan.ipynb #d17a20a2
 from typing import NamedTuple
@@ -24,7 +24,7 @@ from .processes import Dropout
 
 # %% ../../nbs/methods/axial-gan.ipynb #6e1aa4a4
 class AxialAttention(nn.Module):
-    "Self-attention along the last axis of a map (B,C,L,n); the map that comes out, and the attention (B,L,n) that each place receives."
+    "Self-attention along the last axis of a map (B,C,L,n); the map that comes out, and the attention (B,heads,L,n,n) of each place i to each place j."
     heads = 8
 
     def __init__(self, channels: int, length: int):
@@ -52,11 +52,11 @@ class AxialAttention(nn.Module):
         attention = at_least_float32(logits).softmax(-1).to(v.dtype)
         out = torch.stack([torch.einsum("bhlij,bhclj->bhcli", attention, v), torch.einsum("bhlij,cij->bhcli", attention, rv)], dim=1)
         out = self.norm_output(out.flatten(1, 3)).unflatten(1, (2, -1)).sum(1)
-        return out, attention.mean((1, 3))
+        return out, attention
 
 # %% ../../nbs/methods/axial-gan.ipynb #e21012c0
 class AxialBlock(nn.Module):
-    "Residual block with attention along both axes; a map (B,C,n,n) and the attention (B,1,n,n) that each place receives, of both axes on average."
+    "Residual block with attention along both axes; a map (B,C,n,n) and the attention along columns and along rows, (B,heads,n,n,n) each."
 
     def __init__(self, channels: int, length: int):
         super().__init__()
@@ -68,11 +68,11 @@ class AxialBlock(nn.Module):
         self.expand = nn.Conv2d(inner, channels, 1, bias=False)
         self.norm = BatchNorm(channels)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         inner, by_height = self.height(self.reduce(x).transpose(2, 3))
         inner, by_width = self.width(inner.transpose(2, 3))
         out = F.relu(x + self.norm(self.expand(F.relu(inner))))
-        return out, (by_height.transpose(1, 2) + by_width).unsqueeze(1) / 2
+        return out, (by_height, by_width)
 
 # %% ../../nbs/methods/axial-gan.ipynb #ca625e0c
 def start(network: nn.Module, last: nn.Module) -> nn.Module:
@@ -93,7 +93,7 @@ def start(network: nn.Module, last: nn.Module) -> nn.Module:
 class AxialOutput(NamedTuple):
     "A translation and what was attended to on the way"
     visible: Tensor  # (B,3,S,S) in [-1,1]
-    received: list[Tensor]  # (B,1,n,n) per axial block, n = S/4 and S/2
+    attention: list[tuple[Tensor, Tensor]]  # of each axial block, n = S/4 and S/2, along columns and along rows (B,heads,n,n,n)
 
 
 class DropoutResidual(nn.Module):
@@ -102,7 +102,7 @@ class DropoutResidual(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.conv1, self.conv2 = reflect_conv(channels, channels, 3), reflect_conv(channels, channels, 3)
-        self.norm1, self.norm2, self.dropout = BatchNorm(channels), BatchNorm(channels), Dropout(0.5)
+        self.norm1, self.norm2, self.dropout = BatchNorm(channels), BatchNorm(channels), Dropout()
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.norm2(self.conv2(self.dropout(F.relu(self.norm1(self.conv1(x))))))
@@ -123,11 +123,11 @@ class AxialGenerator(nn.Module):
         start(self, last=self.to_image)
 
     def forward(self, thermal: Tensor) -> AxialOutput:
-        x, received = self.stem(thermal), []
+        x, attention = self.stem(thermal), []
         for up, axial in zip(self.up, self.axial):
-            x, heard = axial(up(x))
-            received.append(heard)
-        return AxialOutput(torch.tanh(at_least_float32(self.to_image(self.refine(self.up[2](x))))), received)
+            x, along = axial(up(x))
+            attention.append(along)
+        return AxialOutput(torch.tanh(at_least_float32(self.to_image(self.refine(self.up[2](x))))), attention)
 
 # %% ../../nbs/methods/axial-gan.ipynb #7ff183e9
 class AxialDiscriminator(nn.Module):
@@ -250,8 +250,15 @@ def translate(self: AxialGAN, thermal: Tensor) -> Tensor:
     with evaluating(self.generator):
         return self.generator(self.seen(thermal)).visible
 
+def received(
+    by_height: Tensor,  # (B,heads,n,n,n), attention along columns
+    by_width: Tensor,  # the same along rows
+) -> Tensor:  # (B,1,n,n)
+    "The attention that each place receives, over heads and both axes on average."
+    return (by_height.mean((1, 3)).transpose(1, 2) + by_width.mean((1, 3))).unsqueeze(1) / 2
+
 @patch
 def explain(self: AxialGAN, thermal: Tensor) -> dict[str, Tensor]:
-    "The `attention …` that each place of the two axial blocks receives, over heads and both axes on average, (B,1,n,n) (INFERRED)."
+    "The `attention …` that each place of the two axial blocks receives, (B,1,n,n) (INFERRED)."
     with evaluating(self.generator):
-        return {f"attention {received.shape[-1]}": received for received in self.generator(self.seen(thermal)).received}
+        return {f"attention {along[0].shape[-1]}": received(*along) for along in self.generator(self.seen(thermal)).attention}

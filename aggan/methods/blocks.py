@@ -121,7 +121,7 @@ class UNetLevel(nn.Module):
         self.layers = nn.Sequential(
             *([] if outermost else [nn.LeakyReLU(0.2)]), down, *([] if outermost or innermost else [BatchNorm(inner)]),
             *([] if innermost else [within]),
-            nn.ReLU(), up, *([] if outermost else [BatchNorm(outer)]), *([Dropout(0.5)] if dropout else []))
+            nn.ReLU(), up, *([] if outermost else [BatchNorm(outer)]), *([Dropout()] if dropout else []))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x) if self.outermost else torch.cat([x, self.layers(x)], dim=1)

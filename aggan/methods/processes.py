@@ -9,6 +9,7 @@ __all__ = ['process_count', 'process_rank', 'own_share', 'mean_over_processes', 
 # %% ../../nbs/methods/00_processes.ipynb #b7c952af
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import prod
 
 import torch
 import torch.distributed as distributed
@@ -104,14 +105,16 @@ def whole_batch(
     return torch.cat(parts)
 
 # %% ../../nbs/methods/00_processes.ipynb #b3e6683f
-class Dropout(nn.Dropout):
-    "Dropout whose mask is drawn for the whole batch."
+class Dropout(nn.Module):
+    "In training drops every value with probability ½ and doubles the others; the mask is drawn for the whole batch."
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or process_count() == 1:
-            return super().forward(x)
-        whole = x.new_ones(len(x) * process_count(), *x.shape[1:])
-        return x * own_share(super().forward(whole))
+        if not self.training:
+            return x
+        whole = (len(x) * process_count(), *x.shape[1:])
+        drawn = torch.empty(-(-prod(whole) // 8), dtype=torch.uint8, device=x.device).random_()
+        kept = drawn[:, None].bitwise_and(2 ** torch.arange(8, dtype=torch.uint8, device=x.device)).ne(0)
+        return 2 * x * own_share(kept.flatten()[:prod(whole)].view(whole))
 
 # %% ../../nbs/methods/00_processes.ipynb #e6ba9b91
 def wait_for_all() -> None:
