@@ -211,6 +211,16 @@ def cut_contrast(self, features: list[Tensor], translated: Tensor) -> tuple[Tens
     return tuple(losses)
 
 
+def literal_attention(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    """`forward` of Axial-GAN's attention as the public code of Axial-DeepLab has it: the parts of the logits side by side for one normalisation, those of the output too."""
+    q, k, v = self.norm_qkv(self.qkv(x)).unflatten(1, (self.heads, -1)).split(self.sizes, dim=2)
+    rq, rk, rv = self.distances[:, self.offsets].split(self.sizes)
+    logits = torch.stack([torch.einsum("bhcli,bhclj->bhlij", q, k), torch.einsum("bhcli,cij->bhlij", q, rq), torch.einsum("bhclj,cij->bhlij", k, rk)], dim=1)
+    attention = self.norm_logits(logits.flatten(1, 2).flatten(2, 3)).view(logits.shape).sum(1).softmax(-1)
+    out = torch.stack([torch.einsum("bhlij,bhclj->bhcli", attention, v), torch.einsum("bhlij,cij->bhcli", attention, rv)], dim=1)
+    return self.norm_output(out.flatten(1, 3)).unflatten(1, (2, -1)).sum(1), attention
+
+
 def munit_step(self, batch, optimizers: dict[str, Adam]) -> dict[str, Tensor]:
     """`training_step` of LG-GAN, which has no public code, in the order of MUNIT's, its ancestor: the discriminators' update makes its images itself, with gradients, the
     generators' makes them again, one at a time, and differentiates the discriminators' weights too."""
@@ -237,7 +247,7 @@ def munit_step(self, batch, optimizers: dict[str, Adam]) -> dict[str, Tensor]:
 
 def as_published(method: nn.Module) -> None:
     """Give the method back the work that its public code does and ours avoids."""
-    from aggan.methods import attentiongan, cut, cyclegan, lg_gan
+    from aggan.methods import attentiongan, axial_gan, cut, cyclegan, lg_gan
 
     if isinstance(method, attentiongan.AttentionGAN):
         for network in method.generators.children():
@@ -248,6 +258,10 @@ def as_published(method: nn.Module) -> None:
     elif isinstance(method, cut.CUT):
         one_by_one(method.discriminator)
         method.contrast = cut_contrast.__get__(method)
+    elif isinstance(method, axial_gan.AxialGAN):
+        for module in method.modules():
+            if isinstance(module, axial_gan.AxialAttention):
+                module.forward = literal_attention.__get__(module)
     elif isinstance(method, lg_gan.LGGAN):
         method.training_step = munit_step.__get__(method)
 

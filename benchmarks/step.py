@@ -11,10 +11,10 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from harness import seconds
 from peers import peer_step, steps_of
@@ -30,14 +30,13 @@ from aggan.methods import Method, create_method, list_methods
 LAYERS = {64: (5, 6), 128: (5, 7), 256: (5, 7)}  # of AG-GAN's discriminators: seven are too many for 64 pixels
 ALONE = {"lg-gan": {"perceptual": 0.0, "identity": "none"}, "sg-gan": {"perceptual": 0.0, "identity": "none", "parser": "none"},
          "axial-gan": {"perceptual": 0.0}, "ag-gan": {"identity": "none"}, "ag-gan+": {"identity": "none"}}  # without frozen networks
-PAUSE = 0.5  # seconds before a step: what the kernel still does with memory that another process gave back is not its cost
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sizes", type=int, nargs="*", default=[64, 128, 256], help="pixels of a side, for AG-GAN")
     parser.add_argument("--methods", nargs="*", default=[], help='other methods, each beside itself with plain layers; "all": every one')
     parser.add_argument("--methods-size", type=int, default=128, help="pixels of a side, for the other methods")
-    parser.add_argument("--rounds", type=int, default=5, help="steps of each contestant, after two to warm up")
+    parser.add_argument("--rounds", type=int, default=9, help="steps of each contestant, after two to warm up")
     parser.add_argument("--width", type=int, default=64, help="channels of the first layers")
     parser.add_argument("--peer", default="", help="folder of a checkout of UGATIT-pytorch (for AG-GAN), or of pytorch-CycleGAN-and-pix2pix (for --methods cyclegan pix2pix): its networks are the reference then")
 
@@ -146,7 +145,6 @@ class Contestant:
         self.seconds, self.gib = [], 0.0
 
     def step(self) -> None:
-        time.sleep(PAUSE)
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         answer = self.process.stdout.readline()
@@ -174,9 +172,10 @@ def compete(contestants: dict[str, Contestant], rounds: int) -> dict[str, Contes
     return contestants
 
 
-def ratio(reference: Contestant, ours: Contestant) -> float:
-    """How many times as long the reference takes, the median over the rounds."""
-    return statistics.median(r / o for r, o in zip(reference.seconds, ours.seconds))
+def ratio(reference: Contestant, ours: Contestant) -> dict[str, float]:
+    """How many times as long the reference takes: the median over the rounds and the quartiles."""
+    quartiles = np.quantile(np.divide(reference.seconds, ours.seconds), [0.5, 0.25, 0.75])
+    return dict(zip(("ratio", "lower_quartile", "upper_quartile"), map(float, quartiles)))
 
 
 def ceiling(dtype: torch.dtype) -> float:
@@ -189,14 +188,14 @@ def ceiling(dtype: torch.dtype) -> float:
 def row(what: str, reference: Contestant, ours: Contestant, work: float, reference_work: float, limit: float) -> dict:
     """One line of the table."""
     took, reference_took = statistics.median(ours.seconds), statistics.median(reference.seconds)
-    return {"what": what, "reference_s": reference_took, "ours_s": took, "ratio": ratio(reference, ours), "reference_gflop": reference_work, "ours_gflop": work,
+    return {"what": what, "reference_s": reference_took, "ours_s": took, **ratio(reference, ours), "reference_gflop": reference_work, "ours_gflop": work,
             "of_ceiling": work / took / limit, "reference_gib": reference.gib, "ours_gib": ours.gib, "memory_ratio": ours.gib / reference.gib}
 
 
 def measure_aggan(size: int, given: argparse.Namespace, limits: dict[str, float]) -> list[dict]:
     """AG-GAN at one size: the same allocator on both sides, and as a user runs both."""
     def made(who, **settings): return Contestant(who, size, given.width, **settings)
-    ran = compete({"plain": made("plain"), "as users run it": made("plain", keep=False), "ours": made("ag-gan"), "ours, bf16": made("ag-gan", precision="bf16")}, given.rounds)
+    ran = compete({"plain": made("plain"), "ours": made("ag-gan"), "as users run it": made("plain", keep=False), "ours, bf16": made("ag-gan", precision="bf16")}, given.rounds)
     work = [gigaflop(contestant(who, size, given.width, "bf16")) for who in ("ag-gan", "plain")]   # in bf16 every convolution is a direct one
     return [row(f"AG-GAN {size}², {how}, {precision}", ran[reference], ran[ours], *work, limits[precision])
             for how, reference in (("same allocator", "plain"), ("as users run both", "as users run it"))

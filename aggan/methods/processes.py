@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['process_count', 'process_rank', 'own_share', 'mean_over_processes', 'average_gradients', 'copy_from_first',
-           'batch_norm_over_processes', 'whole_batch', 'Dropout', 'wait_for_all', 'first_process_first']
+           'keep_running', 'batch_norm_over_processes', 'whole_batch', 'Dropout', 'wait_for_all', 'first_process_first']
 
 # %% ../../nbs/methods/00_processes.ipynb #b7c952af
 from collections.abc import Iterator, Sequence
@@ -75,6 +75,18 @@ def copy_from_first(
             distributed.broadcast(tensor, 0)
 
 # %% ../../nbs/methods/00_processes.ipynb #14e79595
+@torch.no_grad()
+def keep_running(
+    norm: nn.BatchNorm2d,
+    mean: Tensor,  # C numbers
+    variance: Tensor,  # C numbers, biased
+    count: int,  # values of a channel that they are of
+) -> None:
+    "Bring the running statistics up to date."
+    norm.num_batches_tracked += 1
+    norm.running_mean.lerp_(mean.flatten(), norm.momentum)
+    norm.running_var.lerp_(variance.flatten() * count / max(1, count - 1), norm.momentum)
+
 def batch_norm_over_processes(
     norm: nn.BatchNorm2d,  # in training mode
     x: Tensor,  # (B,C,H,W), this process's part
@@ -85,10 +97,7 @@ def batch_norm_over_processes(
     centred = values - mean
     variance = mean_over_processes(centred.square().mean((0, 2, 3), keepdim=True))
     count = process_count() * x.numel() // x.shape[1]
-    with torch.no_grad():
-        norm.num_batches_tracked += 1
-        norm.running_mean.lerp_(mean.flatten(), norm.momentum)
-        norm.running_var.lerp_(variance.flatten() * count / max(1, count - 1), norm.momentum)
+    keep_running(norm, mean, variance, count)
     weight, bias = norm.weight[:, None, None], norm.bias[:, None, None]
     return torch.addcmul(bias, weight * (variance + norm.eps).rsqrt(), centred).to(x.dtype)
 
@@ -114,7 +123,7 @@ class Dropout(nn.Module):
         whole = (len(x) * process_count(), *x.shape[1:])
         drawn = torch.empty(-(-prod(whole) // 8), dtype=torch.uint8, device=x.device).random_()
         kept = drawn[:, None].bitwise_and(2 ** torch.arange(8, dtype=torch.uint8, device=x.device)).ne(0)
-        return 2 * x * own_share(kept.flatten()[:prod(whole)].view(whole))
+        return x * own_share(kept.flatten()[:prod(whole)].view(whole)).to(x.dtype).mul_(2)
 
 # %% ../../nbs/methods/00_processes.ipynb #e6ba9b91
 def wait_for_all() -> None:
