@@ -86,12 +86,33 @@ class FaceParameters(dict):
         except KeyError:
             raise AttributeError(name) from None
 
+
+class SomeParameters(FaceParameters):
+    "Those of some of the faces, or of one several times; each is picked when it is first asked for."
+
+    def __init__(self, whole: FaceParameters, faces: Tensor):
+        super().__init__()
+        self.whole, self.faces = whole, faces
+
+    def __missing__(self, name: str) -> Tensor:
+        return self.setdefault(name, self.whole[name][self.faces])
+
+
+def of_faces(fields: Tensor | NamedTuple | FaceParameters, some: Tensor) -> Tensor | NamedTuple | FaceParameters:
+    "What belongs to some of the faces, given by their numbers."
+    if isinstance(fields, Tensor):
+        return fields[some]
+    if isinstance(fields, dict):
+        return SomeParameters(fields, some)
+    return type(fields)(*(values[some] for values in fields))
+
 # %% ../nbs/03_heads.ipynb #21e8dbf8
 @lru_cache(maxsize=4096)
 def _draw(count: int, *key: int) -> np.ndarray:
     "`count` standard normal numbers cut at 2.5 that follow from `key` alone."
     generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
-    return generator.standard_normal(count, dtype=np.float32).clip(-2.5, 2.5)
+    numbers = generator.standard_normal(count, dtype=np.float32)
+    return numbers.clip(-2.5, 2.5, out=numbers)
 
 
 def draw_key(key: FaceKey, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -189,27 +210,31 @@ def bumps(
     like: Tensor,  # (B, 1), for batch, device and type
 ) -> Bumps:
     "The Gaussians of a table in the form that `bump_values` evaluates."
-    def column(values): return torch.cat([v if isinstance(v, Tensor) else torch.full_like(like, v) for v in values], 1)
-    x, y, width, height, amount = map(column, zip(*rows))
+    cells = [cell for column in zip(*rows) for cell in column]
+    numbers = like.new_tensor([0. if isinstance(cell, Tensor) else cell for cell in cells])
+    table = numbers.repeat(len(like), 1)
+    varying = [i for i, cell in enumerate(cells) if isinstance(cell, Tensor)]
+    table[:, varying] = torch.cat([cells[i] for i in varying] or [like[:, :0]], 1)
+    x, y, width, height, amount = table.chunk(5, 1)
     a, c = -.5 / width**2, -.5 / height**2  # the exponential itself is taken to base 2, which is several times faster
     exponents = torch.stack([a, c, -2 * a * x, -2 * c * y, a * x**2 + c * y**2], -1) / math.log(2)
     weights = torch.stack([amount, 2 * a * amount, -2 * a * x * amount, 2 * c * amount, -2 * c * y * amount], 1)
     return Bumps(exponents, weights)
 
 
-FEW = 4  # pictures at a time, whose Gaussians stay in the cache
+FEW = 2**15  # points at a time, whose Gaussians stay in the cache
 
 
 def bump_values(b: Bumps, x: Tensor, y: Tensor, slopes: bool = False) -> Tensor | tuple[Tensor, Tensor, Tensor]:
     "The sum at (x, y), each (B, P); with `slopes` also its derivatives by x and y."
-    ax = x.abs()
-    powers = torch.stack([x * x, y * y, ax, y, torch.ones_like(x)], 1)
-    few = b.exponents.split(FEW), b.weights[:, :5 if slopes else 1].split(FEW), powers.split(FEW)
-    sums = torch.cat([torch.bmm(weights, torch.bmm(exponents, p).clamp_(min=-60).exp2_()) for exponents, weights, p in zip(*few)])
+    powers = torch.stack([x * x, y * y, x.abs(), y, torch.ones_like(x)], 1)
+    few = max(1, FEW // x.shape[1])
+    parts = zip(b.exponents.split(few), b.weights[:, :5 if slopes else 1].split(few), powers.split(few))
+    sums = torch.cat([torch.bmm(weights, torch.bmm(exponents, p).clamp_(min=-60).exp2_()) for exponents, weights, p in parts])
     if not slopes:
         return sums[:, 0]
     value, xx, x1, yy, y1 = sums.unbind(1)
-    return value, xx * x + x1 * x.sign(), yy * y + y1
+    return value, torch.addcmul(xx * x, x1, x.sign()), torch.addcmul(y1, yy, y)
 
 # %% ../nbs/03_heads.ipynb #a54911c5
 def relief(f: FaceParameters) -> Bumps:
@@ -251,20 +276,22 @@ def head_surface(f: FaceParameters, b: Bumps, x: Tensor, y: Tensor, z: Tensor) -
     by_height = torch.lerp(1 / f.head_top, 1 / f.head_bottom, below)
     v = height * by_height
     v2 = v * v
-    low = below * v2  # V² of the lower half
-    narrowing = (1 - f.jaw_taper * low).clamp(.2)
-    slope_x = 1 / (f.head_width * narrowing)
+    low, more = below * v2, v2 - 1  # V² of the lower half
+    low2 = low * v2
+    narrowing = (low * -f.jaw_taper).add_(1).clamp_(.2)
+    slope_x = (1 / f.head_width) / narrowing
     X = x * slope_x
     X2 = X * X
-    depth_scale = 1 / (f.head_depth**2 * (1 + v2) * (1 + low * v2))
+    depth_scale = (1 / f.head_depth**2) / torch.addcmul(v2 + 1, v2 + 1, low2)
     value, bump_x, bump_y = bump_values(b, x, y, slopes=True)
     rest = z - value
-    pull = 2 * rest * depth_scale
-    by_depth = f.head_depth**2 * depth_scale * pull * rest * (1 + low * (2 + 3 * v2))
-    square = f.jaw_square * below
-    by_v = v * (4 * f.jaw_taper * below * X2 / narrowing - by_depth + 2 + square * (4 * v2 - 2))
-    return Surface(X2 + .5 * pull * rest + v2 * (1 + square * (v2 - 1)) - 1, 2 * X * slope_x - pull * bump_x,
-                   by_v * by_height - pull * bump_y, pull, depth_scale)
+    scaled = rest * depth_scale
+    square = 2 * f.jaw_square * below
+    corner, shrinking = square * more, scaled * scaled
+    by_depth = torch.addcmul(shrinking, shrinking, torch.add(low2, low, alpha=2 / 3), value=3)
+    by_v = torch.add(square, corner, alpha=2).addcdiv_(4 * f.jaw_taper * below * X2, narrowing).add_(2).sub_(2 * f.head_depth**2 * by_depth)
+    return Surface(torch.addcmul(X2, rest, scaled).add_(more).addcmul_(v2, corner, value=.5),
+                   2 * torch.addcmul(-scaled * bump_x, X, slope_x), torch.addcmul(-2 * scaled * bump_y, by_v, v * by_height), 2 * scaled, depth_scale)
 
 
 def surface_depth(f: FaceParameters, b: Bumps, x: Tensor, y: Tensor) -> Tensor:
@@ -356,8 +383,8 @@ def dot(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
 
 
 def vector_length(vectors: Tensor) -> Tensor:
-    "Length of (B, 3, P) along its second dimension, at least 1e-6; much faster than `norm` here."
-    return dot(vectors.unbind(1), vectors.unbind(1)).sqrt().clamp(1e-6)
+    "Length of (3, B, P) along its first dimension, at least 1e-6; much faster than `norm` here."
+    return dot(vectors, vectors).sqrt_().clamp_(1e-6)
 
 
 def place(rays: Rays, t: Tensor) -> list[Tensor]:
@@ -371,7 +398,7 @@ class Hit(NamedTuple):
     y: Tensor
     z: Tensor
     depth: Tensor  # camera z
-    normal: Tensor  # (B, 3, P) unit, in head coordinates
+    normal: Tensor  # (3, B, P) unit, in head coordinates
     cover: Tensor  # 1 on the head, falling to 0 within a pixel outside
 
 
@@ -383,10 +410,10 @@ def ellipsoid_hit(rays: Rays, centre: Sequence, radii: Sequence) -> Hit:
     inside = b * b - a * c
     t = -(b + inside.clamp(0).sqrt()) / a
     q = [torch.addcmul(i, t, j) for i, j in zip(o, d)]
-    gradient = torch.stack([i / r for i, r in zip(q, radii)], 1)
+    gradient = torch.stack([i / r for i, r in zip(q, radii)])
     length, norm = vector_length(gradient), (c - b * b / a + 1).clamp(0).sqrt()
     cover = (1 - (norm - 1).clamp(0) * norm / (length * rays.pixel)).clamp(0, 1)
-    return Hit(*place(rays, t), -t, gradient / length[:, None], cover)
+    return Hit(*place(rays, t), -t, gradient / length, cover)
 
 # %% ../nbs/03_heads.ipynb #21b0c92a
 def crosses(rays: Rays, centre: Sequence, radii: Sequence) -> Tensor:
@@ -398,45 +425,50 @@ def crosses(rays: Rays, centre: Sequence, radii: Sequence) -> Tensor:
     return b * b > a * c
 
 
-def with_corner(mask: Tensor) -> Tensor:
-    "The mask with its first pixel, a corner: `listed` repeats it, and what is repeated is best where nothing is."
-    mask[:, 0] = True
-    return mask
-
-
 def near_head(f: FaceParameters, rays: Rays) -> Tensor:
     "(B, P) where the head may be: elsewhere it need not be tried."
     hull = (f.head_width + .1, .36 + .5 * (f.head_top + f.head_bottom), f.head_depth + .6)
-    return with_corner(crosses(rays, (0., .14, .03), hull))
+    return crosses(rays, (0., .14, .03), hull)
 
 # %% ../nbs/03_heads.ipynb #7193eecb
-def listed(mask: Tensor) -> Tensor:
-    """(B, K) indices of the pixels at which a mask (B, P) is true, a row per picture; shorter rows repeat their first.
-
-    Their number is a multiple of 64, for which matrix products round alike whatever else is in the batch."""
-    rows = [row.nonzero()[:, 0] for row in mask]
-    count = -(-max(1, *map(len, rows)) // 64) * 64
-    pixels = torch.stack([row[0] if len(row) else row.new_zeros(()) for row in rows])[:, None].repeat(1, count)
-    for places, row in zip(pixels, rows):
-        places[:len(row)] = row
-    return pixels
+ROW = 256  # listed pixels are worked on in rows of this length
 
 
-def pick(field: Tensor, pixels: Tensor) -> Tensor:
-    "The values (B, K) or (B, C, K) of a field at listed pixels; one value per picture, (B, 1), stays as it is."
-    if field.shape[-1] == 1:
-        return field
-    return field.gather(-1, pixels if field.dim() == 2 else pixels[:, None].expand(-1, field.shape[1], -1))
+class Listed(NamedTuple):
+    "Some places of pictures in rows of one length: a picture has as many as it needs, the last filled up by repeating."
+    face: Tensor  # (R,) number of the picture whose row it is
+    places: Tensor  # (R, ROW) in the flattened field (B, P)
 
 
-def put(field: Tensor, pixels: Tensor, values: Tensor) -> Tensor:
-    "The field with other values, (B, K) or (B, C, K), at listed pixels."
-    return field.scatter(-1, pixels if field.dim() == 2 else pixels[:, None].expand_as(values), values)
+def listed(
+    mask: Tensor,  # (B, P)
+    face: Tensor | None = None,  # (B,) numbers of the pictures in order, where they have several rows or none
+) -> Listed:
+    "The places at which a mask is true. The rows of a picture are the same, bit for bit, whatever else is in the batch."
+    owners = np.arange(len(mask)) if face is None else face.cpu().numpy()
+    faces, first = np.unique(owners, return_index=True)
+    found = np.flatnonzero(mask.cpu().numpy())
+    parts = np.split(found, np.searchsorted(found, first[1:] * mask.shape[1]))
+    rows = np.concatenate([piece for part in parts for piece in (part, np.resize(part, -len(part) % ROW))]).reshape(-1, ROW)
+    owners = np.repeat(faces, [-(-len(part) // ROW) for part in parts])
+    return Listed(*(torch.from_numpy(array).to(mask.device) for array in (owners, rows)))
 
 
-def at_pixels(fields: NamedTuple, pixels: Tensor) -> NamedTuple:
-    "Rays, hits or layers at listed pixels."
-    return type(fields)(*(pick(field, pixels) for field in fields))
+def pick(field: Tensor, at: Listed) -> Tensor:
+    "The values (..., R, ROW) of a field (..., B, P) at listed places."
+    return field.flatten(-2).index_select(-1, at.places.flatten()).unflatten(-1, at.places.shape)
+
+
+def put(field: Tensor, at: Listed, values: Tensor) -> Tensor:
+    "The field (..., B, P) itself, with other values (..., R, ROW) at listed places."
+    flat = field.view(*field.shape[:-2], -1)
+    flat.scatter_(-1, at.places.flatten().expand(*flat.shape[:-1], -1), values.expand(*field.shape[:-2], *at.places.shape).flatten(-2))
+    return field
+
+
+def at_pixels(fields: NamedTuple, at: Listed) -> NamedTuple:
+    "Rays, hits or layers at listed places; one value per picture, (B, 1), becomes one per row."
+    return type(fields)(*(field[at.face] if field.shape[-1] == 1 else pick(field, at) for field in fields))
 
 # %% ../nbs/03_heads.ipynb #30911e04
 class March(NamedTuple):
@@ -451,31 +483,36 @@ def march(f: FaceParameters, b: Bumps, rays: Rays, t: Tensor, steps: Sequence[in
     """Solves in each step, from the last point, for the ellipsoid that has the same value and slope there.
 
     Step 0 is the closed-form hit, later ones are short, so that none jumps through the nose."""
+    across = (rays.dx / f.head_width)**2 + (rays.dy / f.head_bottom)**2
     for step in steps:
         s = head_surface(f, b, *place(rays, t))
         slope = dot(s[1:4], rays[3:6])
-        bend = (rays.dx / f.head_width)**2 + (rays.dy / f.head_bottom)**2 + rays.dz**2 * s.depth_scale
-        inside = slope * slope - 4 * bend * s.value
-        change = -(slope + inside.clamp(0).sqrt()) / (2 * bend)
+        bend = (s.depth_scale * rays.dz**2).add_(across)
+        inside = torch.addcmul(slope * slope, bend, s.value, value=-4)
+        change = inside.clamp(0).sqrt_().add_(slope).div_(bend).mul_(-.5)
         if step:
-            change = change.clamp(-.25, .25)
+            change.clamp_(-.25, .25)
         if 0 < step < 3:  # past a feature that the ray only grazes
-            change = torch.lerp(change, change.clamp(min=.12), (inside < 0).to(t.dtype))
-        reached, t = March(t, s, change, -inside / (4 * bend)), t + change
+            change = torch.maximum(change, .12 - .37 * inside.sign().add_(1).clamp_(max=1))
+        reached, t = March(t, s, change, (inside / bend).mul_(-.25)), t + change
     return reached
 
 # %% ../nbs/03_heads.ipynb #bc1fcc1a
-def head_hit(f: FaceParameters, b: Bumps, rays: Rays) -> Hit:
-    "Meets the head; a ray that misses ends where it comes closest."
-    near = march(f, b, rays, torch.full_like(rays.x, -1.5), range(3))
-    core = (0., 0., 0.), (.9 * f.head_width, .42 * (f.head_top + f.head_bottom), .85 * f.head_depth)
-    may_meet = (near.least < .2 + 4 * rays.pixel) | crosses(rays, *core)
-    moving = listed((near.change.abs() > 1e-3) & may_meet)
-    going, arrived = at_pixels(rays, moving), near.t + near.change
-    last = march(f, b, going, pick(arrived, moving), range(3, 6))
+def head_hit(f: FaceParameters, b: Bumps, rays: Rays, tried: Listed) -> Hit:
+    "Meets the head at listed places; a ray that misses ends where it comes closest."
+    own, bumpy, tries = of_faces(f, tried.face), of_faces(b, tried.face), at_pixels(rays, tried)
+    near = march(own, bumpy, tries, torch.full_like(tries.x, -1.5), range(3))
+    t, above, gradient = near.t + near.change, near.least, torch.stack(near.surface[1:4])
+    core = (0., 0., 0.), (.9 * own.head_width, .42 * (own.head_top + own.head_bottom), .85 * own.head_depth)
+    may_meet = (above < .2 + 4 * tries.pixel) | crosses(tries, *core)
+    moving = listed((near.change.abs() > 1e-3) & may_meet, tried.face)
+    going = at_pixels(rays, Listed(moving.face, pick(tried.places, moving)))
+    own, bumpy = of_faces(f, moving.face), of_faces(b, moving.face)
+    core = (0., 0., 0.), (.9 * own.head_width, .42 * (own.head_top + own.head_bottom), .85 * own.head_depth)
+    last = march(own, bumpy, going, pick(t, moving), range(3, 6))
     surely = ellipsoid_hit(going, *core).cover  # also where a grazing ray has not settled yet
-    t, above = put(arrived, moving, last.t), put(near.least, moving, (1 - surely) * last.surface.value)
-    gradient = torch.stack([put(first, moving, then) for first, then in zip(near.surface[1:4], last.surface[1:4])], 1)
+    t, above = put(t, moving, last.t), put(above, moving, (1 - surely) * last.surface.value)
+    gradient = put(gradient, moving, torch.stack(last.surface[1:4]))
     length = vector_length(gradient)
-    cover = (1 - above / (length * rays.pixel)).clamp(0, 1)
-    return Hit(*place(rays, t), -t, gradient / length[:, None], cover)
+    cover = (1 - above / (length * tries.pixel)).clamp(0, 1)
+    return Hit(*place(tries, t), -t, gradient / length, cover)

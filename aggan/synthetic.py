@@ -15,8 +15,7 @@ from torch import Tensor
 
 from .heads import (NOISE, PIVOT, Camera, FaceKey, FaceParameters, Hit, Rays, as_fields, at_pixels, bump_values,
                          bumps, chance, crosses, ellipsoid_hit, face_parameters, fit_camera, head_hit, landmark_points,
-                         listed, mouth_corner, near_head, pick, pixel_rays, project, put, relief, vector_length,
-                         with_corner)
+                         Listed, dot, listed, mouth_corner, near_head, of_faces, pick, pixel_rays, project, put, relief, vector_length)
 
 _all_ = ["FaceKey", "FaceParameters", "face_parameters"]  # also to be had from here
 
@@ -36,7 +35,7 @@ REGIONS = ("background", "skin", "hair", "ears", "brows", "eyes", "nose", "mouth
 
 class Layers(NamedTuple):
     "A picture in the making."
-    colour: Tensor  # (B, 3, P)
+    colour: Tensor  # (3, B, P)
     heat: Tensor  # (B, P)
     region: Tensor  # (B, P) uint8
 
@@ -44,13 +43,13 @@ class Layers(NamedTuple):
 def lay(
     under: Layers,  # what is there
     cover: Tensor,  # (B, P) in [0, 1]
-    colour: Tensor | None = None,  # (B, 3, 1 or P); None leaves the colour as it is
+    colour: Tensor | None = None,  # (3, B, 1 or P); None leaves the colour as it is
     heat: Tensor | None = None,  # (B, 1 or P); None leaves the temperature
     region: str = "",  # one of REGIONS; empty leaves the region
 ) -> Layers:
     "Lays a layer over others."
     return Layers(
-        under.colour if colour is None else torch.lerp(under.colour, colour, cover[:, None]),
+        under.colour if colour is None else torch.lerp(under.colour, colour, cover),
         under.heat if heat is None else torch.lerp(under.heat, heat.expand_as(cover), cover),
         torch.where(cover > .5, REGIONS.index(region), under.region) if region else under.region,
     )
@@ -61,18 +60,9 @@ def lay_over(under: Layers, cover: Tensor, top: Layers) -> Layers:
     return lay(under, cover, top.colour, top.heat)._replace(region=torch.where(cover > .5, top.region, under.region))
 
 
-def repaint(under: Layers, pixels: Tensor, paint: Callable[[Layers], Layers]) -> Layers:
-    "Paints at listed pixels only."
-    return Layers(*(put(whole, pixels, part) for whole, part in zip(under, paint(at_pixels(under, pixels)))))
-
-
-def of_faces(fields: Tensor | NamedTuple | FaceParameters, some: Tensor) -> Tensor | NamedTuple | FaceParameters:
-    "What belongs to some of the faces."
-    if isinstance(fields, Tensor):
-        return fields[some]
-    if isinstance(fields, dict):
-        return FaceParameters({name: values[some] for name, values in fields.items()})
-    return type(fields)(*(values[some] for values in fields))
+def repaint(under: Layers, at: Listed, paint: Callable[[Layers], Layers]) -> Layers:
+    "Paints at listed places only, into the layers that are there."
+    return Layers(*(put(whole, at, part) for whole, part in zip(under, paint(at_pixels(under, at)))))
 
 
 def repaint_faces(f: FaceParameters, amount: Tensor, paint: Callable[..., Layers], under: Layers, *fields) -> Layers:
@@ -80,18 +70,19 @@ def repaint_faces(f: FaceParameters, amount: Tensor, paint: Callable[..., Layers
     some = amount[:, 0].nonzero()[:, 0]
     if not len(some):
         return under
-    painted = paint(*(of_faces(own, some) for own in (f, under, *fields)))
-    return Layers(*(whole.index_copy(0, some, part) for whole, part in zip(under, painted)))
+    layers = Layers(under.colour[:, some], under.heat[some], under.region[some])
+    painted = paint(of_faces(f, some), layers, *(of_faces(own, some) for own in fields))
+    return Layers(*(whole.index_copy_(whole.dim() - 2, some, part) for whole, part in zip(under, painted)))
 
 # %% ../nbs/05_synthetic.ipynb #ae72a0b5
 def soft(distance: Tensor, width: Tensor | float) -> Tensor:
     "An edge: 0 half a width outside, 1 half a width inside."
-    return (distance / width + .5).clamp(0, 1)
+    return (distance / width).add_(.5).clamp_(0, 1)
 
 
 def line(distance: Tensor, width: Tensor | float) -> Tensor:
     "A soft stroke along distance 0."
-    return torch.exp2((distance / width).square().mul_(-1 / math.log(2)).clamp_(min=-60))
+    return (distance / width).square_().mul_(-1 / math.log(2)).clamp_(min=-60).exp2_()
 
 
 def waves(numbers: Tensor, x: Tensor, y: Tensor, frequency: float) -> Tensor:
@@ -102,17 +93,17 @@ def waves(numbers: Tensor, x: Tensor, y: Tensor, frequency: float) -> Tensor:
 
 # %% ../nbs/05_synthetic.ipynb #58d21b6f
 def colour(*channels: Tensor | float) -> Tensor:
-    "Red, green and blue, numbers or (B, 1) tensors with at least one among them, as a colour (B, 3, 1)."
+    "Red, green and blue, numbers or (B, 1) tensors with at least one among them, as a colour (3, B, 1)."
     zero = 0 * next(channel for channel in channels if isinstance(channel, Tensor))
-    return torch.stack([zero + channel for channel in channels], 1)
+    return torch.stack([zero + channel for channel in channels])
 
 
 def ramp(position: Tensor, anchors: Sequence[Sequence[float]]) -> Tensor:
-    "Linear interpolation between equally spaced colours: (B, N) in [0, 1] to (B, 3, N)."
-    anchors = torch.tensor(anchors, dtype=position.dtype, device=position.device)
+    "Linear interpolation between equally spaced colours: (B, N) in [0, 1] to (3, B, N)."
+    channels = torch.tensor(list(zip(*anchors)), dtype=position.dtype, device=position.device)
     place = position.clamp(0, 1) * (len(anchors) - 1)
     low = place.floor().clamp(max=len(anchors) - 2)
-    return torch.lerp(anchors[low.long()], anchors[low.long() + 1], (place - low)[..., None]).movedim(-1, 1)
+    return torch.lerp(channels[:, low.long()], channels[:, low.long() + 1], place - low)
 
 # %% ../nbs/05_synthetic.ipynb #96afbbbd
 SKIN = ((.95, .78, .69), (.89, .69, .57), (.77, .56, .43), (.58, .39, .28), (.42, .27, .19))
@@ -121,16 +112,16 @@ IRIS = ((.17, .10, .06), (.26, .16, .08), (.30, .33, .20), (.36, .48, .56))
 
 
 def skin_colour(f: FaceParameters) -> Tensor:
-    "(B, 3, 1)"
+    "(3, B, 1)"
     return ramp(f.tone, SKIN)
 
 
 def hair_colour(f: FaceParameters) -> Tensor:
-    "(B, 3, 1): darker with darker skin, red in a few, grey with age."
+    "(3, B, 1): darker with darker skin, red in a few, grey with age."
     light = chance(f.hair_dark)**1.6 * (1 - f.tone).clamp(.05) * 1.2
     red = (f.hair_red - 1.2).clamp(0)
     pigment = ramp(light, HAIR) * (1 + colour(.5 * red, 0., -.15 * red))
-    return torch.lerp(pigment, torch.full_like(pigment, .6), ((f.age - .65).clamp(0) * 1.6)[:, None])
+    return torch.lerp(pigment, torch.full_like(pigment, .6), (f.age - .65).clamp(0) * 1.6)
 
 # %% ../nbs/05_synthetic.ipynb #dcd9da5f
 def light_vector(f: FaceParameters, camera: Camera) -> Tensor:
@@ -140,21 +131,23 @@ def light_vector(f: FaceParameters, camera: Camera) -> Tensor:
     return (light[:, None] @ camera.turn)[:, 0]
 
 
-def shade(f: FaceParameters, camera: Camera, albedo: Tensor, normal: Tensor, gloss: float | Tensor = 0.) -> Tensor:
-    "Albedo (B, 3, P) under the session's light: ambient from above, wrapped diffuse light and a soft highlight."
+def shade(f: FaceParameters, camera: Camera, albedo: Tensor, normal: Tensor, gloss: float = 0.) -> Tensor:
+    "Albedo (3, B, P) under the session's light: ambient from above, wrapped diffuse light and a soft highlight."
     light = light_vector(f, camera)
+    bright = f.ambient_light * (.86 - .14 * normal[1]) + f.light_strength * ((dot(normal, light.T[..., None]) + .25) / 1.25).clamp(0)
+    shaded = albedo * colour(1 + f.light_warmth, 1., 1 - 1.3 * f.light_warmth) * bright
+    if not gloss:
+        return shaded
     half = F.normalize(light + camera.turn[:, 2], dim=1)
-    lit, shine = torch.bmm(torch.stack([light, half], 1), normal).unbind(1)
-    bright = f.ambient_light * (.86 - .14 * normal[:, 1]) + f.light_strength * ((lit + .25) / 1.25).clamp(0)
-    tint = colour(1 + f.light_warmth, 1., 1 - 1.3 * f.light_warmth)
-    return albedo * bright[:, None] * tint + (gloss * f.light_strength * shine.clamp(0).pow(3).square().square().square())[:, None]
+    shine = dot(normal, half.T[..., None]).clamp_(0).pow_(3).square_().square_().square_()
+    return shaded.add_(gloss * f.light_strength * shine)
 
 # %% ../nbs/05_synthetic.ipynb #b3b695b4
 def paint_skin(f: FaceParameters, x: Tensor, y: Tensor) -> Layers:
     "Bare skin: blush, freckles, marks and wrinkles; and the temperatures of the regions."
     tip, mouth = f.nose_length, f.mouth_y
     rosy = [(.65, .55, .25, .2, .6), (0, tip, .14, .12, .5), (0, mouth + .55, .2, .12, .25)]
-    blush = bump_values(bumps(rosy, tip), x, y)[:, None] * x.new_tensor([.02, -.09, -.08])[:, None]
+    blush = bump_values(bumps(rosy, tip), x, y) * x.new_tensor([.02, -.09, -.08])[:, None, None]
     grain = waves(f.texture[:, :24], x, y, 16.)
     spots = (grain - 1.1).clamp(0) * f.freckles * line(y - .45, .45)
     marks = [(.1 + .35 * across.abs(), .55 + .55 * down, .022, .022, .75 * (strength > .8))
@@ -162,7 +155,7 @@ def paint_skin(f: FaceParameters, x: Tensor, y: Tensor) -> Layers:
     moles = bump_values(bumps(marks, tip), x, y) * (x * f.marks[:, :1]).sign().clamp(0)
     hollow = hollows(f, x, y)
     dark = .014 * grain + .25 * spots + moles + wrinkles(f, x, y) + hollow
-    albedo = (skin_colour(f) + blush) * (1 - dark.clamp(max=.9))[:, None]
+    albedo = (skin_colour(f) + blush) * (1 - dark.clamp(max=.9))
     heat = skin_temperature(f, x, y) - .06 * moles + .1 * hollow  # a hollow radiates more
     return Layers(albedo, heat, torch.full_like(x, REGIONS.index("skin"), dtype=torch.uint8))
 
@@ -200,16 +193,16 @@ def hollows(f: FaceParameters, x: Tensor, y: Tensor) -> Tensor:
 
 # %% ../nbs/05_synthetic.ipynb #c838f082
 def eyeball(f: FaceParameters, x: Tensor, y: Tensor, upper: Tensor, along: Tensor, edge: Tensor) -> Tensor:
-    "Colour (B, 3, P) of sclera, iris, pupil and highlight; `upper` is the distance below the upper lid."
+    "Colour (3, B, P) of sclera, iris, pupil and highlight; `upper` is the distance below the upper lid."
     side = x.sign()
     across, down = x - side * f.eye_x, y + .008
     radius = ((across - f.gaze_x).square() + (down - f.gaze_y).square()).sqrt()
-    iris = ramp(chance(f.iris_score) * (1 - .8 * f.tone), IRIS) * (1.35 - 4.5 * (radius - .06).clamp(0))[:, None]
-    white = colour(.9 + 0 * f.tone, .88, .86) * (1 - .45 * line(upper, .06) - .12 * along.square())[:, None]
-    ball = torch.lerp(white, iris, soft(f.iris_radius - radius, edge)[:, None])
-    ball = ball * (1 - .95 * soft(.04 - radius, edge))[:, None]
+    iris = ramp(chance(f.iris_score) * (1 - .8 * f.tone), IRIS) * (1.35 - 4.5 * (radius - .06).clamp(0))
+    white = colour(.9 + 0 * f.tone, .88, .86) * (1 - .45 * line(upper, .06) - .12 * along.square())
+    ball = torch.lerp(white, iris, soft(f.iris_radius - radius, edge))
+    ball = ball * (1 - .95 * soft(.04 - radius, edge))
     glint = line(((across - .03 * f.light_azimuth.sign()).square() + (y + .035).square()).sqrt(), .022)
-    return ball + .9 * glint[:, None]
+    return ball + .9 * glint
 
 
 def paint_eyes(f: FaceParameters, face: Layers, x: Tensor, y: Tensor, pixel: Tensor) -> Layers:
@@ -255,10 +248,10 @@ def paint_mouth(f: FaceParameters, face: Layers, x: Tensor, y: Tensor, pixel: Te
     red = skin_colour(f) * colour(.88 - .01 * f.lip_red, .58 - .05 * f.lip_red, .62 - .045 * f.lip_red)
     shine = .14 * line(bottom + .5 * f.lower_lip, .035) * line(x, .2) - .14 * soft(middle - y, .03)
     lips = soft(torch.minimum(upper, lower), pixel.clamp(min=.03)) * within
-    mouth = lay(face, lips, red * (1 + shine)[:, None], f.skin_temperature + .11, "mouth")
+    mouth = lay(face, lips, red * (1 + shine), f.skin_temperature + .11, "mouth")
     gap = torch.minimum(top, bottom)
     teeth = soft(.9 * f.mouth_open + .012 - top, .03) * soft(arch - .25, .1)
-    inside = torch.stack([.2 + .68 * teeth, .07 + .78 * teeth, .06 + .74 * teeth], 1)
+    inside = torch.stack([.2 + .68 * teeth, .07 + .78 * teeth, .06 + .74 * teeth])
     opened = soft(gap, pixel.clamp(min=.012)) * within * (f.mouth_open > .004)
     mouth = lay(mouth, opened, inside, f.skin_temperature - .05 * teeth)
     return lay(mouth, line(gap, .013) * .65 * soft(1.04 - across.abs(), .08), skin_colour(f) * .28)
@@ -283,24 +276,25 @@ def nose_region(f: FaceParameters, face: Layers, x: Tensor, y: Tensor) -> Layers
     return lay(face, inside, region="nose")
 
 # %% ../nbs/05_synthetic.ipynb #31a25113
-def paint_head(f: FaceParameters, camera: Camera, hit: Hit, pixel: Tensor) -> Layers:
+def paint_head(f: FaceParameters, camera: Camera, hit: Hit, pixel: Tensor, face: Tensor) -> Layers:
     "The head without ears and hair, shaded; seen flat on, skin radiates a little more than at its edge."
-    x, y = hit.x - f.lean * hit.y.square(), hit.y
-    face = paint_skin(f, x, y)
-    face = nose_region(f, face, x, y)
-    face = repaint_faces(f, f.beard + f.moustache, paint_beard, face, x, y, hit.z)
+    own, turned = of_faces(f, face), of_faces(camera, face)
+    x, y = hit.x - own.lean * hit.y.square(), hit.y
+    head = paint_skin(own, x, y)
+    head = nose_region(own, head, x, y)
+    head = repaint_faces(own, own.beard + own.moustache, paint_beard, head, x, y, hit.z)
     ax = x.abs()
-    for paint, may_be in ((paint_eyes, ((ax - f.eye_x).abs() < 1.15 * f.eye_width) & (y.abs() < .5)),
+    for paint, may_be in ((paint_eyes, ((ax - own.eye_x).abs() < 1.15 * own.eye_width) & (y.abs() < .5)),
                           (paint_brows, (ax < 1.1) & ((y + .4).abs() < .5)),
-                          (paint_mouth, (ax < 1.1 * mouth_corner(f, f.smile)[0]) & ((y - f.mouth_y - .1).abs() < .6))):
-        pixels = listed(may_be)
-        face = repaint(face, pixels, lambda part: paint(f, part, pick(x, pixels), pick(y, pixels), pixel))
-    return Layers(shade(f, camera, face.colour, hit.normal, .10), face.heat - limb(camera, hit.normal), face.region)
+                          (paint_mouth, (ax < 1.1 * mouth_corner(own, own.smile)[0]) & ((y - own.mouth_y - .1).abs() < .6))):
+        at = listed(may_be, face)
+        head = repaint(head, at, lambda part: paint(of_faces(f, at.face), part, pick(x, at), pick(y, at), pixel[at.face]))
+    return Layers(shade(own, turned, head.colour, hit.normal, .10), head.heat - limb(turned, hit.normal), head.region)
 
 
 def limb(camera: Camera, normal: Tensor) -> Tensor:
     "Loss of radiation towards the edge of a rounded body."
-    facing = torch.bmm(camera.turn[:, 2:], normal)[:, 0].clamp(0)
+    facing = dot(normal, camera.turn[:, 2].T[..., None]).clamp_(0)
     return .14 * (1 - facing)**3
 
 # %% ../nbs/05_synthetic.ipynb #8078dc7f
@@ -360,7 +354,7 @@ def strand_pattern(f: FaceParameters, hit: Hit) -> Tensor:
 
 def paint_hair(f: FaceParameters, camera: Camera, hair: Hair, under: Layers) -> Layers:
     "Hair before the skull: a highlight across the strands, warm near the skin."
-    albedo = hair_colour(f) * (hair.strands * (1 + .35 * line(hair.hit.y + 1.25 - .15 * hair.hit.x, .3)))[:, None]
+    albedo = hair_colour(f) * (hair.strands * (1 + .35 * line(hair.hit.y + 1.25 - .15 * hair.hit.x, .3)))
     roots = .12 * (1 - hair.front) + .1 * line(hair.hit.y + .9, .35) * line(hair.hit.x, .8)
     warm = f.hair_temperature + roots + .14 * (hair.strands - 1)
     return lay(under, hair.front, shade(f, camera, albedo, hair.hit.normal, .03), warm, "hair")
@@ -377,7 +371,7 @@ def paint_ears(f: FaceParameters, camera: Camera, rays: Rays, under: Layers, dep
     hit = ellipsoid_hit(rays, *ear_ellipsoid(f, rays))
     shell = line((hit.y - f.ear_y) / f.ear_size, .62) * line(hit.z - .1, .16)
     cover = hit.cover * soft(hit.depth - depth, .04) * (1 - front * long_hair(f))
-    albedo = skin_colour(f) * colour(1 + 0 * f.tone, .9, .88) * (1 - .3 * shell)[:, None]
+    albedo = skin_colour(f) * colour(1 + 0 * f.tone, .9, .88) * (1 - .3 * shell)
     return lay(under, cover, shade(f, camera, albedo, hit.normal), f.skin_temperature - .06 + .1 * shell, "ears")
 
 # %% ../nbs/05_synthetic.ipynb #0604402f
@@ -385,13 +379,13 @@ def paint_wall(f: FaceParameters, rays: Rays) -> Layers:
     "The wall, brighter on the side of the light."
     x, y = rays.camera_x, rays.camera_y
     glow = 1 + .05 * f.light_azimuth / 28 * x - .03 * y
-    wall = colour(f.wall + f.wall_red, f.wall, f.wall + f.wall_blue) * glow[:, None]
-    return Layers(wall, f.ambient_temperature.expand_as(x), torch.zeros_like(x, dtype=torch.uint8))
+    wall = colour(f.wall + f.wall_red, f.wall, f.wall + f.wall_blue) * glow
+    return Layers(wall, f.ambient_temperature.repeat(1, x.shape[1]), torch.zeros_like(x, dtype=torch.uint8))
 
 
 def paint_hanging_hair(f: FaceParameters, hair: Hair, under: Layers) -> Layers:
     "The hair that hangs behind the neck."
-    dark = hair_colour(f) * (.5 * hair.strands * (f.ambient_light + .4 * f.light_strength))[:, None]
+    dark = hair_colour(f) * (.5 * hair.strands * (f.ambient_light + .4 * f.light_strength))
     return lay(under, hair.behind, dark, f.hair_temperature - .08 + .03 * (hair.strands - 1), "hair")
 
 
@@ -405,15 +399,15 @@ def paint_neck(f: FaceParameters, camera: Camera, rays: Rays, under: Layers) -> 
     x, y = rays.camera_x - root, rays.camera_y
     spread = width + .5 * (y - 1.75).clamp(0).square()
     across = (x / spread).clamp(-1, 1)
-    normal = torch.stack([across, torch.full_like(x, -.1), (1 - across.square()).sqrt()], 1)
-    normal = torch.bmm(camera.turn.mT, normal / vector_length(normal)[:, None])
+    normal = torch.stack([across, torch.full_like(x, -.1), (1 - across.square()).sqrt()])
+    normal = torch.stack([dot(normal, turn.T[..., None]) for turn in camera.turn.unbind(2)]) / vector_length(normal)
     shadow = 1 - .45 * soft(2.05 + .1 * x.square() - y, .5)
     heat = f.skin_temperature + .05 - .12 * across.abs()**3
     cover = soft(spread - x.abs(), rays.pixel) * (y > .6)
-    scene = lay(under, cover, shade(f, camera, skin_colour(f) * shadow[:, None], normal), heat, "skin")
+    scene = lay(under, cover, shade(f, camera, skin_colour(f) * shadow, normal), heat, "skin")
     hem = f.collar + .3 * (1 - (x / .62).square()).clamp(0) + .22 * (x.abs() - .62).clamp(0)
     cloth = soft(y - hem, rays.pixel.clamp(min=.03))
-    fabric = colour(f.cloth_red, f.cloth_green, f.cloth_blue).clamp(.06, .95) * (.75 + .15 * across)[:, None]
+    fabric = colour(f.cloth_red, f.cloth_green, f.cloth_blue).clamp(.06, .95) * (.75 + .15 * across)
     return lay(scene, cloth, fabric, f.cloth_temperature, "background")
 
 # %% ../nbs/05_synthetic.ipynb #5ddd4b06
@@ -452,20 +446,23 @@ def blur(image: Tensor, sigma: Tensor) -> Tensor:
     kernel = torch.softmax(-.5 * (steps / sigma[:, None]).square(), 1)[:, :, None, None].unbind(1)
     for axis in (1, 2):
         padded = F.pad(image, (0, 0, radius, radius) if axis == 1 else (radius, radius), mode="replicate")
-        image = sum(k * padded.narrow(axis, i, image.shape[axis]) for i, k in enumerate(kernel))
+        parts = [padded.narrow(axis, i, image.shape[axis]) for i in range(len(kernel))]
+        image = kernel[0] * parts[0]
+        for weight, part in zip(kernel[1:], parts[1:]):
+            image.addcmul_(weight, part)
     return image
 
 
 def sensor_noise(noise: Tensor, size: int) -> Tensor:
-    "The key's noise (B, N, 128, 128) as a picture of `size`, as if taken at 128 and resized."
+    "The key's noise (B, 128, 128) as a picture of `size`, as if taken at 128 and resized."
     if size == NOISE:
         return noise
-    return F.interpolate(noise, (size, size), mode="bilinear", antialias=size < NOISE, align_corners=False)
+    return F.interpolate(noise[:, None], (size, size), mode="bilinear", antialias=size < NOISE, align_corners=False)[:, 0]
 
 
 def thermal_camera(f: FaceParameters, heat: Tensor) -> Tensor:
     "Blur, automatic gain, and noise with its faint columns: (B, H, W) to (B, 1, H, W) in [0, 1]."
-    noise = sensor_noise(f.noise[:, :1], heat.shape[-1])[:, 0]
+    noise = sensor_noise(f.noise[:, 0], heat.shape[-1])
     heat, spread = blur(heat, f.blur[:, 0] / 128), f.noise_level[..., None]
     low, high = heat.amin((1, 2), keepdim=True) - 3 * spread, heat.amax((1, 2), keepdim=True) + spread
     heat = heat + spread * (noise + 4 * noise.mean(1, keepdim=True))
@@ -473,8 +470,8 @@ def thermal_camera(f: FaceParameters, heat: Tensor) -> Tensor:
 
 
 def visible_camera(f: FaceParameters, image: Tensor) -> Tensor:
-    "Grey noise and clipping: (B, 3, H, W) to [0, 1]."
-    return (image + .007 * sensor_noise(f.noise[:, 1:], image.shape[-1])).clamp(0, 1)
+    "Grey noise and clipping: (3, B, H, W) to (B, 3, H, W) in [0, 1]."
+    return (image + .007 * sensor_noise(f.noise[:, 1], image.shape[-1])).clamp_(0, 1).movedim(0, 1)
 
 # %% ../nbs/05_synthetic.ipynb #1348f2ef
 BEHIND = -9.  # depth where there is no head
@@ -499,21 +496,25 @@ def render_parameters(
     camera = fit_camera(f, bumpy)
     rays = pixel_rays(camera, size)
     tried = listed(near_head(f, rays))
-    hit = head_hit(f, bumpy, at_pixels(rays, tried))
+    hit = head_hit(f, bumpy, rays, tried)
     nothing = torch.zeros_like(rays.x)
     depth = put(nothing + BEHIND, tried, torch.where(hit.cover > 0, hit.depth, BEHIND))
+    head = put(nothing.clone(), tried, hit.cover)
+
     hairy = listed(crosses(rays, SHELL, shell_radii(f, rays)))
-    hair = hair_shell(f, at_pixels(rays, hairy), pick(depth, hairy))
-    head, front = put(nothing, tried, hit.cover), put(nothing, hairy, hair.front)
-    scene = repaint(paint_wall(f, rays), hairy, lambda part: paint_hanging_hair(f, hair, part))
+    own = of_faces(f, hairy.face)
+    hair = hair_shell(own, at_pixels(rays, hairy), pick(depth, hairy))
+    front = put(nothing.clone(), hairy, hair.front)
+    scene = repaint(paint_wall(f, rays), hairy, lambda part: paint_hanging_hair(own, hair, part))
+
     below = listed((rays.camera_y > .6) & (head < 1))
-    scene = repaint(scene, below, lambda part: paint_neck(f, camera, at_pixels(rays, below), part))
-    bare = listed(with_corner((hit.cover > 0) & (pick(front, tried) < 1)))
-    hit, on_head = at_pixels(hit, bare), pick(tried, bare)
-    scene = repaint(scene, on_head, lambda part: lay_over(part, hit.cover, paint_head(f, camera, hit, rays.pixel)))
-    scene = repaint(scene, hairy, lambda part: paint_hair(f, camera, hair, part))
+    scene = repaint(scene, below, lambda part: paint_neck(of_faces(f, below.face), of_faces(camera, below.face), at_pixels(rays, below), part))
+    bare = listed((hit.cover > 0) & (pick(front, tried) < 1), tried.face)
+    hit, on_head = at_pixels(hit, bare), Listed(bare.face, pick(tried.places, bare))
+    scene = repaint(scene, on_head, lambda part: lay_over(part, hit.cover, paint_head(f, camera, hit, rays.pixel, bare.face)))
+    scene = repaint(scene, hairy, lambda part: paint_hair(own, of_faces(camera, hairy.face), hair, part))
     ears = listed(crosses(rays, *ear_ellipsoid(f, rays)))
-    scene = repaint(scene, ears, lambda part: paint_ears(f, camera, at_pixels(rays, ears), part, pick(depth, ears), pick(front, ears)))
+    scene = repaint(scene, ears, lambda part: paint_ears(of_faces(f, ears.face), of_faces(camera, ears.face), at_pixels(rays, ears), part, pick(depth, ears), pick(front, ears)))
     hidden_by = torch.lerp(pick(depth, hairy), torch.maximum(pick(depth, hairy), hair.hit.depth), hair.front)
     scene = repaint_faces(f, f.glasses, paint_glasses, scene, rays, put(depth, hairy, hidden_by))
     image, heat, regions = (field.unflatten(-1, (size, size)) for field in scene)
