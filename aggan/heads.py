@@ -360,21 +360,23 @@ class Rays(NamedTuple):
     dx: Tensor
     dy: Tensor
     dz: Tensor
-    camera_x: Tensor  # where the ray stands in camera coordinates
-    camera_y: Tensor
     pixel: Tensor  # (B, 1) size of a pixel
+
+
+def camera_plane(camera: Camera, size: int) -> tuple[Tensor, Tensor]:
+    "x and y, each (B, P), of the pixels of a size × size picture in camera coordinates."
+    grid = (torch.arange(size, device=camera.scale.device) + .5) / size
+    v, u = torch.meshgrid(grid, grid, indexing="ij")
+    return (u.reshape(1, -1) - camera.shift[:, :1]) / camera.scale, (v.reshape(1, -1) - camera.shift[:, 1:]) / camera.scale
 
 
 def pixel_rays(camera: Camera, size: int) -> Rays:
     "The rays of a size × size picture, into the picture from the plane z = 0 of the camera."
-    grid = (torch.arange(size, device=camera.scale.device) + .5) / size
-    v, u = torch.meshgrid(grid, grid, indexing="ij")
-    x = (u.reshape(1, -1) - camera.shift[:, :1]) / camera.scale
-    y = (v.reshape(1, -1) - camera.shift[:, 1:]) / camera.scale
+    x, y = camera_plane(camera, size)
     at = torch.stack([x - PIVOT[0], y - PIVOT[1], torch.full_like(x, -PIVOT[2])], 1)
     head = camera.turn.mT @ at
     direction = -camera.turn[:, 2, :, None]
-    return Rays(*(head[:, i] + PIVOT[i] for i in range(3)), *direction.unbind(1), x, y, 1 / (size * camera.scale))
+    return Rays(*(head[:, i] + PIVOT[i] for i in range(3)), *direction.unbind(1), 1 / (size * camera.scale))
 
 
 def dot(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
@@ -466,6 +468,11 @@ def put(field: Tensor, at: Listed, values: Tensor) -> Tensor:
     return field
 
 
+def within(at: Listed, some: Listed) -> Listed:
+    "Places that were listed among listed ones, as places of the pictures."
+    return Listed(some.face, pick(at.places, some))
+
+
 def at_pixels(fields: NamedTuple, at: Listed) -> NamedTuple:
     "Rays, hits or layers at listed places; one value per picture, (B, 1), becomes one per row."
     return type(fields)(*(field[at.face] if field.shape[-1] == 1 else pick(field, at) for field in fields))
@@ -500,19 +507,22 @@ def march(f: FaceParameters, b: Bumps, rays: Rays, t: Tensor, steps: Sequence[in
 # %% ../nbs/03_heads.ipynb #bc1fcc1a
 def head_hit(f: FaceParameters, b: Bumps, rays: Rays, tried: Listed) -> Hit:
     "Meets the head at listed places; a ray that misses ends where it comes closest."
-    own, bumpy, tries = of_faces(f, tried.face), of_faces(b, tried.face), at_pixels(rays, tried)
-    near = march(own, bumpy, tries, torch.full_like(tries.x, -1.5), range(3))
+    def core(own): return (0., 0., 0.), (.9 * own.head_width, .42 * (own.head_top + own.head_bottom), .85 * own.head_depth)
+    own, tries = of_faces(f, tried.face), at_pixels(rays, tried)
+    near = march(own, of_faces(b, tried.face), tries, torch.full_like(tries.x, -1.5), range(3))
     t, above, gradient = near.t + near.change, near.least, torch.stack(near.surface[1:4])
-    core = (0., 0., 0.), (.9 * own.head_width, .42 * (own.head_top + own.head_bottom), .85 * own.head_depth)
-    may_meet = (above < .2 + 4 * tries.pixel) | crosses(tries, *core)
-    moving = listed((near.change.abs() > 1e-3) & may_meet, tried.face)
-    going = at_pixels(rays, Listed(moving.face, pick(tried.places, moving)))
-    own, bumpy = of_faces(f, moving.face), of_faces(b, moving.face)
-    core = (0., 0., 0.), (.9 * own.head_width, .42 * (own.head_top + own.head_bottom), .85 * own.head_depth)
-    last = march(own, bumpy, going, pick(t, moving), range(3, 6))
-    surely = ellipsoid_hit(going, *core).cover  # also where a grazing ray has not settled yet
-    t, above = put(t, moving, last.t), put(above, moving, (1 - surely) * last.surface.value)
-    gradient = put(gradient, moving, torch.stack(last.surface[1:4]))
+    may_meet = (above < .2 + 4 * tries.pixel) | crosses(tries, *core(own))
+    far = going = listed((near.change.abs() > 1e-3) & may_meet, tried.face)
+    start, there = pick(t, far), at_pixels(rays, within(tried, far))
+    surely = ellipsoid_hit(there, *core(of_faces(f, far.face))).cover  # also where a grazing ray does not settle
+    for steps in (range(3, 4), range(4, 6)):
+        last = march(of_faces(f, going.face), of_faces(b, going.face), there, start, steps)
+        t, above = put(t, going, last.t), put(above, going, last.surface.value)
+        gradient = put(gradient, going, torch.stack(last.surface[1:4]))
+        still = listed(last.change.abs() > 1e-4, going.face)
+        going = within(going, still)
+        start, there = pick(last.t + last.change, still), at_pixels(rays, within(tried, going))
+    above = put(above, far, (1 - surely) * pick(above, far))
     length = vector_length(gradient)
     cover = (1 - above / (length * tries.pixel)).clamp(0, 1)
     return Hit(*place(tries, t), -t, gradient / length, cover)

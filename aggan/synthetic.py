@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .heads import (NOISE, PIVOT, Camera, FaceKey, FaceParameters, Hit, Rays, as_fields, at_pixels, bump_values,
-                         bumps, chance, crosses, ellipsoid_hit, face_parameters, fit_camera, head_hit, landmark_points,
-                         Listed, dot, listed, mouth_corner, near_head, of_faces, pick, pixel_rays, project, put, relief, vector_length)
+                         bumps, camera_plane, chance, crosses, ellipsoid_hit, face_parameters, fit_camera, head_hit, landmark_points,
+                         Listed, dot, listed, mouth_corner, near_head, of_faces, pick, pixel_rays, project, put, relief, vector_length, within)
 
 _all_ = ["FaceKey", "FaceParameters", "face_parameters"]  # also to be had from here
 
@@ -352,12 +352,13 @@ def strand_pattern(f: FaceParameters, hit: Hit) -> Tensor:
     return 1 + .2 * fall.index_copy(0, curly, torch.lerp(fall[curly], curls, f.curl[curly].clamp(0, 1)))
 
 
-def paint_hair(f: FaceParameters, camera: Camera, hair: Hair, under: Layers) -> Layers:
-    "Hair before the skull: a highlight across the strands, warm near the skin."
-    albedo = hair_colour(f) * (hair.strands * (1 + .35 * line(hair.hit.y + 1.25 - .15 * hair.hit.x, .3)))
-    roots = .12 * (1 - hair.front) + .1 * line(hair.hit.y + .9, .35) * line(hair.hit.x, .8)
-    warm = f.hair_temperature + roots + .14 * (hair.strands - 1)
-    return lay(under, hair.front, shade(f, camera, albedo, hair.hit.normal, .03), warm, "hair")
+def paint_hair(f: FaceParameters, camera: Camera, hair: Hair, shown: Listed, under: Layers) -> Layers:
+    "Hair before the skull, at those of its places that are shown: a highlight across the strands, warm near the skin."
+    x, y, normal, front, strands = (pick(field, shown) for field in (hair.hit.x, hair.hit.y, hair.hit.normal, hair.front, hair.strands))
+    albedo = hair_colour(f) * (strands * (1 + .35 * line(y + 1.25 - .15 * x, .3)))
+    roots = .12 * (1 - front) + .1 * line(y + .9, .35) * line(x, .8)
+    warm = f.hair_temperature + roots + .14 * (strands - 1)
+    return lay(under, front, shade(f, camera, albedo, normal, .03), warm, "hair")
 
 # %% ../nbs/05_synthetic.ipynb #a1015a30
 def ear_ellipsoid(f: FaceParameters, rays: Rays) -> tuple[tuple, tuple]:
@@ -375,38 +376,38 @@ def paint_ears(f: FaceParameters, camera: Camera, rays: Rays, under: Layers, dep
     return lay(under, cover, shade(f, camera, albedo, hit.normal), f.skin_temperature - .06 + .1 * shell, "ears")
 
 # %% ../nbs/05_synthetic.ipynb #0604402f
-def paint_wall(f: FaceParameters, rays: Rays) -> Layers:
-    "The wall, brighter on the side of the light."
-    x, y = rays.camera_x, rays.camera_y
+def paint_wall(f: FaceParameters, x: Tensor, y: Tensor) -> Layers:
+    "The wall, brighter on the side of the light; in camera coordinates."
     glow = 1 + .05 * f.light_azimuth / 28 * x - .03 * y
     wall = colour(f.wall + f.wall_red, f.wall, f.wall + f.wall_blue) * glow
     return Layers(wall, f.ambient_temperature.repeat(1, x.shape[1]), torch.zeros_like(x, dtype=torch.uint8))
 
 
-def paint_hanging_hair(f: FaceParameters, hair: Hair, under: Layers) -> Layers:
-    "The hair that hangs behind the neck."
-    dark = hair_colour(f) * (.5 * hair.strands * (f.ambient_light + .4 * f.light_strength))
-    return lay(under, hair.behind, dark, f.hair_temperature - .08 + .03 * (hair.strands - 1), "hair")
+def paint_hanging_hair(f: FaceParameters, hair: Hair, shown: Listed, under: Layers) -> Layers:
+    "The hair that hangs behind the neck, at those of its places that are shown."
+    behind, strands = pick(hair.behind, shown), pick(hair.strands, shown)
+    dark = hair_colour(f) * (.5 * strands * (f.ambient_light + .4 * f.light_strength))
+    return lay(under, behind, dark, f.hair_temperature - .08 + .03 * (strands - 1), "hair")
 
 
 NECK = (0., 1.3, -.25)  # where the head sits on the neck
 
 
-def paint_neck(f: FaceParameters, camera: Camera, rays: Rays, under: Layers) -> Layers:
+def paint_neck(f: FaceParameters, camera: Camera, x: Tensor, y: Tensor, pixel: Tensor, under: Layers) -> Layers:
     "The neck, shadowed by the chin, and the clothes: in camera coordinates, since the body does not turn."
-    root = camera.turn[:, :1] @ (rays.x.new_tensor(NECK) - rays.x.new_tensor(PIVOT)) + PIVOT[0]
+    root = camera.turn[:, :1] @ (x.new_tensor(NECK) - x.new_tensor(PIVOT)) + PIVOT[0]
     width = .60 + .07 * f.male + .03 * (f.head_width - 1.15) / .055
-    x, y = rays.camera_x - root, rays.camera_y
+    x = x - root
     spread = width + .5 * (y - 1.75).clamp(0).square()
     across = (x / spread).clamp(-1, 1)
     normal = torch.stack([across, torch.full_like(x, -.1), (1 - across.square()).sqrt()])
     normal = torch.stack([dot(normal, turn.T[..., None]) for turn in camera.turn.unbind(2)]) / vector_length(normal)
     shadow = 1 - .45 * soft(2.05 + .1 * x.square() - y, .5)
     heat = f.skin_temperature + .05 - .12 * across.abs()**3
-    cover = soft(spread - x.abs(), rays.pixel) * (y > .6)
+    cover = soft(spread - x.abs(), pixel) * (y > .6)
     scene = lay(under, cover, shade(f, camera, skin_colour(f) * shadow, normal), heat, "skin")
     hem = f.collar + .3 * (1 - (x / .62).square()).clamp(0) + .22 * (x.abs() - .62).clamp(0)
-    cloth = soft(y - hem, rays.pixel.clamp(min=.03))
+    cloth = soft(y - hem, pixel.clamp(min=.03))
     fabric = colour(f.cloth_red, f.cloth_green, f.cloth_blue).clamp(.06, .95) * (.75 + .15 * across)
     return lay(scene, cloth, fabric, f.cloth_temperature, "background")
 
@@ -497,25 +498,27 @@ def render_parameters(
     rays = pixel_rays(camera, size)
     tried = listed(near_head(f, rays))
     hit = head_hit(f, bumpy, rays, tried)
-    nothing = torch.zeros_like(rays.x)
-    depth = put(nothing + BEHIND, tried, torch.where(hit.cover > 0, hit.depth, BEHIND))
-    head = put(nothing.clone(), tried, hit.cover)
-
+    depth = put(torch.full_like(rays.x, BEHIND), tried, torch.where(hit.cover > 0, hit.depth, BEHIND))
     hairy = listed(crosses(rays, SHELL, shell_radii(f, rays)))
-    own = of_faces(f, hairy.face)
-    hair = hair_shell(own, at_pixels(rays, hairy), pick(depth, hairy))
-    front = put(nothing.clone(), hairy, hair.front)
-    scene = repaint(paint_wall(f, rays), hairy, lambda part: paint_hanging_hair(own, hair, part))
+    hair = hair_shell(of_faces(f, hairy.face), at_pixels(rays, hairy), pick(depth, hairy))
+    front = put(torch.zeros_like(depth), hairy, hair.front)
+    covered = torch.maximum(front, put(torch.zeros_like(depth), tried, hit.cover))
 
-    below = listed((rays.camera_y > .6) & (head < 1))
-    scene = repaint(scene, below, lambda part: paint_neck(of_faces(f, below.face), of_faces(camera, below.face), at_pixels(rays, below), part))
+    x, y = camera_plane(camera, size)
+    scene = paint_wall(f, x, y)
+    shown = listed((hair.behind > 0) & (pick(covered, hairy) < 1), hairy.face)
+    scene = repaint(scene, within(hairy, shown), lambda part: paint_hanging_hair(of_faces(f, shown.face), hair, shown, part))
+    below = listed((y > .6) & (covered < 1))
+    scene = repaint(scene, below, lambda part: paint_neck(of_faces(f, below.face), of_faces(camera, below.face), pick(x, below), pick(y, below), rays.pixel[below.face], part))
     bare = listed((hit.cover > 0) & (pick(front, tried) < 1), tried.face)
-    hit, on_head = at_pixels(hit, bare), Listed(bare.face, pick(tried.places, bare))
-    scene = repaint(scene, on_head, lambda part: lay_over(part, hit.cover, paint_head(f, camera, hit, rays.pixel, bare.face)))
-    scene = repaint(scene, hairy, lambda part: paint_hair(own, of_faces(camera, hairy.face), hair, part))
+    bare_hit = at_pixels(hit, bare)
+    scene = repaint(scene, within(tried, bare), lambda part: lay_over(part, bare_hit.cover, paint_head(f, camera, bare_hit, rays.pixel, bare.face)))
+    shown = listed(hair.front > 0, hairy.face)
+    scene = repaint(scene, within(hairy, shown), lambda part: paint_hair(of_faces(f, shown.face), of_faces(camera, shown.face), hair, shown, part))
     ears = listed(crosses(rays, *ear_ellipsoid(f, rays)))
     scene = repaint(scene, ears, lambda part: paint_ears(of_faces(f, ears.face), of_faces(camera, ears.face), at_pixels(rays, ears), part, pick(depth, ears), pick(front, ears)))
-    hidden_by = torch.lerp(pick(depth, hairy), torch.maximum(pick(depth, hairy), hair.hit.depth), hair.front)
+    over = pick(depth, hairy)
+    hidden_by = torch.lerp(over, torch.maximum(over, hair.hit.depth), hair.front)
     scene = repaint_faces(f, f.glasses, paint_glasses, scene, rays, put(depth, hairy, hidden_by))
     image, heat, regions = (field.unflatten(-1, (size, size)) for field in scene)
     landmarks = project(camera, landmark_points(f, bumpy, f.smile))[..., :2] * size
