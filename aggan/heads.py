@@ -225,16 +225,26 @@ def bumps(
 FEW = 2**15  # points at a time, whose Gaussians stay in the cache
 
 
+def bump_sums(exponents: Tensor, weights: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    "(B, N, P): the Gaussians (B, K, 5) of a table at (x, y), each (B, P), added up with each of N weights (B, N, K)."
+    powers = torch.stack([x * x, y * y, x.abs(), y], 1)
+    few = (part.split(max(1, FEW // x.shape[1])) for part in (exponents, weights, powers))
+    return torch.cat([torch.bmm(w, torch.baddbmm(e[..., 4:], e[..., :4], p).clamp_(min=-60).exp2_()) for e, w, p in zip(*few)])
+
+
 def bump_values(b: Bumps, x: Tensor, y: Tensor, slopes: bool = False) -> Tensor | tuple[Tensor, Tensor, Tensor]:
     "The sum at (x, y), each (B, P); with `slopes` also its derivatives by x and y."
-    powers = torch.stack([x * x, y * y, x.abs(), y, torch.ones_like(x)], 1)
-    few = max(1, FEW // x.shape[1])
-    parts = zip(b.exponents.split(few), b.weights[:, :5 if slopes else 1].split(few), powers.split(few))
-    sums = torch.cat([torch.bmm(weights, torch.bmm(exponents, p).clamp_(min=-60).exp2_()) for exponents, weights, p in parts])
     if not slopes:
-        return sums[:, 0]
-    value, xx, x1, yy, y1 = sums.unbind(1)
+        return bump_sums(b.exponents, b.weights[:, :1], x, y)[:, 0]
+    value, xx, x1, yy, y1 = bump_sums(*b, x, y).unbind(1)
     return value, torch.addcmul(xx * x, x1, x.sign()), torch.addcmul(y1, yy, y)
+
+
+def patches(tables: Sequence[Sequence[tuple]], x: Tensor, y: Tensor, like: Tensor) -> Sequence[Tensor]:
+    "The sums (B, P) of several tables of bumps at the same places: all their Gaussians at once."
+    table = bumps([row for rows in tables for row in rows], like)
+    own = like.new_tensor([[float(rows is other) for other in tables for _ in other] for rows in tables])
+    return bump_sums(table.exponents, own * table.weights[:, :1], x, y).unbind(1)
 
 # %% ../nbs/03_heads.ipynb #a54911c5
 def relief(f: FaceParameters) -> Bumps:

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .heads import (NOISE, PIVOT, Camera, FaceKey, FaceParameters, Hit, Rays, as_fields, at_pixels, bump_values,
+from .heads import (FEW, NOISE, PIVOT, Camera, FaceKey, FaceParameters, Hit, Rays, as_fields, at_pixels, bump_values,
                          bumps, camera_plane, chance, crosses, ellipsoid_hit, face_parameters, fit_camera, head_hit, landmark_points,
-                         Listed, dot, listed, mouth_corner, near_head, of_faces, pick, pixel_rays, project, put, relief, vector_length, within)
+                         Listed, dot, listed, mouth_corner, near_head, of_faces, patches, pick, pixel_rays, project, put, relief, vector_length, within)
 
 _all_ = ["FaceKey", "FaceParameters", "face_parameters"]  # also to be had from here
 
@@ -51,7 +51,7 @@ def lay(
     return Layers(
         under.colour if colour is None else torch.lerp(under.colour, colour, cover),
         under.heat if heat is None else torch.lerp(under.heat, heat.expand_as(cover), cover),
-        torch.where(cover > .5, REGIONS.index(region), under.region) if region else under.region,
+        under.region.masked_fill(cover > .5, REGIONS.index(region)) if region else under.region,
     )
 
 
@@ -88,8 +88,8 @@ def line(distance: Tensor, width: Tensor | float) -> Tensor:
 def waves(numbers: Tensor, x: Tensor, y: Tensor, frequency: float) -> Tensor:
     "A random smooth pattern of unit deviation: sines whose wave vectors and phases are `numbers` (B, 3K)."
     vectors = numbers.unflatten(1, (-1, 3)) * numbers.new_tensor([frequency, frequency, 3.])
-    places = torch.stack([x, y, torch.ones_like(x)], 1)
-    return torch.bmm(vectors, places).sin_().sum(1) * math.sqrt(2 / vectors.shape[1])
+    few = (part.split(max(1, FEW // x.shape[1])) for part in (vectors, torch.stack([x, y], 1)))
+    return torch.cat([torch.baddbmm(v[..., 2:], v[..., :2], places).sin_().sum(1) for v, places in zip(*few)]) * math.sqrt(2 / vectors.shape[1])
 
 # %% ../nbs/05_synthetic.ipynb #58d21b6f
 def colour(*channels: Tensor | float) -> Tensor:
@@ -145,31 +145,29 @@ def shade(f: FaceParameters, camera: Camera, albedo: Tensor, normal: Tensor, glo
 # %% ../nbs/05_synthetic.ipynb #b3b695b4
 def paint_skin(f: FaceParameters, x: Tensor, y: Tensor) -> Layers:
     "Bare skin: blush, freckles, marks and wrinkles; and the temperatures of the regions."
-    tip, mouth = f.nose_length, f.mouth_y
-    rosy = [(.65, .55, .25, .2, .6), (0, tip, .14, .12, .5), (0, mouth + .55, .2, .12, .25)]
-    blush = bump_values(bumps(rosy, tip), x, y) * x.new_tensor([.02, -.09, -.08])[:, None, None]
-    grain = waves(f.texture[:, :24], x, y, 16.)
-    spots = (grain - 1.1).clamp(0) * f.freckles * line(y - .45, .45)
+    rosy = [(.65, .55, .25, .2, .6), (0, f.nose_length, .14, .12, .5), (0, f.mouth_y + .55, .2, .12, .25)]
     marks = [(.1 + .35 * across.abs(), .55 + .55 * down, .022, .022, .75 * (strength > .8))
              for across, down, strength in zip(*(f.marks[:, i:i + 4, None].unbind(1) for i in (0, 4, 8)))]
-    moles = bump_values(bumps(marks, tip), x, y) * (x * f.marks[:, :1]).sign().clamp(0)
-    hollow = hollows(f, x, y)
+    blush, moles, hollow, warm = patches([rosy, marks, hollows(f), warm_regions(f)], x, y, f.tone)
+    grain = waves(f.texture[:, :24], x, y, 16.)
+    spots = (grain - 1.1).clamp(0) * f.freckles * line(y - .45, .45)
+    moles = moles * (x * f.marks[:, :1]).sign().clamp(0)
     dark = .014 * grain + .25 * spots + moles + wrinkles(f, x, y) + hollow
-    albedo = (skin_colour(f) + blush) * (1 - dark.clamp(max=.9))
-    heat = skin_temperature(f, x, y) - .06 * moles + .1 * hollow  # a hollow radiates more
+    albedo = (skin_colour(f) + blush * x.new_tensor([.02, -.09, -.08])[:, None, None]) * (1 - dark.clamp(max=.9))
+    pattern = f.pattern_strength * waves(f.pattern, x, y, 2.6)
+    heat = f.skin_temperature + warm + pattern - .06 * moles + .1 * hollow  # a hollow radiates more
     return Layers(albedo, heat, torch.full_like(x, REGIONS.index("skin"), dtype=torch.uint8))
 
 
-def skin_temperature(f: FaceParameters, x: Tensor, y: Tensor) -> Tensor:
-    "Forehead and inner eye corners hot, nose and cheeks cool, and a slow pattern of the subject's own vessels."
+def warm_regions(f: FaceParameters) -> list[tuple]:
+    "Forehead and inner eye corners hot, nose and cheeks cool, as a table of bumps."
     tip = f.nose_length
-    regions = bump_values(bumps([
+    return [
         (0, -.75, .75, .4, f.forehead_hot), (.2, 0, .075, .08, .14), (f.eye_x, -.05, .28, .16, .06),
         (0, tip, .12, .17, -f.nose_cold), (0, tip - .2, .08, .2, -.35 * f.nose_cold),
         (.55 * f.nose_width, tip + .12, .05, .03, .1), (.68, .55, .24, .28, -f.cheek_cold - .02),
         (0, f.mouth_y + .6, .3, .2, -.03), (.5, f.mouth_y + .2, .1, .12, .03),
-    ], tip), x, y)
-    return f.skin_temperature + regions + f.pattern_strength * waves(f.pattern, x, y, 2.6)
+    ]
 
 # %% ../nbs/05_synthetic.ipynb #86eaaa6c
 def wrinkles(f: FaceParameters, x: Tensor, y: Tensor) -> Tensor:
@@ -181,15 +179,15 @@ def wrinkles(f: FaceParameters, x: Tensor, y: Tensor) -> Tensor:
     return fold * (.02 + .12 * f.age + .12 * f.smile.clamp(0)) + .16 * brow * (f.age - .45 + 3 * f.brow_raise).clamp(0)
 
 
-def hollows(f: FaceParameters, x: Tensor, y: Tensor) -> Tensor:
-    "Darkness where little light comes: nostrils, beside the nose, inner eye corners, under the lip and the eyes."
+def hollows(f: FaceParameters) -> list[tuple]:
+    "Where little light comes, as a table of bumps: nostrils, beside the nose, inner eye corners, under lip and eyes."
     tip = f.nose_length
-    return bump_values(bumps([
+    return [
         (.55 * f.nose_width, tip + .115, .042, .022, .62), (0, tip + .17, .12, .035, .16),
         (f.nose_width + .075, tip + .06, .025, .06, .16), (.21, -.03, .06, .09, .14),
         (0, f.mouth_y + .21, .17, .05, .14), (f.eye_x - .03, .16, .15, .05, .05 + .08 * f.age),
         (f.eye_x, -.12, .2, .06, .08),
-    ], tip), x, y)
+    ]
 
 # %% ../nbs/05_synthetic.ipynb #c838f082
 def eyeball(f: FaceParameters, x: Tensor, y: Tensor, upper: Tensor, along: Tensor, edge: Tensor) -> Tensor:
@@ -316,7 +314,7 @@ SHELL = (0., -.3, -.06)  # the middle of the hair
 
 def shell_radii(f: FaceParameters, rays: Rays) -> tuple[Tensor, Tensor, Tensor]:
     "Those of an ellipsoid above the ears, drawn out downwards in long hair."
-    falling = (rays.y - rays.z * rays.dy / rays.dz + .3).sign().clamp(0)
+    falling = (rays.y - rays.z * (rays.dy / rays.dz) + .3).sign().clamp(0)
     height = torch.lerp(f.head_top - .1 + f.hair_volume, (f.hair_length + .3) * (1 + .7 * long_hair(f)), falling)
     return f.head_width + .03 + .6 * f.hair_volume, height, f.head_depth + .14 + .6 * f.hair_volume
 
@@ -363,7 +361,7 @@ def paint_hair(f: FaceParameters, camera: Camera, hair: Hair, shown: Listed, und
 # %% ../nbs/05_synthetic.ipynb #a1015a30
 def ear_ellipsoid(f: FaceParameters, rays: Rays) -> tuple[tuple, tuple]:
     "Centre and radii of the ear on each ray's side."
-    side = (rays.x - rays.z * rays.dx / rays.dz).sign()
+    side = (rays.x - rays.z * (rays.dx / rays.dz)).sign()
     return (side * (f.head_width + .25 * f.ear_out - .03), f.ear_y, -.02), (.06 + .75 * f.ear_out, f.ear_size, .22)
 
 
@@ -472,7 +470,7 @@ def thermal_camera(f: FaceParameters, heat: Tensor) -> Tensor:
 
 def visible_camera(f: FaceParameters, image: Tensor) -> Tensor:
     "Grey noise and clipping: (3, B, H, W) to (B, 3, H, W) in [0, 1]."
-    return (image + .007 * sensor_noise(f.noise[:, 1], image.shape[-1])).clamp_(0, 1).movedim(0, 1)
+    return image.movedim(0, 1).contiguous().add_(sensor_noise(f.noise[:, 1], image.shape[-1])[:, None], alpha=.007).clamp_(0, 1)
 
 # %% ../nbs/05_synthetic.ipynb #1348f2ef
 BEHIND = -9.  # depth where there is no head
@@ -525,7 +523,7 @@ def render_parameters(
     return Faces(thermal_camera(f, heat), visible_camera(f, image), landmarks, regions)
 
 # %% ../nbs/05_synthetic.ipynb #907eb02d
-CHUNK = 2**18  # pixels rendered at a time, which keeps the working set in the cache
+CHUNK = 2**19  # pixels rendered at a time, which keeps the working set in the cache
 
 
 @torch.no_grad()
