@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .alignment import frame_landmarks
@@ -374,19 +375,25 @@ class Rays(NamedTuple):
 
 
 def camera_plane(camera: Camera, size: int) -> tuple[Tensor, Tensor]:
-    "x and y, each (B, P), of the pixels of a size × size picture in camera coordinates."
+    "x (B, 1, S) of the columns and y (B, S, 1) of the rows of a picture, in camera coordinates."
     grid = (torch.arange(size, device=camera.scale.device) + .5) / size
-    v, u = torch.meshgrid(grid, grid, indexing="ij")
-    return (u.reshape(1, -1) - camera.shift[:, :1]) / camera.scale, (v.reshape(1, -1) - camera.shift[:, 1:]) / camera.scale
+    x, y = ((grid - shift[:, None]) / camera.scale for shift in camera.shift.unbind(1))
+    return x[:, None], y[..., None]
+
+
+def plane_axes(camera: Camera) -> Tensor:
+    "(B, 3, 3) in head coordinates: how x and y of the camera's plane go, and where its origin is."
+    pivot = camera.turn.new_tensor(PIVOT)
+    return torch.stack([camera.turn[:, 0], camera.turn[:, 1], pivot - pivot @ camera.turn], 1)
 
 
 def pixel_rays(camera: Camera, size: int) -> Rays:
     "The rays of a size × size picture, into the picture from the plane z = 0 of the camera."
     x, y = camera_plane(camera, size)
-    at = torch.stack([x - PIVOT[0], y - PIVOT[1], torch.full_like(x, -PIVOT[2])], 1)
-    head = camera.turn.mT @ at
+    right, down, origin = plane_axes(camera)[..., None, None].unbind(1)
+    starts = right * x[:, None] + (origin + down * y[:, None])
     direction = -camera.turn[:, 2, :, None]
-    return Rays(*(head[:, i] + PIVOT[i] for i in range(3)), *direction.unbind(1), 1 / (size * camera.scale))
+    return Rays(*starts.flatten(2).unbind(1), *direction.unbind(1), 1 / (size * camera.scale))
 
 
 def dot(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
@@ -428,19 +435,26 @@ def ellipsoid_hit(rays: Rays, centre: Sequence, radii: Sequence) -> Hit:
     return Hit(*place(rays, t), -t, gradient / length, cover)
 
 # %% ../nbs/03_heads.ipynb #21b0c92a
-def crosses(rays: Rays, centre: Sequence, radii: Sequence) -> Tensor:
-    "(B, P) whether the rays pass within two pixels of an axis-parallel ellipsoid, where its cover may be more than 0."
-    margin = 2 * rays.pixel
-    o = [(a - c) / (r + margin) for a, c, r in zip(rays[:3], centre, radii)]
-    d = [a / (r + margin) for a, r in zip(rays[3:6], radii)]
-    a, b, c = dot(d, d), dot(o, d), dot(o, o) - 1
-    return b * b > a * c
+def crosses(camera: Camera, size: int, centre: Sequence, radii: Sequence) -> Tensor:
+    """(B, P) whether the rays pass within two pixels of an axis-parallel ellipsoid, where its cover may be more than 0.
+
+    Where the ellipsoid is a unit ball, the square of a ray's distance from its centre is quadratic in x and y."""
+    x, y = camera_plane(camera, size)
+    centre = torch.cat([c + 0 * camera.scale for c in centre], 1)
+    radii = torch.cat([r + 2 / (size * camera.scale) for r in radii], 1)
+    axes = plane_axes(camera)
+    axes = torch.cat([axes[:, :2], axes[:, 2:] - centre[:, None]], 1) / radii[:, None]
+    along = F.normalize(camera.turn[:, 2] / radii, dim=1)[:, None]
+    axes = axes - (axes * along).sum(2, keepdim=True) * along
+    (xx, xy, x1), (_, yy, y1), (*_, one) = (row.unbind(1) for row in (axes @ axes.mT)[..., None, None].unbind(1))
+    squares = (2 * xy * y + (xx * x + 2 * x1)).mul_(x).add_(y * (yy * y + 2 * y1) + one)
+    return (squares < 1).flatten(1)
 
 
-def near_head(f: FaceParameters, rays: Rays) -> Tensor:
+def near_head(f: FaceParameters, camera: Camera, size: int) -> Tensor:
     "(B, P) where the head may be: elsewhere it need not be tried."
     hull = (f.head_width + .1, .36 + .5 * (f.head_top + f.head_bottom), f.head_depth + .6)
-    return crosses(rays, (0., .14, .03), hull)
+    return crosses(camera, size, (0., .14, .03), hull)
 
 # %% ../nbs/03_heads.ipynb #7193eecb
 ROW = 256  # listed pixels are worked on in rows of this length
@@ -515,13 +529,13 @@ def march(f: FaceParameters, b: Bumps, rays: Rays, t: Tensor, steps: Sequence[in
     return reached
 
 # %% ../nbs/03_heads.ipynb #bc1fcc1a
-def head_hit(f: FaceParameters, b: Bumps, rays: Rays, tried: Listed) -> Hit:
+def head_hit(f: FaceParameters, b: Bumps, camera: Camera, rays: Rays, tried: Listed) -> Hit:
     "Meets the head at listed places; a ray that misses ends where it comes closest."
-    def core(own): return (0., 0., 0.), (.9 * own.head_width, .42 * (own.head_top + own.head_bottom), .85 * own.head_depth)
-    own, tries = of_faces(f, tried.face), at_pixels(rays, tried)
-    near = march(own, of_faces(b, tried.face), tries, torch.full_like(tries.x, -1.5), range(3))
+    def core(f): return (0., 0., 0.), (.9 * f.head_width, .42 * (f.head_top + f.head_bottom), .85 * f.head_depth)
+    tries = at_pixels(rays, tried)
+    near = march(of_faces(f, tried.face), of_faces(b, tried.face), tries, torch.full_like(tries.x, -1.5), range(3))
     t, above, gradient = near.t + near.change, near.least, torch.stack(near.surface[1:4])
-    may_meet = (above < .2 + 4 * tries.pixel) | crosses(tries, *core(own))
+    may_meet = (above < .2 + 4 * tries.pixel) | pick(crosses(camera, math.isqrt(rays.x.shape[1]), *core(f)), tried)
     far = going = listed((near.change.abs() > 1e-3) & may_meet, tried.face)
     start, there = pick(t, far), at_pixels(rays, within(tried, far))
     surely = ellipsoid_hit(there, *core(of_faces(f, far.face))).cover  # also where a grazing ray does not settle

@@ -312,16 +312,26 @@ def long_hair(f: FaceParameters) -> Tensor:
 SHELL = (0., -.3, -.06)  # the middle of the hair
 
 
-def shell_radii(f: FaceParameters, rays: Rays) -> tuple[Tensor, Tensor, Tensor]:
-    "Those of an ellipsoid above the ears, drawn out downwards in long hair."
-    falling = (rays.y - rays.z * (rays.dy / rays.dz) + .3).sign().clamp(0)
+def below_shell(rays: Rays) -> Tensor:
+    "(B, P) whether the rays pass below the middle of the hair."
+    return rays.y - rays.z * (rays.dy / rays.dz) > SHELL[1]
+
+
+def shell_radii(f: FaceParameters, falling: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
+    "Those of an ellipsoid above the ears, drawn out downwards, where `falling` is 1, in long hair."
     height = torch.lerp(f.head_top - .1 + f.hair_volume, (f.hair_length + .3) * (1 + .7 * long_hair(f)), falling)
     return f.head_width + .03 + .6 * f.hair_volume, height, f.head_depth + .14 + .6 * f.hair_volume
 
 
+def near_hair(f: FaceParameters, camera: Camera, rays: Rays) -> Tensor:
+    "(B, P) where the hair may be."
+    above, below = (crosses(camera, math.isqrt(rays.x.shape[1]), SHELL, shell_radii(f, falling)) for falling in (0., 1.))
+    return torch.where(below_shell(rays), below, above)
+
+
 def hair_shell(f: FaceParameters, rays: Rays, depth: Tensor) -> Hair:
     "The hair on its ellipsoid, cut along the hairline."
-    long, hit = long_hair(f), ellipsoid_hit(rays, SHELL, shell_radii(f, rays))
+    long, hit = long_hair(f), ellipsoid_hit(rays, SHELL, shell_radii(f, below_shell(rays).to(depth.dtype)))
     strands = strand_pattern(f, hit)
     side_end = torch.lerp(f.hair_length, .05 + f.sideburn, hit.z.sign().clamp(0) * (1 - long))
     side = torch.minimum(1.4 * (.45 + .3 * long - hit.z), side_end - hit.y)
@@ -359,15 +369,14 @@ def paint_hair(f: FaceParameters, camera: Camera, hair: Hair, shown: Listed, und
     return lay(under, front, shade(f, camera, albedo, normal, .03), warm, "hair")
 
 # %% ../nbs/05_synthetic.ipynb #a1015a30
-def ear_ellipsoid(f: FaceParameters, rays: Rays) -> tuple[tuple, tuple]:
-    "Centre and radii of the ear on each ray's side."
-    side = (rays.x - rays.z * (rays.dx / rays.dz)).sign()
+def ear_ellipsoid(f: FaceParameters, side: Tensor | float) -> tuple[tuple, tuple]:
+    "Centre and radii of the ear on the left, -1, or right, 1."
     return (side * (f.head_width + .25 * f.ear_out - .03), f.ear_y, -.02), (.06 + .75 * f.ear_out, f.ear_size, .22)
 
 
 def paint_ears(f: FaceParameters, camera: Camera, rays: Rays, under: Layers, depth: Tensor, front: Tensor) -> Layers:
     "The two ears, warm inside, with a cool rim; long hair in front covers them."
-    hit = ellipsoid_hit(rays, *ear_ellipsoid(f, rays))
+    hit = ellipsoid_hit(rays, *ear_ellipsoid(f, (rays.x - rays.z * (rays.dx / rays.dz)).sign()))
     shell = line((hit.y - f.ear_y) / f.ear_size, .62) * line(hit.z - .1, .16)
     cover = hit.cover * soft(hit.depth - depth, .04) * (1 - front * long_hair(f))
     albedo = skin_colour(f) * colour(1 + 0 * f.tone, .9, .88) * (1 - .3 * shell)
@@ -494,15 +503,15 @@ def render_parameters(
     bumpy = relief(f)
     camera = fit_camera(f, bumpy)
     rays = pixel_rays(camera, size)
-    tried = listed(near_head(f, rays))
-    hit = head_hit(f, bumpy, rays, tried)
+    tried = listed(near_head(f, camera, size))
+    hit = head_hit(f, bumpy, camera, rays, tried)
     depth = put(torch.full_like(rays.x, BEHIND), tried, torch.where(hit.cover > 0, hit.depth, BEHIND))
-    hairy = listed(crosses(rays, SHELL, shell_radii(f, rays)))
+    hairy = listed(near_hair(f, camera, rays))
     hair = hair_shell(of_faces(f, hairy.face), at_pixels(rays, hairy), pick(depth, hairy))
     front = put(torch.zeros_like(depth), hairy, hair.front)
     covered = torch.maximum(front, put(torch.zeros_like(depth), tried, hit.cover))
 
-    x, y = camera_plane(camera, size)
+    x, y = (axis.expand(-1, size, size).flatten(1) for axis in camera_plane(camera, size))
     scene = paint_wall(f, x, y)
     shown = listed((hair.behind > 0) & (pick(covered, hairy) < 1), hairy.face)
     scene = repaint(scene, within(hairy, shown), lambda part: paint_hanging_hair(of_faces(f, shown.face), hair, shown, part))
@@ -513,7 +522,7 @@ def render_parameters(
     scene = repaint(scene, within(tried, bare), lambda part: lay_over(part, bare_hit.cover, paint_head(f, camera, bare_hit, rays.pixel, bare.face)))
     shown = listed(hair.front > 0, hairy.face)
     scene = repaint(scene, within(hairy, shown), lambda part: paint_hair(of_faces(f, shown.face), of_faces(camera, shown.face), hair, shown, part))
-    ears = listed(crosses(rays, *ear_ellipsoid(f, rays)))
+    ears = listed(crosses(camera, size, *ear_ellipsoid(f, -1.)) | crosses(camera, size, *ear_ellipsoid(f, 1.)))
     scene = repaint(scene, ears, lambda part: paint_ears(of_faces(f, ears.face), of_faces(camera, ears.face), at_pixels(rays, ears), part, pick(depth, ears), pick(front, ears)))
     over = pick(depth, hairy)
     hidden_by = torch.lerp(over, torch.maximum(over, hair.hit.depth), hair.front)
