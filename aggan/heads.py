@@ -19,11 +19,12 @@ from .alignment import frame_landmarks
 
 # %% auto #0
 __all__ = ['IDENTITY', 'SESSION', 'FRAME', 'VECTORS', 'NOISE', 'POSE_YAW', 'POSE_PITCH', 'POSES', 'CENTRE_Y', 'FEW', 'PIVOT',
-           'FaceKey', 'FaceParameters', 'draw_key', 'check_key', 'chance', 'derived_parameters', 'number_table',
-           'face_parameters', 'as_fields', 'Bumps', 'bumps', 'bump_values', 'relief', 'Surface', 'head_surface',
-           'surface_depth', 'rotation', 'mouth_corner', 'landmark_points', 'Camera', 'fit_camera', 'project', 'Rays',
-           'pixel_rays', 'dot', 'vector_length', 'place', 'Hit', 'ellipsoid_hit', 'crosses', 'with_corner', 'near_head',
-           'listed', 'pick', 'put', 'at_pixels', 'March', 'march', 'head_hit']
+           'ROW', 'FaceKey', 'FaceParameters', 'SomeParameters', 'of_faces', 'draw_key', 'check_key', 'chance',
+           'derived_parameters', 'number_table', 'face_parameters', 'as_fields', 'Bumps', 'bumps', 'bump_sums',
+           'bump_values', 'patches', 'relief', 'Surface', 'head_surface', 'surface_depth', 'rotation', 'mouth_corner',
+           'landmark_points', 'Camera', 'fit_camera', 'project', 'Rays', 'camera_plane', 'plane_axes', 'pixel_rays',
+           'dot', 'vector_length', 'place', 'Hit', 'ellipsoid_hit', 'crosses', 'near_head', 'Listed', 'listed', 'pick',
+           'put', 'within', 'at_pixels', 'March', 'march', 'head_hit']
 
 # %% ../nbs/03_heads.ipynb #dd63281b
 IDENTITY = dict(
@@ -223,7 +224,7 @@ def bumps(
     return Bumps(exponents, weights)
 
 
-FEW = 2**15  # points at a time, whose Gaussians stay in the cache
+FEW = 2**15  # points at a time, whose Gaussians or waves stay in the cache
 
 
 def bump_sums(exponents: Tensor, weights: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -288,7 +289,7 @@ def head_surface(f: FaceParameters, b: Bumps, x: Tensor, y: Tensor, z: Tensor) -
     v = height * by_height
     v2 = v * v
     low, more = below * v2, v2 - 1  # V² of the lower half
-    low2 = low * v2
+    low2 = low * v2  # V⁴ there
     narrowing = (low * -f.jaw_taper).add_(1).clamp_(.2)
     slope_x = (1 / f.head_width) / narrowing
     X = x * slope_x
@@ -296,7 +297,7 @@ def head_surface(f: FaceParameters, b: Bumps, x: Tensor, y: Tensor, z: Tensor) -
     depth_scale = (1 / f.head_depth**2) / torch.addcmul(v2 + 1, v2 + 1, low2)
     value, bump_x, bump_y = bump_values(b, x, y, slopes=True)
     rest = z - value
-    scaled = rest * depth_scale
+    scaled = rest * depth_scale  # half the slope by z
     square = 2 * f.jaw_square * below
     corner, shrinking = square * more, scaled * scaled
     by_depth = torch.addcmul(shrinking, shrinking, torch.add(low2, low, alpha=2 / 3), value=3)
@@ -467,10 +468,10 @@ class Listed(NamedTuple):
 
 
 def listed(
-    mask: Tensor,  # (B, P)
-    face: Tensor | None = None,  # (B,) numbers of the pictures in order, where they have several rows or none
+    mask: Tensor,  # (B, P), or (R, ROW) at listed places
+    face: Tensor | None = None,  # (R,) numbers of the pictures in the second case
 ) -> Listed:
-    "The places at which a mask is true. The rows of a picture are the same, bit for bit, whatever else is in the batch."
+    "The places at which a mask is true; those of a picture are in the same rows whatever else is in the batch."
     owners = np.arange(len(mask)) if face is None else face.cpu().numpy()
     faces, first = np.unique(owners, return_index=True)
     found = np.flatnonzero(mask.cpu().numpy())
@@ -488,7 +489,7 @@ def pick(field: Tensor, at: Listed) -> Tensor:
 def put(field: Tensor, at: Listed, values: Tensor) -> Tensor:
     "The field (..., B, P) itself, with other values (..., R, ROW) at listed places."
     flat = field.view(*field.shape[:-2], -1)
-    flat.scatter_(-1, at.places.flatten().expand(*flat.shape[:-1], -1), values.expand(*field.shape[:-2], *at.places.shape).flatten(-2))
+    flat.scatter_(-1, at.places.flatten().expand_as(values.flatten(-2)), values.flatten(-2))
     return field
 
 
@@ -523,7 +524,7 @@ def march(f: FaceParameters, b: Bumps, rays: Rays, t: Tensor, steps: Sequence[in
         change = inside.clamp(0).sqrt_().add_(slope).div_(bend).mul_(-.5)
         if step:
             change.clamp_(-.25, .25)
-        if 0 < step < 3:  # past a feature that the ray only grazes
+        if 0 < step < 3:  # at least 0.12 where the parabola has no root: past a feature that the ray only grazes
             change = torch.maximum(change, .12 - .37 * inside.sign().add_(1).clamp_(max=1))
         reached, t = March(t, s, change, (inside / bend).mul_(-.25)), t + change
     return reached

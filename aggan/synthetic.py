@@ -21,13 +21,13 @@ _all_ = ["FaceKey", "FaceParameters", "face_parameters"]  # also to be had from 
 
 # %% auto #0
 __all__ = ['REGIONS', 'SKIN', 'HAIR', 'IRIS', 'SHELL', 'NECK', 'BEHIND', 'CHUNK', 'Layers', 'lay', 'lay_over', 'repaint',
-           'of_faces', 'repaint_faces', 'soft', 'line', 'waves', 'colour', 'ramp', 'skin_colour', 'hair_colour',
-           'light_vector', 'shade', 'paint_skin', 'skin_temperature', 'wrinkles', 'hollows', 'eyeball', 'paint_eyes',
-           'paint_brows', 'paint_mouth', 'paint_beard', 'nose_region', 'paint_head', 'limb', 'Hair', 'long_hair',
-           'shell_radii', 'hair_shell', 'hairline', 'strand_pattern', 'paint_hair', 'ear_ellipsoid', 'paint_ears',
-           'paint_wall', 'paint_hanging_hair', 'paint_neck', 'bow_cover', 'paint_glasses', 'blur', 'sensor_noise',
-           'thermal_camera', 'visible_camera', 'Faces', 'render_parameters', 'render', 'FaceKey', 'FaceParameters',
-           'face_parameters']
+           'repaint_faces', 'soft', 'line', 'waves', 'colour', 'ramp', 'skin_colour', 'hair_colour', 'light_vector',
+           'shade', 'paint_skin', 'warm_regions', 'wrinkles', 'hollows', 'eyeball', 'paint_eyes', 'paint_brows',
+           'paint_mouth', 'paint_beard', 'nose_region', 'paint_head', 'limb', 'Hair', 'long_hair', 'below_shell',
+           'shell_radii', 'near_hair', 'hair_shell', 'hairline', 'strand_pattern', 'paint_hair', 'ear_ellipsoid',
+           'paint_ears', 'paint_wall', 'paint_hanging_hair', 'paint_neck', 'bow_cover', 'paint_glasses', 'blur',
+           'sensor_noise', 'thermal_camera', 'visible_camera', 'Faces', 'render_parameters', 'render', 'FaceKey',
+           'FaceParameters', 'face_parameters']
 
 # %% ../nbs/05_synthetic.ipynb #eaa2067f
 REGIONS = ("background", "skin", "hair", "ears", "brows", "eyes", "nose", "mouth", "glasses")
@@ -89,7 +89,8 @@ def waves(numbers: Tensor, x: Tensor, y: Tensor, frequency: float) -> Tensor:
     "A random smooth pattern of unit deviation: sines whose wave vectors and phases are `numbers` (B, 3K)."
     vectors = numbers.unflatten(1, (-1, 3)) * numbers.new_tensor([frequency, frequency, 3.])
     few = (part.split(max(1, FEW // x.shape[1])) for part in (vectors, torch.stack([x, y], 1)))
-    return torch.cat([torch.baddbmm(v[..., 2:], v[..., :2], places).sin_().sum(1) for v, places in zip(*few)]) * math.sqrt(2 / vectors.shape[1])
+    sums = torch.cat([torch.baddbmm(v[..., 2:], v[..., :2], places).sin_().sum(1) for v, places in zip(*few)])
+    return sums * math.sqrt(2 / vectors.shape[1])
 
 # %% ../nbs/05_synthetic.ipynb #58d21b6f
 def colour(*channels: Tensor | float) -> Tensor:
@@ -374,7 +375,7 @@ def ear_ellipsoid(f: FaceParameters, side: Tensor | float) -> tuple[tuple, tuple
     return (side * (f.head_width + .25 * f.ear_out - .03), f.ear_y, -.02), (.06 + .75 * f.ear_out, f.ear_size, .22)
 
 
-def paint_ears(f: FaceParameters, camera: Camera, rays: Rays, under: Layers, depth: Tensor, front: Tensor) -> Layers:
+def paint_ears(f: FaceParameters, camera: Camera, rays: Rays, depth: Tensor, front: Tensor, under: Layers) -> Layers:
     "The two ears, warm inside, with a cool rim; long hair in front covers them."
     hit = ellipsoid_hit(rays, *ear_ellipsoid(f, (rays.x - rays.z * (rays.dx / rays.dz)).sign()))
     shell = line((hit.y - f.ear_y) / f.ear_size, .62) * line(hit.z - .1, .16)
@@ -454,9 +455,9 @@ def blur(image: Tensor, sigma: Tensor) -> Tensor:
     kernel = torch.softmax(-.5 * (steps / sigma[:, None]).square(), 1)[:, :, None, None].unbind(1)
     for axis in (1, 2):
         padded = F.pad(image, (0, 0, radius, radius) if axis == 1 else (radius, radius), mode="replicate")
-        parts = [padded.narrow(axis, i, image.shape[axis]) for i in range(len(kernel))]
-        image = kernel[0] * parts[0]
-        for weight, part in zip(kernel[1:], parts[1:]):
+        shifted = [padded.narrow(axis, i, image.shape[axis]) for i in range(len(kernel))]
+        image = kernel[0] * shifted[0]
+        for weight, part in zip(kernel[1:], shifted[1:]):
             image.addcmul_(weight, part)
     return image
 
@@ -511,28 +512,30 @@ def render_parameters(
     front = put(torch.zeros_like(depth), hairy, hair.front)
     covered = torch.maximum(front, put(torch.zeros_like(depth), tried, hit.cover))
 
+    def painted(paint, at, *fields): return repaint(scene, at, lambda part: paint(of_faces(f, at.face), of_faces(camera, at.face), *fields, part))
+
     x, y = (axis.expand(-1, size, size).flatten(1) for axis in camera_plane(camera, size))
     scene = paint_wall(f, x, y)
-    shown = listed((hair.behind > 0) & (pick(covered, hairy) < 1), hairy.face)
-    scene = repaint(scene, within(hairy, shown), lambda part: paint_hanging_hair(of_faces(f, shown.face), hair, shown, part))
+    hanging = listed((hair.behind > 0) & (pick(covered, hairy) < 1), hairy.face)
+    scene = repaint(scene, within(hairy, hanging), lambda part: paint_hanging_hair(of_faces(f, hanging.face), hair, hanging, part))
     below = listed((y > .6) & (covered < 1))
-    scene = repaint(scene, below, lambda part: paint_neck(of_faces(f, below.face), of_faces(camera, below.face), pick(x, below), pick(y, below), rays.pixel[below.face], part))
+    scene = painted(paint_neck, below, pick(x, below), pick(y, below), rays.pixel[below.face])
     bare = listed((hit.cover > 0) & (pick(front, tried) < 1), tried.face)
-    bare_hit = at_pixels(hit, bare)
-    scene = repaint(scene, within(tried, bare), lambda part: lay_over(part, bare_hit.cover, paint_head(f, camera, bare_hit, rays.pixel, bare.face)))
+    hit = at_pixels(hit, bare)
+    scene = repaint(scene, within(tried, bare), lambda part: lay_over(part, hit.cover, paint_head(f, camera, hit, rays.pixel, bare.face)))
     shown = listed(hair.front > 0, hairy.face)
-    scene = repaint(scene, within(hairy, shown), lambda part: paint_hair(of_faces(f, shown.face), of_faces(camera, shown.face), hair, shown, part))
+    scene = painted(paint_hair, within(hairy, shown), hair, shown)
     ears = listed(crosses(camera, size, *ear_ellipsoid(f, -1.)) | crosses(camera, size, *ear_ellipsoid(f, 1.)))
-    scene = repaint(scene, ears, lambda part: paint_ears(of_faces(f, ears.face), of_faces(camera, ears.face), at_pixels(rays, ears), part, pick(depth, ears), pick(front, ears)))
-    over = pick(depth, hairy)
-    hidden_by = torch.lerp(over, torch.maximum(over, hair.hit.depth), hair.front)
+    scene = painted(paint_ears, ears, at_pixels(rays, ears), pick(depth, ears), pick(front, ears))
+    hidden_by = torch.lerp(pick(depth, hairy), torch.maximum(pick(depth, hairy), hair.hit.depth), hair.front)
     scene = repaint_faces(f, f.glasses, paint_glasses, scene, rays, put(depth, hairy, hidden_by))
+
     image, heat, regions = (field.unflatten(-1, (size, size)) for field in scene)
     landmarks = project(camera, landmark_points(f, bumpy, f.smile))[..., :2] * size
     return Faces(thermal_camera(f, heat), visible_camera(f, image), landmarks, regions)
 
 # %% ../nbs/05_synthetic.ipynb #907eb02d
-CHUNK = 2**19  # pixels rendered at a time, which keeps the working set in the cache
+CHUNK = 2**19  # pixels rendered at a time: some 1,400 operations on them cost little beside their arithmetic
 
 
 @torch.no_grad()
