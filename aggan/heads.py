@@ -88,7 +88,7 @@ class FaceParameters(dict):
         except KeyError:
             raise AttributeError(name) from None
 
-
+# %% ../nbs/03_heads.ipynb #9d1511c3
 class SomeParameters(FaceParameters):
     "Those of some of the faces, or of one several times; each is picked when it is first asked for."
 
@@ -223,7 +223,7 @@ def bumps(
     weights = torch.stack([amount, 2 * a * amount, -2 * a * x * amount, 2 * c * amount, -2 * c * y * amount], 1)
     return Bumps(exponents, weights)
 
-
+# %% ../nbs/03_heads.ipynb #b0f038af
 FEW = 2**15  # points at a time, whose Gaussians or waves stay in the cache
 
 
@@ -381,7 +381,7 @@ def camera_plane(camera: Camera, size: int) -> tuple[Tensor, Tensor]:
     x, y = ((grid - shift[:, None]) / camera.scale for shift in camera.shift.unbind(1))
     return x[:, None], y[..., None]
 
-
+# %% ../nbs/03_heads.ipynb #7637328c
 def plane_axes(camera: Camera) -> Tensor:
     "(B, 3, 3) in head coordinates: how x and y of the camera's plane go, and where its origin is."
     pivot = camera.turn.new_tensor(PIVOT)
@@ -451,7 +451,7 @@ def crosses(camera: Camera, size: int, centre: Sequence, radii: Sequence) -> Ten
     squares = (2 * xy * y + (xx * x + 2 * x1)).mul_(x).add_(y * (yy * y + 2 * y1) + one)
     return (squares < 1).flatten(1)
 
-
+# %% ../nbs/03_heads.ipynb #8d0bc9e5
 def near_head(f: FaceParameters, camera: Camera, size: int) -> Tensor:
     "(B, P) where the head may be: elsewhere it need not be tried."
     hull = (f.head_width + .1, .36 + .5 * (f.head_top + f.head_bottom), f.head_depth + .6)
@@ -492,7 +492,7 @@ def put(field: Tensor, at: Listed, values: Tensor) -> Tensor:
     flat.scatter_(-1, at.places.flatten().expand_as(values.flatten(-2)), values.flatten(-2))
     return field
 
-
+# %% ../nbs/03_heads.ipynb #faaefefb
 def within(at: Listed, some: Listed) -> Listed:
     "Places that were listed among listed ones, as places of the pictures."
     return Listed(some.face, pick(at.places, some))

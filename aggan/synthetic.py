@@ -59,7 +59,7 @@ def lay_over(under: Layers, cover: Tensor, top: Layers) -> Layers:
     "Lays what was painted over others, with its own regions."
     return lay(under, cover, top.colour, top.heat)._replace(region=torch.where(cover > .5, top.region, under.region))
 
-
+# %% ../nbs/05_synthetic.ipynb #1295b6d9
 def repaint(under: Layers, at: Listed, paint: Callable[[Layers], Layers]) -> Layers:
     "Paints at listed places only, into the layers that are there."
     return Layers(*(put(whole, at, part) for whole, part in zip(under, paint(at_pixels(under, at)))))
@@ -329,7 +329,7 @@ def near_hair(f: FaceParameters, camera: Camera, rays: Rays) -> Tensor:
     above, below = (crosses(camera, math.isqrt(rays.x.shape[1]), SHELL, shell_radii(f, falling)) for falling in (0., 1.))
     return torch.where(below_shell(rays), below, above)
 
-
+# %% ../nbs/05_synthetic.ipynb #d37c2cb2
 def hair_shell(f: FaceParameters, rays: Rays, depth: Tensor) -> Hair:
     "The hair on its ellipsoid, cut along the hairline."
     long, hit = long_hair(f), ellipsoid_hit(rays, SHELL, shell_radii(f, below_shell(rays).to(depth.dtype)))
@@ -493,7 +493,7 @@ class Faces(NamedTuple):
     landmarks: Tensor  # (B, 5, 2) pixels: left eye, right eye, nose, left and right mouth corner
     regions: Tensor  # (B, H, W) uint8, indices of REGIONS
 
-
+# %% ../nbs/05_synthetic.ipynb #dfeaf187
 def render_parameters(
     parameters: FaceParameters,  # as `face_parameters` gives them
     size: int = 128,  # height and width in pixels
