@@ -12,17 +12,19 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .alignment import frame_landmarks
 
 # %% auto #0
 __all__ = ['IDENTITY', 'SESSION', 'FRAME', 'VECTORS', 'NOISE', 'POSE_YAW', 'POSE_PITCH', 'POSES', 'CENTRE_Y', 'FEW', 'PIVOT',
-           'FaceKey', 'FaceParameters', 'draw_key', 'check_key', 'chance', 'derived_parameters', 'number_table',
-           'face_parameters', 'as_fields', 'Bumps', 'bumps', 'bump_values', 'relief', 'Surface', 'head_surface',
-           'surface_depth', 'rotation', 'mouth_corner', 'landmark_points', 'Camera', 'fit_camera', 'project', 'Rays',
-           'pixel_rays', 'dot', 'vector_length', 'place', 'Hit', 'ellipsoid_hit', 'crosses', 'with_corner', 'near_head',
-           'listed', 'pick', 'put', 'at_pixels', 'March', 'march', 'head_hit']
+           'ROW', 'FaceKey', 'FaceParameters', 'SomeParameters', 'of_faces', 'draw_key', 'check_key', 'chance',
+           'derived_parameters', 'number_table', 'face_parameters', 'as_fields', 'Bumps', 'bumps', 'bump_sums',
+           'bump_values', 'patches', 'relief', 'Surface', 'head_surface', 'surface_depth', 'rotation', 'mouth_corner',
+           'landmark_points', 'Camera', 'fit_camera', 'project', 'Rays', 'camera_plane', 'plane_axes', 'pixel_rays',
+           'dot', 'vector_length', 'place', 'Hit', 'ellipsoid_hit', 'crosses', 'near_head', 'Listed', 'listed', 'pick',
+           'put', 'within', 'at_pixels', 'March', 'march', 'head_hit']
 
 # %% ../nbs/03_heads.ipynb #dd63281b
 IDENTITY = dict(
@@ -86,12 +88,33 @@ class FaceParameters(dict):
         except KeyError:
             raise AttributeError(name) from None
 
+# %% ../nbs/03_heads.ipynb #9d1511c3
+class SomeParameters(FaceParameters):
+    "Those of some of the faces, or of one several times; each is picked when it is first asked for."
+
+    def __init__(self, whole: FaceParameters, faces: Tensor):
+        super().__init__()
+        self.whole, self.faces = whole, faces
+
+    def __missing__(self, name: str) -> Tensor:
+        return self.setdefault(name, self.whole[name][self.faces])
+
+
+def of_faces(fields: Tensor | NamedTuple | FaceParameters, some: Tensor) -> Tensor | NamedTuple | FaceParameters:
+    "What belongs to some of the faces, given by their numbers."
+    if isinstance(fields, Tensor):
+        return fields[some]
+    if isinstance(fields, dict):
+        return SomeParameters(fields, some)
+    return type(fields)(*(values[some] for values in fields))
+
 # %% ../nbs/03_heads.ipynb #21e8dbf8
 @lru_cache(maxsize=4096)
 def _draw(count: int, *key: int) -> np.ndarray:
     "`count` standard normal numbers cut at 2.5 that follow from `key` alone."
     generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
-    return generator.standard_normal(count, dtype=np.float32).clip(-2.5, 2.5)
+    numbers = generator.standard_normal(count, dtype=np.float32)
+    return numbers.clip(-2.5, 2.5, out=numbers)
 
 
 def draw_key(key: FaceKey, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -189,27 +212,41 @@ def bumps(
     like: Tensor,  # (B, 1), for batch, device and type
 ) -> Bumps:
     "The Gaussians of a table in the form that `bump_values` evaluates."
-    def column(values): return torch.cat([v if isinstance(v, Tensor) else torch.full_like(like, v) for v in values], 1)
-    x, y, width, height, amount = map(column, zip(*rows))
+    cells = [cell for column in zip(*rows) for cell in column]
+    numbers = like.new_tensor([0. if isinstance(cell, Tensor) else cell for cell in cells])
+    table = numbers.repeat(len(like), 1)
+    varying = [i for i, cell in enumerate(cells) if isinstance(cell, Tensor)]
+    table[:, varying] = torch.cat([cells[i] for i in varying] or [like[:, :0]], 1)
+    x, y, width, height, amount = table.chunk(5, 1)
     a, c = -.5 / width**2, -.5 / height**2  # the exponential itself is taken to base 2, which is several times faster
     exponents = torch.stack([a, c, -2 * a * x, -2 * c * y, a * x**2 + c * y**2], -1) / math.log(2)
     weights = torch.stack([amount, 2 * a * amount, -2 * a * x * amount, 2 * c * amount, -2 * c * y * amount], 1)
     return Bumps(exponents, weights)
 
+# %% ../nbs/03_heads.ipynb #b0f038af
+FEW = 2**15  # points at a time, whose Gaussians or waves stay in the cache
 
-FEW = 4  # pictures at a time, whose Gaussians stay in the cache
+
+def bump_sums(exponents: Tensor, weights: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    "(B, N, P): the Gaussians (B, K, 5) of a table at (x, y), each (B, P), added up with each of N weights (B, N, K)."
+    powers = torch.stack([x * x, y * y, x.abs(), y], 1)
+    few = (part.split(max(1, FEW // x.shape[1])) for part in (exponents, weights, powers))
+    return torch.cat([torch.bmm(w, torch.baddbmm(e[..., 4:], e[..., :4], p).clamp_(min=-60).exp2_()) for e, w, p in zip(*few)])
 
 
 def bump_values(b: Bumps, x: Tensor, y: Tensor, slopes: bool = False) -> Tensor | tuple[Tensor, Tensor, Tensor]:
     "The sum at (x, y), each (B, P); with `slopes` also its derivatives by x and y."
-    ax = x.abs()
-    powers = torch.stack([x * x, y * y, ax, y, torch.ones_like(x)], 1)
-    few = b.exponents.split(FEW), b.weights[:, :5 if slopes else 1].split(FEW), powers.split(FEW)
-    sums = torch.cat([torch.bmm(weights, torch.bmm(exponents, p).clamp_(min=-60).exp2_()) for exponents, weights, p in zip(*few)])
     if not slopes:
-        return sums[:, 0]
-    value, xx, x1, yy, y1 = sums.unbind(1)
-    return value, xx * x + x1 * x.sign(), yy * y + y1
+        return bump_sums(b.exponents, b.weights[:, :1], x, y)[:, 0]
+    value, xx, x1, yy, y1 = bump_sums(*b, x, y).unbind(1)
+    return value, torch.addcmul(xx * x, x1, x.sign()), torch.addcmul(y1, yy, y)
+
+
+def patches(tables: Sequence[Sequence[tuple]], x: Tensor, y: Tensor, like: Tensor) -> Sequence[Tensor]:
+    "The sums (B, P) of several tables of bumps at the same places: all their Gaussians at once."
+    table = bumps([row for rows in tables for row in rows], like)
+    own = like.new_tensor([[float(rows is other) for other in tables for _ in other] for rows in tables])
+    return bump_sums(table.exponents, own * table.weights[:, :1], x, y).unbind(1)
 
 # %% ../nbs/03_heads.ipynb #a54911c5
 def relief(f: FaceParameters) -> Bumps:
@@ -251,20 +288,22 @@ def head_surface(f: FaceParameters, b: Bumps, x: Tensor, y: Tensor, z: Tensor) -
     by_height = torch.lerp(1 / f.head_top, 1 / f.head_bottom, below)
     v = height * by_height
     v2 = v * v
-    low = below * v2  # V² of the lower half
-    narrowing = (1 - f.jaw_taper * low).clamp(.2)
-    slope_x = 1 / (f.head_width * narrowing)
+    low, more = below * v2, v2 - 1  # V² of the lower half
+    low2 = low * v2  # V⁴ there
+    narrowing = (low * -f.jaw_taper).add_(1).clamp_(.2)
+    slope_x = (1 / f.head_width) / narrowing
     X = x * slope_x
     X2 = X * X
-    depth_scale = 1 / (f.head_depth**2 * (1 + v2) * (1 + low * v2))
+    depth_scale = (1 / f.head_depth**2) / torch.addcmul(v2 + 1, v2 + 1, low2)
     value, bump_x, bump_y = bump_values(b, x, y, slopes=True)
     rest = z - value
-    pull = 2 * rest * depth_scale
-    by_depth = f.head_depth**2 * depth_scale * pull * rest * (1 + low * (2 + 3 * v2))
-    square = f.jaw_square * below
-    by_v = v * (4 * f.jaw_taper * below * X2 / narrowing - by_depth + 2 + square * (4 * v2 - 2))
-    return Surface(X2 + .5 * pull * rest + v2 * (1 + square * (v2 - 1)) - 1, 2 * X * slope_x - pull * bump_x,
-                   by_v * by_height - pull * bump_y, pull, depth_scale)
+    scaled = rest * depth_scale  # half the slope by z
+    square = 2 * f.jaw_square * below
+    corner, shrinking = square * more, scaled * scaled
+    by_depth = torch.addcmul(shrinking, shrinking, torch.add(low2, low, alpha=2 / 3), value=3)
+    by_v = torch.add(square, corner, alpha=2).addcdiv_(4 * f.jaw_taper * below * X2, narrowing).add_(2).sub_(2 * f.head_depth**2 * by_depth)
+    return Surface(torch.addcmul(X2, rest, scaled).add_(more).addcmul_(v2, corner, value=.5),
+                   2 * torch.addcmul(-scaled * bump_x, X, slope_x), torch.addcmul(-2 * scaled * bump_y, by_v, v * by_height), 2 * scaled, depth_scale)
 
 
 def surface_depth(f: FaceParameters, b: Bumps, x: Tensor, y: Tensor) -> Tensor:
@@ -333,21 +372,29 @@ class Rays(NamedTuple):
     dx: Tensor
     dy: Tensor
     dz: Tensor
-    camera_x: Tensor  # where the ray stands in camera coordinates
-    camera_y: Tensor
     pixel: Tensor  # (B, 1) size of a pixel
+
+
+def camera_plane(camera: Camera, size: int) -> tuple[Tensor, Tensor]:
+    "x (B, 1, S) of the columns and y (B, S, 1) of the rows of a picture, in camera coordinates."
+    grid = (torch.arange(size, device=camera.scale.device) + .5) / size
+    x, y = ((grid - shift[:, None]) / camera.scale for shift in camera.shift.unbind(1))
+    return x[:, None], y[..., None]
+
+# %% ../nbs/03_heads.ipynb #7637328c
+def plane_axes(camera: Camera) -> Tensor:
+    "(B, 3, 3) in head coordinates: how x and y of the camera's plane go, and where its origin is."
+    pivot = camera.turn.new_tensor(PIVOT)
+    return torch.stack([camera.turn[:, 0], camera.turn[:, 1], pivot - pivot @ camera.turn], 1)
 
 
 def pixel_rays(camera: Camera, size: int) -> Rays:
     "The rays of a size × size picture, into the picture from the plane z = 0 of the camera."
-    grid = (torch.arange(size, device=camera.scale.device) + .5) / size
-    v, u = torch.meshgrid(grid, grid, indexing="ij")
-    x = (u.reshape(1, -1) - camera.shift[:, :1]) / camera.scale
-    y = (v.reshape(1, -1) - camera.shift[:, 1:]) / camera.scale
-    at = torch.stack([x - PIVOT[0], y - PIVOT[1], torch.full_like(x, -PIVOT[2])], 1)
-    head = camera.turn.mT @ at
+    x, y = camera_plane(camera, size)
+    right, down, origin = plane_axes(camera)[..., None, None].unbind(1)
+    starts = right * x[:, None] + (origin + down * y[:, None])
     direction = -camera.turn[:, 2, :, None]
-    return Rays(*(head[:, i] + PIVOT[i] for i in range(3)), *direction.unbind(1), x, y, 1 / (size * camera.scale))
+    return Rays(*starts.flatten(2).unbind(1), *direction.unbind(1), 1 / (size * camera.scale))
 
 
 def dot(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
@@ -356,8 +403,8 @@ def dot(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
 
 
 def vector_length(vectors: Tensor) -> Tensor:
-    "Length of (B, 3, P) along its second dimension, at least 1e-6; much faster than `norm` here."
-    return dot(vectors.unbind(1), vectors.unbind(1)).sqrt().clamp(1e-6)
+    "Length of (3, B, P) along its first dimension, at least 1e-6; much faster than `norm` here."
+    return dot(vectors, vectors).sqrt_().clamp_(1e-6)
 
 
 def place(rays: Rays, t: Tensor) -> list[Tensor]:
@@ -371,7 +418,7 @@ class Hit(NamedTuple):
     y: Tensor
     z: Tensor
     depth: Tensor  # camera z
-    normal: Tensor  # (B, 3, P) unit, in head coordinates
+    normal: Tensor  # (3, B, P) unit, in head coordinates
     cover: Tensor  # 1 on the head, falling to 0 within a pixel outside
 
 
@@ -383,60 +430,77 @@ def ellipsoid_hit(rays: Rays, centre: Sequence, radii: Sequence) -> Hit:
     inside = b * b - a * c
     t = -(b + inside.clamp(0).sqrt()) / a
     q = [torch.addcmul(i, t, j) for i, j in zip(o, d)]
-    gradient = torch.stack([i / r for i, r in zip(q, radii)], 1)
+    gradient = torch.stack([i / r for i, r in zip(q, radii)])
     length, norm = vector_length(gradient), (c - b * b / a + 1).clamp(0).sqrt()
     cover = (1 - (norm - 1).clamp(0) * norm / (length * rays.pixel)).clamp(0, 1)
-    return Hit(*place(rays, t), -t, gradient / length[:, None], cover)
+    return Hit(*place(rays, t), -t, gradient / length, cover)
 
 # %% ../nbs/03_heads.ipynb #21b0c92a
-def crosses(rays: Rays, centre: Sequence, radii: Sequence) -> Tensor:
-    "(B, P) whether the rays pass within two pixels of an axis-parallel ellipsoid, where its cover may be more than 0."
-    margin = 2 * rays.pixel
-    o = [(a - c) / (r + margin) for a, c, r in zip(rays[:3], centre, radii)]
-    d = [a / (r + margin) for a, r in zip(rays[3:6], radii)]
-    a, b, c = dot(d, d), dot(o, d), dot(o, o) - 1
-    return b * b > a * c
+def crosses(camera: Camera, size: int, centre: Sequence, radii: Sequence) -> Tensor:
+    """(B, P) whether the rays pass within two pixels of an axis-parallel ellipsoid, where its cover may be more than 0.
 
+    Where the ellipsoid is a unit ball, the square of a ray's distance from its centre is quadratic in x and y."""
+    x, y = camera_plane(camera, size)
+    centre = torch.cat([c + 0 * camera.scale for c in centre], 1)
+    radii = torch.cat([r + 2 / (size * camera.scale) for r in radii], 1)
+    axes = plane_axes(camera)
+    axes = torch.cat([axes[:, :2], axes[:, 2:] - centre[:, None]], 1) / radii[:, None]
+    along = F.normalize(camera.turn[:, 2] / radii, dim=1)[:, None]
+    axes = axes - (axes * along).sum(2, keepdim=True) * along
+    (xx, xy, x1), (_, yy, y1), (*_, one) = (row.unbind(1) for row in (axes @ axes.mT)[..., None, None].unbind(1))
+    squares = (2 * xy * y + (xx * x + 2 * x1)).mul_(x).add_(y * (yy * y + 2 * y1) + one)
+    return (squares < 1).flatten(1)
 
-def with_corner(mask: Tensor) -> Tensor:
-    "The mask with its first pixel, a corner: `listed` repeats it, and what is repeated is best where nothing is."
-    mask[:, 0] = True
-    return mask
-
-
-def near_head(f: FaceParameters, rays: Rays) -> Tensor:
+# %% ../nbs/03_heads.ipynb #8d0bc9e5
+def near_head(f: FaceParameters, camera: Camera, size: int) -> Tensor:
     "(B, P) where the head may be: elsewhere it need not be tried."
     hull = (f.head_width + .1, .36 + .5 * (f.head_top + f.head_bottom), f.head_depth + .6)
-    return with_corner(crosses(rays, (0., .14, .03), hull))
+    return crosses(camera, size, (0., .14, .03), hull)
 
 # %% ../nbs/03_heads.ipynb #7193eecb
-def listed(mask: Tensor) -> Tensor:
-    """(B, K) indices of the pixels at which a mask (B, P) is true, a row per picture; shorter rows repeat their first.
-
-    Their number is a multiple of 64, for which matrix products round alike whatever else is in the batch."""
-    rows = [row.nonzero()[:, 0] for row in mask]
-    count = -(-max(1, *map(len, rows)) // 64) * 64
-    pixels = torch.stack([row[0] if len(row) else row.new_zeros(()) for row in rows])[:, None].repeat(1, count)
-    for places, row in zip(pixels, rows):
-        places[:len(row)] = row
-    return pixels
+ROW = 256  # listed pixels are worked on in rows of this length
 
 
-def pick(field: Tensor, pixels: Tensor) -> Tensor:
-    "The values (B, K) or (B, C, K) of a field at listed pixels; one value per picture, (B, 1), stays as it is."
-    if field.shape[-1] == 1:
-        return field
-    return field.gather(-1, pixels if field.dim() == 2 else pixels[:, None].expand(-1, field.shape[1], -1))
+class Listed(NamedTuple):
+    "Some places of pictures in rows of one length: a picture has as many as it needs, the last filled up by repeating."
+    face: Tensor  # (R,) number of the picture whose row it is
+    places: Tensor  # (R, ROW) in the flattened field (B, P)
 
 
-def put(field: Tensor, pixels: Tensor, values: Tensor) -> Tensor:
-    "The field with other values, (B, K) or (B, C, K), at listed pixels."
-    return field.scatter(-1, pixels if field.dim() == 2 else pixels[:, None].expand_as(values), values)
+def listed(
+    mask: Tensor,  # (B, P), or (R, ROW) at listed places
+    face: Tensor | None = None,  # (R,) numbers of the pictures in the second case
+) -> Listed:
+    "The places at which a mask is true; those of a picture are in the same rows whatever else is in the batch."
+    owners = np.arange(len(mask)) if face is None else face.cpu().numpy()
+    faces, first = np.unique(owners, return_index=True)
+    found = np.flatnonzero(mask.cpu().numpy())
+    parts = np.split(found, np.searchsorted(found, first[1:] * mask.shape[1]))
+    rows = np.concatenate([piece for part in parts for piece in (part, np.resize(part, -len(part) % ROW))]).reshape(-1, ROW)
+    owners = np.repeat(faces, [-(-len(part) // ROW) for part in parts])
+    return Listed(*(torch.from_numpy(array).to(mask.device) for array in (owners, rows)))
 
 
-def at_pixels(fields: NamedTuple, pixels: Tensor) -> NamedTuple:
-    "Rays, hits or layers at listed pixels."
-    return type(fields)(*(pick(field, pixels) for field in fields))
+def pick(field: Tensor, at: Listed) -> Tensor:
+    "The values (..., R, ROW) of a field (..., B, P) at listed places."
+    return field.flatten(-2).index_select(-1, at.places.flatten()).unflatten(-1, at.places.shape)
+
+
+def put(field: Tensor, at: Listed, values: Tensor) -> Tensor:
+    "The field (..., B, P) itself, with other values (..., R, ROW) at listed places."
+    flat = field.view(*field.shape[:-2], -1)
+    flat.scatter_(-1, at.places.flatten().expand_as(values.flatten(-2)), values.flatten(-2))
+    return field
+
+# %% ../nbs/03_heads.ipynb #faaefefb
+def within(at: Listed, some: Listed) -> Listed:
+    "Places that were listed among listed ones, as places of the pictures."
+    return Listed(some.face, pick(at.places, some))
+
+
+def at_pixels(fields: NamedTuple, at: Listed) -> NamedTuple:
+    "Rays, hits or layers at listed places; one value per picture, (B, 1), becomes one per row."
+    return type(fields)(*(field[at.face] if field.shape[-1] == 1 else pick(field, at) for field in fields))
 
 # %% ../nbs/03_heads.ipynb #30911e04
 class March(NamedTuple):
@@ -451,31 +515,39 @@ def march(f: FaceParameters, b: Bumps, rays: Rays, t: Tensor, steps: Sequence[in
     """Solves in each step, from the last point, for the ellipsoid that has the same value and slope there.
 
     Step 0 is the closed-form hit, later ones are short, so that none jumps through the nose."""
+    across = (rays.dx / f.head_width)**2 + (rays.dy / f.head_bottom)**2
     for step in steps:
         s = head_surface(f, b, *place(rays, t))
         slope = dot(s[1:4], rays[3:6])
-        bend = (rays.dx / f.head_width)**2 + (rays.dy / f.head_bottom)**2 + rays.dz**2 * s.depth_scale
-        inside = slope * slope - 4 * bend * s.value
-        change = -(slope + inside.clamp(0).sqrt()) / (2 * bend)
+        bend = (s.depth_scale * rays.dz**2).add_(across)
+        inside = torch.addcmul(slope * slope, bend, s.value, value=-4)
+        change = inside.clamp(0).sqrt_().add_(slope).div_(bend).mul_(-.5)
         if step:
-            change = change.clamp(-.25, .25)
-        if 0 < step < 3:  # past a feature that the ray only grazes
-            change = torch.lerp(change, change.clamp(min=.12), (inside < 0).to(t.dtype))
-        reached, t = March(t, s, change, -inside / (4 * bend)), t + change
+            change.clamp_(-.25, .25)
+        if 0 < step < 3:  # at least 0.12 where the parabola has no root: past a feature that the ray only grazes
+            change = torch.maximum(change, .12 - .37 * inside.sign().add_(1).clamp_(max=1))
+        reached, t = March(t, s, change, (inside / bend).mul_(-.25)), t + change
     return reached
 
 # %% ../nbs/03_heads.ipynb #bc1fcc1a
-def head_hit(f: FaceParameters, b: Bumps, rays: Rays) -> Hit:
-    "Meets the head; a ray that misses ends where it comes closest."
-    near = march(f, b, rays, torch.full_like(rays.x, -1.5), range(3))
-    core = (0., 0., 0.), (.9 * f.head_width, .42 * (f.head_top + f.head_bottom), .85 * f.head_depth)
-    may_meet = (near.least < .2 + 4 * rays.pixel) | crosses(rays, *core)
-    moving = listed((near.change.abs() > 1e-3) & may_meet)
-    going, arrived = at_pixels(rays, moving), near.t + near.change
-    last = march(f, b, going, pick(arrived, moving), range(3, 6))
-    surely = ellipsoid_hit(going, *core).cover  # also where a grazing ray has not settled yet
-    t, above = put(arrived, moving, last.t), put(near.least, moving, (1 - surely) * last.surface.value)
-    gradient = torch.stack([put(first, moving, then) for first, then in zip(near.surface[1:4], last.surface[1:4])], 1)
+def head_hit(f: FaceParameters, b: Bumps, camera: Camera, rays: Rays, tried: Listed) -> Hit:
+    "Meets the head at listed places; a ray that misses ends where it comes closest."
+    def core(f): return (0., 0., 0.), (.9 * f.head_width, .42 * (f.head_top + f.head_bottom), .85 * f.head_depth)
+    tries = at_pixels(rays, tried)
+    near = march(of_faces(f, tried.face), of_faces(b, tried.face), tries, torch.full_like(tries.x, -1.5), range(3))
+    t, above, gradient = near.t + near.change, near.least, torch.stack(near.surface[1:4])
+    may_meet = (above < .2 + 4 * tries.pixel) | pick(crosses(camera, math.isqrt(rays.x.shape[1]), *core(f)), tried)
+    far = going = listed((near.change.abs() > 1e-3) & may_meet, tried.face)
+    start, there = pick(t, far), at_pixels(rays, within(tried, far))
+    surely = ellipsoid_hit(there, *core(of_faces(f, far.face))).cover  # also where a grazing ray does not settle
+    for steps in (range(3, 4), range(4, 6)):
+        last = march(of_faces(f, going.face), of_faces(b, going.face), there, start, steps)
+        t, above = put(t, going, last.t), put(above, going, last.surface.value)
+        gradient = put(gradient, going, torch.stack(last.surface[1:4]))
+        still = listed(last.change.abs() > 1e-4, going.face)
+        going = within(going, still)
+        start, there = pick(last.t + last.change, still), at_pixels(rays, within(tried, going))
+    above = put(above, far, (1 - surely) * pick(above, far))
     length = vector_length(gradient)
-    cover = (1 - above / (length * rays.pixel)).clamp(0, 1)
-    return Hit(*place(rays, t), -t, gradient / length[:, None], cover)
+    cover = (1 - above / (length * tries.pixel)).clamp(0, 1)
+    return Hit(*place(tries, t), -t, gradient / length, cover)

@@ -13,22 +13,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .heads import (NOISE, PIVOT, Camera, FaceKey, FaceParameters, Hit, Rays, as_fields, at_pixels, bump_values,
-                         bumps, chance, crosses, ellipsoid_hit, face_parameters, fit_camera, head_hit, landmark_points,
-                         listed, mouth_corner, near_head, pick, pixel_rays, project, put, relief, vector_length,
-                         with_corner)
+from .heads import (FEW, NOISE, PIVOT, Camera, FaceKey, FaceParameters, Hit, Rays, as_fields, at_pixels, bump_values,
+                         bumps, camera_plane, chance, crosses, ellipsoid_hit, face_parameters, fit_camera, head_hit, landmark_points,
+                         Listed, dot, listed, mouth_corner, near_head, of_faces, patches, pick, pixel_rays, project, put, relief, vector_length, within)
 
 _all_ = ["FaceKey", "FaceParameters", "face_parameters"]  # also to be had from here
 
 # %% auto #0
 __all__ = ['REGIONS', 'SKIN', 'HAIR', 'IRIS', 'SHELL', 'NECK', 'BEHIND', 'CHUNK', 'Layers', 'lay', 'lay_over', 'repaint',
-           'of_faces', 'repaint_faces', 'soft', 'line', 'waves', 'colour', 'ramp', 'skin_colour', 'hair_colour',
-           'light_vector', 'shade', 'paint_skin', 'skin_temperature', 'wrinkles', 'hollows', 'eyeball', 'paint_eyes',
-           'paint_brows', 'paint_mouth', 'paint_beard', 'nose_region', 'paint_head', 'limb', 'Hair', 'long_hair',
-           'shell_radii', 'hair_shell', 'hairline', 'strand_pattern', 'paint_hair', 'ear_ellipsoid', 'paint_ears',
-           'paint_wall', 'paint_hanging_hair', 'paint_neck', 'bow_cover', 'paint_glasses', 'blur', 'sensor_noise',
-           'thermal_camera', 'visible_camera', 'Faces', 'render_parameters', 'render', 'FaceKey', 'FaceParameters',
-           'face_parameters']
+           'repaint_faces', 'soft', 'line', 'waves', 'colour', 'ramp', 'skin_colour', 'hair_colour', 'light_vector',
+           'shade', 'paint_skin', 'warm_regions', 'wrinkles', 'hollows', 'eyeball', 'paint_eyes', 'paint_brows',
+           'paint_mouth', 'paint_beard', 'nose_region', 'paint_head', 'limb', 'Hair', 'long_hair', 'below_shell',
+           'shell_radii', 'near_hair', 'hair_shell', 'hairline', 'strand_pattern', 'paint_hair', 'ear_ellipsoid',
+           'paint_ears', 'paint_wall', 'paint_hanging_hair', 'paint_neck', 'bow_cover', 'paint_glasses', 'blur',
+           'sensor_noise', 'thermal_camera', 'visible_camera', 'Faces', 'render_parameters', 'render', 'FaceKey',
+           'FaceParameters', 'face_parameters']
 
 # %% ../nbs/05_synthetic.ipynb #eaa2067f
 REGIONS = ("background", "skin", "hair", "ears", "brows", "eyes", "nose", "mouth", "glasses")
@@ -36,7 +35,7 @@ REGIONS = ("background", "skin", "hair", "ears", "brows", "eyes", "nose", "mouth
 
 class Layers(NamedTuple):
     "A picture in the making."
-    colour: Tensor  # (B, 3, P)
+    colour: Tensor  # (3, B, P)
     heat: Tensor  # (B, P)
     region: Tensor  # (B, P) uint8
 
@@ -44,15 +43,15 @@ class Layers(NamedTuple):
 def lay(
     under: Layers,  # what is there
     cover: Tensor,  # (B, P) in [0, 1]
-    colour: Tensor | None = None,  # (B, 3, 1 or P); None leaves the colour as it is
+    colour: Tensor | None = None,  # (3, B, 1 or P); None leaves the colour as it is
     heat: Tensor | None = None,  # (B, 1 or P); None leaves the temperature
     region: str = "",  # one of REGIONS; empty leaves the region
 ) -> Layers:
     "Lays a layer over others."
     return Layers(
-        under.colour if colour is None else torch.lerp(under.colour, colour, cover[:, None]),
+        under.colour if colour is None else torch.lerp(under.colour, colour, cover),
         under.heat if heat is None else torch.lerp(under.heat, heat.expand_as(cover), cover),
-        torch.where(cover > .5, REGIONS.index(region), under.region) if region else under.region,
+        under.region.masked_fill(cover > .5, REGIONS.index(region)) if region else under.region,
     )
 
 
@@ -60,19 +59,10 @@ def lay_over(under: Layers, cover: Tensor, top: Layers) -> Layers:
     "Lays what was painted over others, with its own regions."
     return lay(under, cover, top.colour, top.heat)._replace(region=torch.where(cover > .5, top.region, under.region))
 
-
-def repaint(under: Layers, pixels: Tensor, paint: Callable[[Layers], Layers]) -> Layers:
-    "Paints at listed pixels only."
-    return Layers(*(put(whole, pixels, part) for whole, part in zip(under, paint(at_pixels(under, pixels)))))
-
-
-def of_faces(fields: Tensor | NamedTuple | FaceParameters, some: Tensor) -> Tensor | NamedTuple | FaceParameters:
-    "What belongs to some of the faces."
-    if isinstance(fields, Tensor):
-        return fields[some]
-    if isinstance(fields, dict):
-        return FaceParameters({name: values[some] for name, values in fields.items()})
-    return type(fields)(*(values[some] for values in fields))
+# %% ../nbs/05_synthetic.ipynb #1295b6d9
+def repaint(under: Layers, at: Listed, paint: Callable[[Layers], Layers]) -> Layers:
+    "Paints at listed places only, into the layers that are there."
+    return Layers(*(put(whole, at, part) for whole, part in zip(under, paint(at_pixels(under, at)))))
 
 
 def repaint_faces(f: FaceParameters, amount: Tensor, paint: Callable[..., Layers], under: Layers, *fields) -> Layers:
@@ -80,39 +70,41 @@ def repaint_faces(f: FaceParameters, amount: Tensor, paint: Callable[..., Layers
     some = amount[:, 0].nonzero()[:, 0]
     if not len(some):
         return under
-    painted = paint(*(of_faces(own, some) for own in (f, under, *fields)))
-    return Layers(*(whole.index_copy(0, some, part) for whole, part in zip(under, painted)))
+    layers = Layers(under.colour[:, some], under.heat[some], under.region[some])
+    painted = paint(of_faces(f, some), layers, *(of_faces(own, some) for own in fields))
+    return Layers(*(whole.index_copy_(whole.dim() - 2, some, part) for whole, part in zip(under, painted)))
 
 # %% ../nbs/05_synthetic.ipynb #ae72a0b5
 def soft(distance: Tensor, width: Tensor | float) -> Tensor:
     "An edge: 0 half a width outside, 1 half a width inside."
-    return (distance / width + .5).clamp(0, 1)
+    return (distance / width).add_(.5).clamp_(0, 1)
 
 
 def line(distance: Tensor, width: Tensor | float) -> Tensor:
     "A soft stroke along distance 0."
-    return torch.exp2((distance / width).square().mul_(-1 / math.log(2)).clamp_(min=-60))
+    return (distance / width).square_().mul_(-1 / math.log(2)).clamp_(min=-60).exp2_()
 
 
 def waves(numbers: Tensor, x: Tensor, y: Tensor, frequency: float) -> Tensor:
     "A random smooth pattern of unit deviation: sines whose wave vectors and phases are `numbers` (B, 3K)."
     vectors = numbers.unflatten(1, (-1, 3)) * numbers.new_tensor([frequency, frequency, 3.])
-    places = torch.stack([x, y, torch.ones_like(x)], 1)
-    return torch.bmm(vectors, places).sin_().sum(1) * math.sqrt(2 / vectors.shape[1])
+    few = (part.split(max(1, FEW // x.shape[1])) for part in (vectors, torch.stack([x, y], 1)))
+    sums = torch.cat([torch.baddbmm(v[..., 2:], v[..., :2], places).sin_().sum(1) for v, places in zip(*few)])
+    return sums * math.sqrt(2 / vectors.shape[1])
 
 # %% ../nbs/05_synthetic.ipynb #58d21b6f
 def colour(*channels: Tensor | float) -> Tensor:
-    "Red, green and blue, numbers or (B, 1) tensors with at least one among them, as a colour (B, 3, 1)."
+    "Red, green and blue, numbers or (B, 1) tensors with at least one among them, as a colour (3, B, 1)."
     zero = 0 * next(channel for channel in channels if isinstance(channel, Tensor))
-    return torch.stack([zero + channel for channel in channels], 1)
+    return torch.stack([zero + channel for channel in channels])
 
 
 def ramp(position: Tensor, anchors: Sequence[Sequence[float]]) -> Tensor:
-    "Linear interpolation between equally spaced colours: (B, N) in [0, 1] to (B, 3, N)."
-    anchors = torch.tensor(anchors, dtype=position.dtype, device=position.device)
+    "Linear interpolation between equally spaced colours: (B, N) in [0, 1] to (3, B, N)."
+    channels = torch.tensor(list(zip(*anchors)), dtype=position.dtype, device=position.device)
     place = position.clamp(0, 1) * (len(anchors) - 1)
     low = place.floor().clamp(max=len(anchors) - 2)
-    return torch.lerp(anchors[low.long()], anchors[low.long() + 1], (place - low)[..., None]).movedim(-1, 1)
+    return torch.lerp(channels[:, low.long()], channels[:, low.long() + 1], place - low)
 
 # %% ../nbs/05_synthetic.ipynb #96afbbbd
 SKIN = ((.95, .78, .69), (.89, .69, .57), (.77, .56, .43), (.58, .39, .28), (.42, .27, .19))
@@ -121,16 +113,16 @@ IRIS = ((.17, .10, .06), (.26, .16, .08), (.30, .33, .20), (.36, .48, .56))
 
 
 def skin_colour(f: FaceParameters) -> Tensor:
-    "(B, 3, 1)"
+    "(3, B, 1)"
     return ramp(f.tone, SKIN)
 
 
 def hair_colour(f: FaceParameters) -> Tensor:
-    "(B, 3, 1): darker with darker skin, red in a few, grey with age."
+    "(3, B, 1): darker with darker skin, red in a few, grey with age."
     light = chance(f.hair_dark)**1.6 * (1 - f.tone).clamp(.05) * 1.2
     red = (f.hair_red - 1.2).clamp(0)
     pigment = ramp(light, HAIR) * (1 + colour(.5 * red, 0., -.15 * red))
-    return torch.lerp(pigment, torch.full_like(pigment, .6), ((f.age - .65).clamp(0) * 1.6)[:, None])
+    return torch.lerp(pigment, torch.full_like(pigment, .6), (f.age - .65).clamp(0) * 1.6)
 
 # %% ../nbs/05_synthetic.ipynb #dcd9da5f
 def light_vector(f: FaceParameters, camera: Camera) -> Tensor:
@@ -140,43 +132,43 @@ def light_vector(f: FaceParameters, camera: Camera) -> Tensor:
     return (light[:, None] @ camera.turn)[:, 0]
 
 
-def shade(f: FaceParameters, camera: Camera, albedo: Tensor, normal: Tensor, gloss: float | Tensor = 0.) -> Tensor:
-    "Albedo (B, 3, P) under the session's light: ambient from above, wrapped diffuse light and a soft highlight."
+def shade(f: FaceParameters, camera: Camera, albedo: Tensor, normal: Tensor, gloss: float = 0.) -> Tensor:
+    "Albedo (3, B, P) under the session's light: ambient from above, wrapped diffuse light and a soft highlight."
     light = light_vector(f, camera)
+    bright = f.ambient_light * (.86 - .14 * normal[1]) + f.light_strength * ((dot(normal, light.T[..., None]) + .25) / 1.25).clamp(0)
+    shaded = albedo * colour(1 + f.light_warmth, 1., 1 - 1.3 * f.light_warmth) * bright
+    if not gloss:
+        return shaded
     half = F.normalize(light + camera.turn[:, 2], dim=1)
-    lit, shine = torch.bmm(torch.stack([light, half], 1), normal).unbind(1)
-    bright = f.ambient_light * (.86 - .14 * normal[:, 1]) + f.light_strength * ((lit + .25) / 1.25).clamp(0)
-    tint = colour(1 + f.light_warmth, 1., 1 - 1.3 * f.light_warmth)
-    return albedo * bright[:, None] * tint + (gloss * f.light_strength * shine.clamp(0).pow(3).square().square().square())[:, None]
+    shine = dot(normal, half.T[..., None]).clamp_(0).pow_(3).square_().square_().square_()
+    return shaded.add_(gloss * f.light_strength * shine)
 
 # %% ../nbs/05_synthetic.ipynb #b3b695b4
 def paint_skin(f: FaceParameters, x: Tensor, y: Tensor) -> Layers:
     "Bare skin: blush, freckles, marks and wrinkles; and the temperatures of the regions."
-    tip, mouth = f.nose_length, f.mouth_y
-    rosy = [(.65, .55, .25, .2, .6), (0, tip, .14, .12, .5), (0, mouth + .55, .2, .12, .25)]
-    blush = bump_values(bumps(rosy, tip), x, y)[:, None] * x.new_tensor([.02, -.09, -.08])[:, None]
-    grain = waves(f.texture[:, :24], x, y, 16.)
-    spots = (grain - 1.1).clamp(0) * f.freckles * line(y - .45, .45)
+    rosy = [(.65, .55, .25, .2, .6), (0, f.nose_length, .14, .12, .5), (0, f.mouth_y + .55, .2, .12, .25)]
     marks = [(.1 + .35 * across.abs(), .55 + .55 * down, .022, .022, .75 * (strength > .8))
              for across, down, strength in zip(*(f.marks[:, i:i + 4, None].unbind(1) for i in (0, 4, 8)))]
-    moles = bump_values(bumps(marks, tip), x, y) * (x * f.marks[:, :1]).sign().clamp(0)
-    hollow = hollows(f, x, y)
+    blush, moles, hollow, warm = patches([rosy, marks, hollows(f), warm_regions(f)], x, y, f.tone)
+    grain = waves(f.texture[:, :24], x, y, 16.)
+    spots = (grain - 1.1).clamp(0) * f.freckles * line(y - .45, .45)
+    moles = moles * (x * f.marks[:, :1]).sign().clamp(0)
     dark = .014 * grain + .25 * spots + moles + wrinkles(f, x, y) + hollow
-    albedo = (skin_colour(f) + blush) * (1 - dark.clamp(max=.9))[:, None]
-    heat = skin_temperature(f, x, y) - .06 * moles + .1 * hollow  # a hollow radiates more
+    albedo = (skin_colour(f) + blush * x.new_tensor([.02, -.09, -.08])[:, None, None]) * (1 - dark.clamp(max=.9))
+    pattern = f.pattern_strength * waves(f.pattern, x, y, 2.6)
+    heat = f.skin_temperature + warm + pattern - .06 * moles + .1 * hollow  # a hollow radiates more
     return Layers(albedo, heat, torch.full_like(x, REGIONS.index("skin"), dtype=torch.uint8))
 
 
-def skin_temperature(f: FaceParameters, x: Tensor, y: Tensor) -> Tensor:
-    "Forehead and inner eye corners hot, nose and cheeks cool, and a slow pattern of the subject's own vessels."
+def warm_regions(f: FaceParameters) -> list[tuple]:
+    "Forehead and inner eye corners hot, nose and cheeks cool, as a table of bumps."
     tip = f.nose_length
-    regions = bump_values(bumps([
+    return [
         (0, -.75, .75, .4, f.forehead_hot), (.2, 0, .075, .08, .14), (f.eye_x, -.05, .28, .16, .06),
         (0, tip, .12, .17, -f.nose_cold), (0, tip - .2, .08, .2, -.35 * f.nose_cold),
         (.55 * f.nose_width, tip + .12, .05, .03, .1), (.68, .55, .24, .28, -f.cheek_cold - .02),
         (0, f.mouth_y + .6, .3, .2, -.03), (.5, f.mouth_y + .2, .1, .12, .03),
-    ], tip), x, y)
-    return f.skin_temperature + regions + f.pattern_strength * waves(f.pattern, x, y, 2.6)
+    ]
 
 # %% ../nbs/05_synthetic.ipynb #86eaaa6c
 def wrinkles(f: FaceParameters, x: Tensor, y: Tensor) -> Tensor:
@@ -188,28 +180,28 @@ def wrinkles(f: FaceParameters, x: Tensor, y: Tensor) -> Tensor:
     return fold * (.02 + .12 * f.age + .12 * f.smile.clamp(0)) + .16 * brow * (f.age - .45 + 3 * f.brow_raise).clamp(0)
 
 
-def hollows(f: FaceParameters, x: Tensor, y: Tensor) -> Tensor:
-    "Darkness where little light comes: nostrils, beside the nose, inner eye corners, under the lip and the eyes."
+def hollows(f: FaceParameters) -> list[tuple]:
+    "Where little light comes, as a table of bumps: nostrils, beside the nose, inner eye corners, under lip and eyes."
     tip = f.nose_length
-    return bump_values(bumps([
+    return [
         (.55 * f.nose_width, tip + .115, .042, .022, .62), (0, tip + .17, .12, .035, .16),
         (f.nose_width + .075, tip + .06, .025, .06, .16), (.21, -.03, .06, .09, .14),
         (0, f.mouth_y + .21, .17, .05, .14), (f.eye_x - .03, .16, .15, .05, .05 + .08 * f.age),
         (f.eye_x, -.12, .2, .06, .08),
-    ], tip), x, y)
+    ]
 
 # %% ../nbs/05_synthetic.ipynb #c838f082
 def eyeball(f: FaceParameters, x: Tensor, y: Tensor, upper: Tensor, along: Tensor, edge: Tensor) -> Tensor:
-    "Colour (B, 3, P) of sclera, iris, pupil and highlight; `upper` is the distance below the upper lid."
+    "Colour (3, B, P) of sclera, iris, pupil and highlight; `upper` is the distance below the upper lid."
     side = x.sign()
     across, down = x - side * f.eye_x, y + .008
     radius = ((across - f.gaze_x).square() + (down - f.gaze_y).square()).sqrt()
-    iris = ramp(chance(f.iris_score) * (1 - .8 * f.tone), IRIS) * (1.35 - 4.5 * (radius - .06).clamp(0))[:, None]
-    white = colour(.9 + 0 * f.tone, .88, .86) * (1 - .45 * line(upper, .06) - .12 * along.square())[:, None]
-    ball = torch.lerp(white, iris, soft(f.iris_radius - radius, edge)[:, None])
-    ball = ball * (1 - .95 * soft(.04 - radius, edge))[:, None]
+    iris = ramp(chance(f.iris_score) * (1 - .8 * f.tone), IRIS) * (1.35 - 4.5 * (radius - .06).clamp(0))
+    white = colour(.9 + 0 * f.tone, .88, .86) * (1 - .45 * line(upper, .06) - .12 * along.square())
+    ball = torch.lerp(white, iris, soft(f.iris_radius - radius, edge))
+    ball = ball * (1 - .95 * soft(.04 - radius, edge))
     glint = line(((across - .03 * f.light_azimuth.sign()).square() + (y + .035).square()).sqrt(), .022)
-    return ball + .9 * glint[:, None]
+    return ball + .9 * glint
 
 
 def paint_eyes(f: FaceParameters, face: Layers, x: Tensor, y: Tensor, pixel: Tensor) -> Layers:
@@ -255,10 +247,10 @@ def paint_mouth(f: FaceParameters, face: Layers, x: Tensor, y: Tensor, pixel: Te
     red = skin_colour(f) * colour(.88 - .01 * f.lip_red, .58 - .05 * f.lip_red, .62 - .045 * f.lip_red)
     shine = .14 * line(bottom + .5 * f.lower_lip, .035) * line(x, .2) - .14 * soft(middle - y, .03)
     lips = soft(torch.minimum(upper, lower), pixel.clamp(min=.03)) * within
-    mouth = lay(face, lips, red * (1 + shine)[:, None], f.skin_temperature + .11, "mouth")
+    mouth = lay(face, lips, red * (1 + shine), f.skin_temperature + .11, "mouth")
     gap = torch.minimum(top, bottom)
     teeth = soft(.9 * f.mouth_open + .012 - top, .03) * soft(arch - .25, .1)
-    inside = torch.stack([.2 + .68 * teeth, .07 + .78 * teeth, .06 + .74 * teeth], 1)
+    inside = torch.stack([.2 + .68 * teeth, .07 + .78 * teeth, .06 + .74 * teeth])
     opened = soft(gap, pixel.clamp(min=.012)) * within * (f.mouth_open > .004)
     mouth = lay(mouth, opened, inside, f.skin_temperature - .05 * teeth)
     return lay(mouth, line(gap, .013) * .65 * soft(1.04 - across.abs(), .08), skin_colour(f) * .28)
@@ -283,24 +275,25 @@ def nose_region(f: FaceParameters, face: Layers, x: Tensor, y: Tensor) -> Layers
     return lay(face, inside, region="nose")
 
 # %% ../nbs/05_synthetic.ipynb #31a25113
-def paint_head(f: FaceParameters, camera: Camera, hit: Hit, pixel: Tensor) -> Layers:
+def paint_head(f: FaceParameters, camera: Camera, hit: Hit, pixel: Tensor, face: Tensor) -> Layers:
     "The head without ears and hair, shaded; seen flat on, skin radiates a little more than at its edge."
-    x, y = hit.x - f.lean * hit.y.square(), hit.y
-    face = paint_skin(f, x, y)
-    face = nose_region(f, face, x, y)
-    face = repaint_faces(f, f.beard + f.moustache, paint_beard, face, x, y, hit.z)
+    own, turned = of_faces(f, face), of_faces(camera, face)
+    x, y = hit.x - own.lean * hit.y.square(), hit.y
+    head = paint_skin(own, x, y)
+    head = nose_region(own, head, x, y)
+    head = repaint_faces(own, own.beard + own.moustache, paint_beard, head, x, y, hit.z)
     ax = x.abs()
-    for paint, may_be in ((paint_eyes, ((ax - f.eye_x).abs() < 1.15 * f.eye_width) & (y.abs() < .5)),
+    for paint, may_be in ((paint_eyes, ((ax - own.eye_x).abs() < 1.15 * own.eye_width) & (y.abs() < .5)),
                           (paint_brows, (ax < 1.1) & ((y + .4).abs() < .5)),
-                          (paint_mouth, (ax < 1.1 * mouth_corner(f, f.smile)[0]) & ((y - f.mouth_y - .1).abs() < .6))):
-        pixels = listed(may_be)
-        face = repaint(face, pixels, lambda part: paint(f, part, pick(x, pixels), pick(y, pixels), pixel))
-    return Layers(shade(f, camera, face.colour, hit.normal, .10), face.heat - limb(camera, hit.normal), face.region)
+                          (paint_mouth, (ax < 1.1 * mouth_corner(own, own.smile)[0]) & ((y - own.mouth_y - .1).abs() < .6))):
+        at = listed(may_be, face)
+        head = repaint(head, at, lambda part: paint(of_faces(f, at.face), part, pick(x, at), pick(y, at), pixel[at.face]))
+    return Layers(shade(own, turned, head.colour, hit.normal, .10), head.heat - limb(turned, hit.normal), head.region)
 
 
 def limb(camera: Camera, normal: Tensor) -> Tensor:
     "Loss of radiation towards the edge of a rounded body."
-    facing = torch.bmm(camera.turn[:, 2:], normal)[:, 0].clamp(0)
+    facing = dot(normal, camera.turn[:, 2].T[..., None]).clamp_(0)
     return .14 * (1 - facing)**3
 
 # %% ../nbs/05_synthetic.ipynb #8078dc7f
@@ -320,16 +313,26 @@ def long_hair(f: FaceParameters) -> Tensor:
 SHELL = (0., -.3, -.06)  # the middle of the hair
 
 
-def shell_radii(f: FaceParameters, rays: Rays) -> tuple[Tensor, Tensor, Tensor]:
-    "Those of an ellipsoid above the ears, drawn out downwards in long hair."
-    falling = (rays.y - rays.z * rays.dy / rays.dz + .3).sign().clamp(0)
+def below_shell(rays: Rays) -> Tensor:
+    "(B, P) whether the rays pass below the middle of the hair."
+    return rays.y - rays.z * (rays.dy / rays.dz) > SHELL[1]
+
+
+def shell_radii(f: FaceParameters, falling: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
+    "Those of an ellipsoid above the ears, drawn out downwards, where `falling` is 1, in long hair."
     height = torch.lerp(f.head_top - .1 + f.hair_volume, (f.hair_length + .3) * (1 + .7 * long_hair(f)), falling)
     return f.head_width + .03 + .6 * f.hair_volume, height, f.head_depth + .14 + .6 * f.hair_volume
 
 
+def near_hair(f: FaceParameters, camera: Camera, rays: Rays) -> Tensor:
+    "(B, P) where the hair may be."
+    above, below = (crosses(camera, math.isqrt(rays.x.shape[1]), SHELL, shell_radii(f, falling)) for falling in (0., 1.))
+    return torch.where(below_shell(rays), below, above)
+
+# %% ../nbs/05_synthetic.ipynb #d37c2cb2
 def hair_shell(f: FaceParameters, rays: Rays, depth: Tensor) -> Hair:
     "The hair on its ellipsoid, cut along the hairline."
-    long, hit = long_hair(f), ellipsoid_hit(rays, SHELL, shell_radii(f, rays))
+    long, hit = long_hair(f), ellipsoid_hit(rays, SHELL, shell_radii(f, below_shell(rays).to(depth.dtype)))
     strands = strand_pattern(f, hit)
     side_end = torch.lerp(f.hair_length, .05 + f.sideburn, hit.z.sign().clamp(0) * (1 - long))
     side = torch.minimum(1.4 * (.45 + .3 * long - hit.z), side_end - hit.y)
@@ -358,62 +361,62 @@ def strand_pattern(f: FaceParameters, hit: Hit) -> Tensor:
     return 1 + .2 * fall.index_copy(0, curly, torch.lerp(fall[curly], curls, f.curl[curly].clamp(0, 1)))
 
 
-def paint_hair(f: FaceParameters, camera: Camera, hair: Hair, under: Layers) -> Layers:
-    "Hair before the skull: a highlight across the strands, warm near the skin."
-    albedo = hair_colour(f) * (hair.strands * (1 + .35 * line(hair.hit.y + 1.25 - .15 * hair.hit.x, .3)))[:, None]
-    roots = .12 * (1 - hair.front) + .1 * line(hair.hit.y + .9, .35) * line(hair.hit.x, .8)
-    warm = f.hair_temperature + roots + .14 * (hair.strands - 1)
-    return lay(under, hair.front, shade(f, camera, albedo, hair.hit.normal, .03), warm, "hair")
+def paint_hair(f: FaceParameters, camera: Camera, hair: Hair, shown: Listed, under: Layers) -> Layers:
+    "Hair before the skull, at those of its places that are shown: a highlight across the strands, warm near the skin."
+    x, y, normal, front, strands = (pick(field, shown) for field in (hair.hit.x, hair.hit.y, hair.hit.normal, hair.front, hair.strands))
+    albedo = hair_colour(f) * (strands * (1 + .35 * line(y + 1.25 - .15 * x, .3)))
+    roots = .12 * (1 - front) + .1 * line(y + .9, .35) * line(x, .8)
+    warm = f.hair_temperature + roots + .14 * (strands - 1)
+    return lay(under, front, shade(f, camera, albedo, normal, .03), warm, "hair")
 
 # %% ../nbs/05_synthetic.ipynb #a1015a30
-def ear_ellipsoid(f: FaceParameters, rays: Rays) -> tuple[tuple, tuple]:
-    "Centre and radii of the ear on each ray's side."
-    side = (rays.x - rays.z * rays.dx / rays.dz).sign()
+def ear_ellipsoid(f: FaceParameters, side: Tensor | float) -> tuple[tuple, tuple]:
+    "Centre and radii of the ear on the left, -1, or right, 1."
     return (side * (f.head_width + .25 * f.ear_out - .03), f.ear_y, -.02), (.06 + .75 * f.ear_out, f.ear_size, .22)
 
 
-def paint_ears(f: FaceParameters, camera: Camera, rays: Rays, under: Layers, depth: Tensor, front: Tensor) -> Layers:
+def paint_ears(f: FaceParameters, camera: Camera, rays: Rays, depth: Tensor, front: Tensor, under: Layers) -> Layers:
     "The two ears, warm inside, with a cool rim; long hair in front covers them."
-    hit = ellipsoid_hit(rays, *ear_ellipsoid(f, rays))
+    hit = ellipsoid_hit(rays, *ear_ellipsoid(f, (rays.x - rays.z * (rays.dx / rays.dz)).sign()))
     shell = line((hit.y - f.ear_y) / f.ear_size, .62) * line(hit.z - .1, .16)
     cover = hit.cover * soft(hit.depth - depth, .04) * (1 - front * long_hair(f))
-    albedo = skin_colour(f) * colour(1 + 0 * f.tone, .9, .88) * (1 - .3 * shell)[:, None]
+    albedo = skin_colour(f) * colour(1 + 0 * f.tone, .9, .88) * (1 - .3 * shell)
     return lay(under, cover, shade(f, camera, albedo, hit.normal), f.skin_temperature - .06 + .1 * shell, "ears")
 
 # %% ../nbs/05_synthetic.ipynb #0604402f
-def paint_wall(f: FaceParameters, rays: Rays) -> Layers:
-    "The wall, brighter on the side of the light."
-    x, y = rays.camera_x, rays.camera_y
+def paint_wall(f: FaceParameters, x: Tensor, y: Tensor) -> Layers:
+    "The wall, brighter on the side of the light; in camera coordinates."
     glow = 1 + .05 * f.light_azimuth / 28 * x - .03 * y
-    wall = colour(f.wall + f.wall_red, f.wall, f.wall + f.wall_blue) * glow[:, None]
-    return Layers(wall, f.ambient_temperature.expand_as(x), torch.zeros_like(x, dtype=torch.uint8))
+    wall = colour(f.wall + f.wall_red, f.wall, f.wall + f.wall_blue) * glow
+    return Layers(wall, f.ambient_temperature.repeat(1, x.shape[1]), torch.zeros_like(x, dtype=torch.uint8))
 
 
-def paint_hanging_hair(f: FaceParameters, hair: Hair, under: Layers) -> Layers:
-    "The hair that hangs behind the neck."
-    dark = hair_colour(f) * (.5 * hair.strands * (f.ambient_light + .4 * f.light_strength))[:, None]
-    return lay(under, hair.behind, dark, f.hair_temperature - .08 + .03 * (hair.strands - 1), "hair")
+def paint_hanging_hair(f: FaceParameters, hair: Hair, shown: Listed, under: Layers) -> Layers:
+    "The hair that hangs behind the neck, at those of its places that are shown."
+    behind, strands = pick(hair.behind, shown), pick(hair.strands, shown)
+    dark = hair_colour(f) * (.5 * strands * (f.ambient_light + .4 * f.light_strength))
+    return lay(under, behind, dark, f.hair_temperature - .08 + .03 * (strands - 1), "hair")
 
 
 NECK = (0., 1.3, -.25)  # where the head sits on the neck
 
 
-def paint_neck(f: FaceParameters, camera: Camera, rays: Rays, under: Layers) -> Layers:
+def paint_neck(f: FaceParameters, camera: Camera, x: Tensor, y: Tensor, pixel: Tensor, under: Layers) -> Layers:
     "The neck, shadowed by the chin, and the clothes: in camera coordinates, since the body does not turn."
-    root = camera.turn[:, :1] @ (rays.x.new_tensor(NECK) - rays.x.new_tensor(PIVOT)) + PIVOT[0]
+    root = camera.turn[:, :1] @ (x.new_tensor(NECK) - x.new_tensor(PIVOT)) + PIVOT[0]
     width = .60 + .07 * f.male + .03 * (f.head_width - 1.15) / .055
-    x, y = rays.camera_x - root, rays.camera_y
+    x = x - root
     spread = width + .5 * (y - 1.75).clamp(0).square()
     across = (x / spread).clamp(-1, 1)
-    normal = torch.stack([across, torch.full_like(x, -.1), (1 - across.square()).sqrt()], 1)
-    normal = torch.bmm(camera.turn.mT, normal / vector_length(normal)[:, None])
+    normal = torch.stack([across, torch.full_like(x, -.1), (1 - across.square()).sqrt()])
+    normal = torch.stack([dot(normal, turn.T[..., None]) for turn in camera.turn.unbind(2)]) / vector_length(normal)
     shadow = 1 - .45 * soft(2.05 + .1 * x.square() - y, .5)
     heat = f.skin_temperature + .05 - .12 * across.abs()**3
-    cover = soft(spread - x.abs(), rays.pixel) * (y > .6)
-    scene = lay(under, cover, shade(f, camera, skin_colour(f) * shadow[:, None], normal), heat, "skin")
+    cover = soft(spread - x.abs(), pixel) * (y > .6)
+    scene = lay(under, cover, shade(f, camera, skin_colour(f) * shadow, normal), heat, "skin")
     hem = f.collar + .3 * (1 - (x / .62).square()).clamp(0) + .22 * (x.abs() - .62).clamp(0)
-    cloth = soft(y - hem, rays.pixel.clamp(min=.03))
-    fabric = colour(f.cloth_red, f.cloth_green, f.cloth_blue).clamp(.06, .95) * (.75 + .15 * across)[:, None]
+    cloth = soft(y - hem, pixel.clamp(min=.03))
+    fabric = colour(f.cloth_red, f.cloth_green, f.cloth_blue).clamp(.06, .95) * (.75 + .15 * across)
     return lay(scene, cloth, fabric, f.cloth_temperature, "background")
 
 # %% ../nbs/05_synthetic.ipynb #5ddd4b06
@@ -452,20 +455,23 @@ def blur(image: Tensor, sigma: Tensor) -> Tensor:
     kernel = torch.softmax(-.5 * (steps / sigma[:, None]).square(), 1)[:, :, None, None].unbind(1)
     for axis in (1, 2):
         padded = F.pad(image, (0, 0, radius, radius) if axis == 1 else (radius, radius), mode="replicate")
-        image = sum(k * padded.narrow(axis, i, image.shape[axis]) for i, k in enumerate(kernel))
+        shifted = [padded.narrow(axis, i, image.shape[axis]) for i in range(len(kernel))]
+        image = kernel[0] * shifted[0]
+        for weight, part in zip(kernel[1:], shifted[1:]):
+            image.addcmul_(weight, part)
     return image
 
 
 def sensor_noise(noise: Tensor, size: int) -> Tensor:
-    "The key's noise (B, N, 128, 128) as a picture of `size`, as if taken at 128 and resized."
+    "The key's noise (B, 128, 128) as a picture of `size`, as if taken at 128 and resized."
     if size == NOISE:
         return noise
-    return F.interpolate(noise, (size, size), mode="bilinear", antialias=size < NOISE, align_corners=False)
+    return F.interpolate(noise[:, None], (size, size), mode="bilinear", antialias=size < NOISE, align_corners=False)[:, 0]
 
 
 def thermal_camera(f: FaceParameters, heat: Tensor) -> Tensor:
     "Blur, automatic gain, and noise with its faint columns: (B, H, W) to (B, 1, H, W) in [0, 1]."
-    noise = sensor_noise(f.noise[:, :1], heat.shape[-1])[:, 0]
+    noise = sensor_noise(f.noise[:, 0], heat.shape[-1])
     heat, spread = blur(heat, f.blur[:, 0] / 128), f.noise_level[..., None]
     low, high = heat.amin((1, 2), keepdim=True) - 3 * spread, heat.amax((1, 2), keepdim=True) + spread
     heat = heat + spread * (noise + 4 * noise.mean(1, keepdim=True))
@@ -473,8 +479,8 @@ def thermal_camera(f: FaceParameters, heat: Tensor) -> Tensor:
 
 
 def visible_camera(f: FaceParameters, image: Tensor) -> Tensor:
-    "Grey noise and clipping: (B, 3, H, W) to [0, 1]."
-    return (image + .007 * sensor_noise(f.noise[:, 1:], image.shape[-1])).clamp(0, 1)
+    "Grey noise and clipping: (3, B, H, W) to (B, 3, H, W) in [0, 1]."
+    return image.movedim(0, 1).contiguous().add_(sensor_noise(f.noise[:, 1], image.shape[-1])[:, None], alpha=.007).clamp_(0, 1)
 
 # %% ../nbs/05_synthetic.ipynb #1348f2ef
 BEHIND = -9.  # depth where there is no head
@@ -487,7 +493,7 @@ class Faces(NamedTuple):
     landmarks: Tensor  # (B, 5, 2) pixels: left eye, right eye, nose, left and right mouth corner
     regions: Tensor  # (B, H, W) uint8, indices of REGIONS
 
-
+# %% ../nbs/05_synthetic.ipynb #dfeaf187
 def render_parameters(
     parameters: FaceParameters,  # as `face_parameters` gives them
     size: int = 128,  # height and width in pixels
@@ -498,30 +504,38 @@ def render_parameters(
     bumpy = relief(f)
     camera = fit_camera(f, bumpy)
     rays = pixel_rays(camera, size)
-    tried = listed(near_head(f, rays))
-    hit = head_hit(f, bumpy, at_pixels(rays, tried))
-    nothing = torch.zeros_like(rays.x)
-    depth = put(nothing + BEHIND, tried, torch.where(hit.cover > 0, hit.depth, BEHIND))
-    hairy = listed(crosses(rays, SHELL, shell_radii(f, rays)))
-    hair = hair_shell(f, at_pixels(rays, hairy), pick(depth, hairy))
-    head, front = put(nothing, tried, hit.cover), put(nothing, hairy, hair.front)
-    scene = repaint(paint_wall(f, rays), hairy, lambda part: paint_hanging_hair(f, hair, part))
-    below = listed((rays.camera_y > .6) & (head < 1))
-    scene = repaint(scene, below, lambda part: paint_neck(f, camera, at_pixels(rays, below), part))
-    bare = listed(with_corner((hit.cover > 0) & (pick(front, tried) < 1)))
-    hit, on_head = at_pixels(hit, bare), pick(tried, bare)
-    scene = repaint(scene, on_head, lambda part: lay_over(part, hit.cover, paint_head(f, camera, hit, rays.pixel)))
-    scene = repaint(scene, hairy, lambda part: paint_hair(f, camera, hair, part))
-    ears = listed(crosses(rays, *ear_ellipsoid(f, rays)))
-    scene = repaint(scene, ears, lambda part: paint_ears(f, camera, at_pixels(rays, ears), part, pick(depth, ears), pick(front, ears)))
+    tried = listed(near_head(f, camera, size))
+    hit = head_hit(f, bumpy, camera, rays, tried)
+    depth = put(torch.full_like(rays.x, BEHIND), tried, torch.where(hit.cover > 0, hit.depth, BEHIND))
+    hairy = listed(near_hair(f, camera, rays))
+    hair = hair_shell(of_faces(f, hairy.face), at_pixels(rays, hairy), pick(depth, hairy))
+    front = put(torch.zeros_like(depth), hairy, hair.front)
+    covered = torch.maximum(front, put(torch.zeros_like(depth), tried, hit.cover))
+
+    def painted(paint, at, *fields): return repaint(scene, at, lambda part: paint(of_faces(f, at.face), of_faces(camera, at.face), *fields, part))
+
+    x, y = (axis.expand(-1, size, size).flatten(1) for axis in camera_plane(camera, size))
+    scene = paint_wall(f, x, y)
+    hanging = listed((hair.behind > 0) & (pick(covered, hairy) < 1), hairy.face)
+    scene = repaint(scene, within(hairy, hanging), lambda part: paint_hanging_hair(of_faces(f, hanging.face), hair, hanging, part))
+    below = listed((y > .6) & (covered < 1))
+    scene = painted(paint_neck, below, pick(x, below), pick(y, below), rays.pixel[below.face])
+    bare = listed((hit.cover > 0) & (pick(front, tried) < 1), tried.face)
+    hit = at_pixels(hit, bare)
+    scene = repaint(scene, within(tried, bare), lambda part: lay_over(part, hit.cover, paint_head(f, camera, hit, rays.pixel, bare.face)))
+    shown = listed(hair.front > 0, hairy.face)
+    scene = painted(paint_hair, within(hairy, shown), hair, shown)
+    ears = listed(crosses(camera, size, *ear_ellipsoid(f, -1.)) | crosses(camera, size, *ear_ellipsoid(f, 1.)))
+    scene = painted(paint_ears, ears, at_pixels(rays, ears), pick(depth, ears), pick(front, ears))
     hidden_by = torch.lerp(pick(depth, hairy), torch.maximum(pick(depth, hairy), hair.hit.depth), hair.front)
     scene = repaint_faces(f, f.glasses, paint_glasses, scene, rays, put(depth, hairy, hidden_by))
+
     image, heat, regions = (field.unflatten(-1, (size, size)) for field in scene)
     landmarks = project(camera, landmark_points(f, bumpy, f.smile))[..., :2] * size
     return Faces(thermal_camera(f, heat), visible_camera(f, image), landmarks, regions)
 
 # %% ../nbs/05_synthetic.ipynb #907eb02d
-CHUNK = 2**18  # pixels rendered at a time, which keeps the working set in the cache
+CHUNK = 2**19  # pixels rendered at a time: some 1,400 operations on them cost little beside their arithmetic
 
 
 @torch.no_grad()
