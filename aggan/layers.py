@@ -31,9 +31,11 @@ def transformed_tiles(
     matrix: torch.Tensor,  # (36, s·s) for tiles of s×s pixels
 ) -> torch.Tensor:  # (36, C, B·h·w)
     "The matrix times every tile of a map"
-    side, maps = math.isqrt(matrix.shape[1]), x.transpose(0, 1)
-    tiles = F.conv2d(maps.reshape(-1, 1, *x.shape[2:]), matrix.to(x).reshape(-1, 1, side, side), stride=4)
-    return tiles.view(*maps.shape[:2], len(matrix), -1).permute(2, 0, 1, 3).reshape(len(matrix), len(maps), -1)
+    side, matrix = math.isqrt(matrix.shape[1]), matrix.to(x)
+    if len(x) == 1:
+        return F.conv2d(x.transpose(0, 1), matrix.reshape(-1, 1, side, side), stride=4).flatten(2).transpose(0, 1)
+    tiles = x.unfold(2, side, 4).unfold(3, side, 4).permute(4, 5, 1, 0, 2, 3).reshape(side * side, -1)
+    return (matrix @ tiles).view(len(matrix), x.shape[1], -1)
 
 
 def join_tiles(
