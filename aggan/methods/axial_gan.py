@@ -47,7 +47,7 @@ def keys_at_distances(
     keys: Tensor,  # (B,heads,c,L,n)
     table: Tensor,  # (c,n,n), of i and j
 ) -> Tensor:  # (B,heads,L,n,n)
-    "How the place i asks, by its distance alone, for the key of the place j."
+    "The keys' part of the relative position in the logits, k_j·r_ij (Axial-DeepLab)."
     return KeysAtDistances.apply(keys, table) if float32_on_cpu(keys) else torch.einsum("bhclj,cij->bhlij", keys, table)
 
 # %% ../../nbs/methods/axial-gan.ipynb #d319261b
