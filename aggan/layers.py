@@ -27,15 +27,12 @@ TILE_TRANSFORM, KERNEL_TRANSFORM, OUTPUT_TRANSFORM = (torch.kron(m, m) for m in 
 
 # %% ../nbs/02_layers.ipynb #94c4e3a8
 def transformed_tiles(
-    x: torch.Tensor,  # (B, C, H, W), h·w tiles
-    matrix: torch.Tensor,  # (36, s·s) for tiles of s×s pixels
+    x: torch.Tensor,  # (B, C, 4h+2, 4w+2)
 ) -> torch.Tensor:  # (36, C, B·h·w)
-    "The matrix times every tile of a map"
-    side, matrix = math.isqrt(matrix.shape[1]), matrix.to(x)
-    if len(x) == 1:
-        return F.conv2d(x.transpose(0, 1), matrix.reshape(-1, 1, side, side), stride=4).flatten(2).transpose(0, 1)
-    tiles = x.unfold(2, side, 4).unfold(3, side, 4).permute(4, 5, 1, 0, 2, 3).reshape(side * side, -1)
-    return (matrix @ tiles).view(len(matrix), x.shape[1], -1)
+    "B^T d B of the overlapping 6×6 tiles of a padded map"
+    maps = x.transpose(0, 1)
+    tiles = F.conv2d(maps.reshape(-1, 1, *x.shape[2:]), TILE_TRANSFORM.to(x).view(36, 1, 6, 6), stride=4)
+    return tiles.view(*maps.shape[:2], 36, -1).permute(2, 0, 1, 3).reshape(36, len(maps), -1)
 
 
 def join_tiles(
@@ -70,7 +67,7 @@ class Winograd(torch.autograd.Function):
     def forward(ctx, x, weight):
         (batch, _, height, width), out = x.shape, len(weight)
         ctx.shape = batch, rows, columns = batch, (height - 2) // 4, (width - 2) // 4
-        tiles = transformed_tiles(x, TILE_TRANSFORM)
+        tiles = transformed_tiles(x)
         ctx.save_for_backward(weight, tiles)
         outputs = (OUTPUT_TRANSFORM.to(x) @ (transformed_kernels(weight) @ tiles).view(36, -1)).view(4, 4, out, *ctx.shape)
         return outputs.permute(3, 2, 4, 0, 5, 1).reshape(batch, out, 4 * rows, 4 * columns)
@@ -79,7 +76,8 @@ class Winograd(torch.autograd.Function):
     def backward(ctx, gradient):
         weight, tiles = ctx.saved_tensors
         (batch, rows, columns), (out, channels) = ctx.shape, weight.shape[:2]
-        gradient = transformed_tiles(gradient, OUTPUT_TRANSFORM.T)
+        gradient = gradient.reshape(batch, out, rows, 4, columns, 4).permute(3, 5, 1, 0, 2, 4).reshape(16, -1)
+        gradient = (OUTPUT_TRANSFORM.T.to(gradient) @ gradient).view(36, out, -1)
         of_x = of_weight = None
         if ctx.needs_input_grad[0]:
             transformed = (transformed_kernels(weight).transpose(1, 2) @ gradient).view(36, -1)
