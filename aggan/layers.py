@@ -11,13 +11,14 @@ from typing import Callable
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.weak import TensorWeakRef, WeakIdKeyDictionary
 
 # %% auto #0
 __all__ = ['TILE_TRANSFORM', 'KERNEL_TRANSFORM', 'OUTPUT_TRANSFORM', 'transformed_tiles', 'join_tiles', 'transformed_kernels',
-           'Winograd', 'float32_on_cpu', 'suits_winograd', 'WinogradConv2d', 'ShiftedSum', 'FewOutputsConv2d',
-           'FewPixelsConv2d', 'reflect_conv', 'ConvBlock', 'by_output', 'SingularValue', 'largest_singular_value',
-           'spectral_norm', 'ResidualBlock', 'at_least_float32', 'layer_statistics', 'adalin', 'AdaLIN', 'LIN',
-           'clip_rho', 'Upsample', 'merge_taps', 'side_difference', 'Upsample5']
+           'held_kernels', 'Winograd', 'float32_on_cpu', 'suits_winograd', 'WinogradConv2d', 'ShiftedSum',
+           'FewOutputsConv2d', 'FewPixelsConv2d', 'reflect_conv', 'ConvBlock', 'by_output', 'SingularValue',
+           'largest_singular_value', 'spectral_norm', 'ResidualBlock', 'at_least_float32', 'layer_statistics', 'adalin',
+           'AdaLIN', 'LIN', 'clip_rho', 'Upsample', 'merge_taps', 'side_difference', 'Upsample5']
 
 # %% ../nbs/02_layers.ipynb #8873a437
 _B = torch.tensor([[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0], [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]]).double()
@@ -30,9 +31,8 @@ def transformed_tiles(
     x: torch.Tensor,  # (B, C, 4h+2, 4w+2)
 ) -> torch.Tensor:  # (36, C, B·h·w)
     "B^T d B of the overlapping 6×6 tiles of a padded map"
-    maps = x.transpose(0, 1)
-    tiles = F.conv2d(maps.reshape(-1, 1, *x.shape[2:]), TILE_TRANSFORM.to(x).view(36, 1, 6, 6), stride=4)
-    return tiles.view(*maps.shape[:2], 36, -1).permute(2, 0, 1, 3).reshape(36, len(maps), -1)
+    tiles = F.conv2d(x.reshape(-1, 1, *x.shape[2:]), TILE_TRANSFORM.to(x).view(36, 1, 6, 6), stride=4)
+    return tiles.view(*x.shape[:2], 36, -1).permute(2, 1, 0, 3).reshape(36, x.shape[1], -1)
 
 
 def join_tiles(
@@ -56,8 +56,23 @@ def join_tiles(
 def transformed_kernels(
     weight: torch.Tensor,  # (O, C, 3, 3)
 ) -> torch.Tensor:  # (36, O, C)
-    "G g G^T of every kernel; cheap, and four times as large as the weight: computed again for the backward pass, not kept"
+    "G g G^T of every kernel, four times as large as the weight"
     return (KERNEL_TRANSFORM.to(weight) @ weight.movedim((0, 1), (2, 3)).reshape(9, -1)).view(36, *weight.shape[:2])
+
+
+_held = WeakIdKeyDictionary()   # weight -> its transformed kernels as long as something else holds them, and the version they are of
+
+
+def held_kernels(
+    weight: torch.Tensor,  # (O, C, 3, 3)
+) -> torch.Tensor:  # (36, O, C)
+    "The transformed kernels that an earlier pass of this weight still holds for its gradients; if none does, new ones"
+    held, version = _held.get(weight, (lambda: None, 0))
+    kernels = held()
+    if kernels is None or version != weight._version:
+        kernels = transformed_kernels(weight)
+        _held[weight] = TensorWeakRef(kernels), weight._version
+    return kernels
 
 
 class Winograd(torch.autograd.Function):
@@ -67,20 +82,22 @@ class Winograd(torch.autograd.Function):
     def forward(ctx, x, weight):
         (batch, _, height, width), out = x.shape, len(weight)
         ctx.shape = batch, rows, columns = batch, (height - 2) // 4, (width - 2) // 4
-        tiles = transformed_tiles(x)
-        ctx.save_for_backward(weight, tiles)
-        outputs = (OUTPUT_TRANSFORM.to(x) @ (transformed_kernels(weight) @ tiles).view(36, -1)).view(4, 4, out, *ctx.shape)
+        tiles, hold = transformed_tiles(x), ctx.needs_input_grad[0] and batch * rows * columns < out
+        kernels = held_kernels(weight) if hold else transformed_kernels(weight)
+        ctx.save_for_backward(weight, tiles, kernels if hold else None)
+        outputs = (OUTPUT_TRANSFORM.to(x) @ (kernels @ tiles).view(36, -1)).view(4, 4, out, *ctx.shape)
         return outputs.permute(3, 2, 4, 0, 5, 1).reshape(batch, out, 4 * rows, 4 * columns)
 
     @staticmethod
     def backward(ctx, gradient):
-        weight, tiles = ctx.saved_tensors
+        weight, tiles, kernels = ctx.saved_tensors
         (batch, rows, columns), (out, channels) = ctx.shape, weight.shape[:2]
         gradient = gradient.reshape(batch, out, rows, 4, columns, 4).permute(3, 5, 1, 0, 2, 4).reshape(16, -1)
         gradient = (OUTPUT_TRANSFORM.T.to(gradient) @ gradient).view(36, out, -1)
         of_x = of_weight = None
         if ctx.needs_input_grad[0]:
-            transformed = (transformed_kernels(weight).transpose(1, 2) @ gradient).view(36, -1)
+            kernels = transformed_kernels(weight) if kernels is None else kernels
+            transformed = (kernels.transpose(1, 2) @ gradient).view(36, -1)
             of_x = join_tiles(TILE_TRANSFORM.T.to(gradient) @ transformed, (channels, batch, rows, columns))
         if ctx.needs_input_grad[1]:
             transformed = (gradient @ tiles.transpose(1, 2)).view(36, -1)
