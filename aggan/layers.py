@@ -155,22 +155,23 @@ class ShiftedSum(torch.autograd.Function):
 
 
 class FewOutputsConv2d(nn.Conv2d):
-    "A convolution of stride 1 with reflection padding to few channels, by `ShiftedSum` on a CPU in float32"
+    "A convolution of stride 1 with reflection padding to few channels, by `ShiftedSum` on a CPU, in the precision of its weight"
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not float32_on_cpu(x):
+        if x.device.type != "cpu":
             return super().forward(x)
-        y = ShiftedSum.apply(F.pad(x, self._reversed_padding_repeated_twice, mode="reflect"), self.weight)
+        with torch.autocast("cpu", enabled=False):
+            y = ShiftedSum.apply(F.pad(x.to(self.weight.dtype), self._reversed_padding_repeated_twice, mode="reflect"), self.weight)
         return y if self.bias is None else y + self.bias[:, None, None]
 
 # %% ../nbs/02_layers.ipynb #0e304fe6
 class FewPixelsConv2d(nn.Conv2d):
-    "A convolution with reflection padding, by a matrix product where its output has few pixels, on a CPU in float32"
+    "A convolution with reflection padding, by a matrix product where its output has few pixels, on a CPU"
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         padded = F.pad(x, self._reversed_padding_repeated_twice, mode="reflect")
         windows = padded.unfold(2, self.kernel_size[0], self.stride[0]).unfold(3, self.kernel_size[1], self.stride[1]).permute(0, 2, 3, 1, 4, 5)
-        if windows.shape[:3].numel() > 100 or not float32_on_cpu(x):
+        if windows.shape[:3].numel() > (100 if float32_on_cpu(x) else 128) or x.device.type != "cpu":
             return F.conv2d(padded, self.weight, self.bias, self.stride)
         return F.linear(windows.flatten(3), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
