@@ -116,8 +116,8 @@ def suits_winograd(
 ) -> bool:
     "Whether Winograd's algorithm is the faster way"
     batch, channels, height, width = x.shape
-    whole, large = height % 4 == width % 4 == 0, batch * height * width >= 64 * 16 and min(weight.shape[:2]) >= 64
-    return whole and large and float32_on_cpu(x)
+    whole, tiles = height % 4 == width % 4 == 0, batch * height * width // 16
+    return whole and tiles >= 64 and min(weight.shape[:2]) >= 64 and max(weight.shape[:2]) >= 128 and float32_on_cpu(x)
 
 
 class WinogradConv2d(nn.Conv2d):

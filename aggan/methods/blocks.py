@@ -40,29 +40,31 @@ class NormalisedSum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, eps, weight, bias, *parts):
-        means, variances = [], []
-        total = bias.sum(0)[:, None, None].expand_as(parts[0]).contiguous()
-        for part, scale in zip(parts, weight[..., None, None]):
-            means.append(part.mean((0, 2, 3), keepdim=True))
-            centred = part - means[-1]
-            variances.append(centred.square().mean((0, 2, 3), keepdim=True))
-            total.addcmul_(centred, scale * (variances[-1] + eps).rsqrt())
-        means, variances = torch.stack(means), torch.stack(variances)
-        ctx.save_for_backward(weight, means, (variances + eps).sqrt(), *parts)
+        count = parts[0].numel() // parts[0].shape[1]
+        means = torch.stack([part.mean((0, 2, 3), keepdim=True) for part in parts])
+        squares = torch.stack([torch.linalg.vector_norm(part.flatten(2), dim=2).square().sum(0) for part in parts])
+        variances = (squares.view_as(means) / count - means.square()).clamp_min(0)
+        inverses = (variances + eps).rsqrt()
+        scales = weight.view_as(means) * inverses
+        total = parts[0] * scales[0]
+        for part, scale in zip(parts[1:], scales[1:]):
+            total.addcmul_(part, scale)
+        total += bias.sum(0)[:, None, None] - (scales * means).sum(0)
+        ctx.save_for_backward(means, inverses, scales, *parts)
         ctx.mark_non_differentiable(means, variances)
         return total, means, variances
 
     @staticmethod
     def backward(ctx, gradient, *_):
-        weight, means, deviations, *parts = ctx.saved_tensors
-        of_weight, of_parts = [], []
-        of_bias, count = gradient.sum((0, 2, 3)), gradient.numel() // gradient.shape[1]
-        centred = gradient - (of_bias / count)[:, None, None]
-        for part, scale, mean, deviation in zip(parts, weight[..., None, None], means, deviations):
-            standard = (part - mean).div_(deviation)
-            of_weight.append((gradient * standard).sum((0, 2, 3)))
-            of_parts.append(standard.mul_((-of_weight[-1] / count)[:, None, None]).add_(centred).mul_(scale / deviation))
-        return None, torch.stack(of_weight), of_bias.expand(len(parts), -1), *of_parts
+        means, inverses, scales, *parts = ctx.saved_tensors
+        of_bias, count = gradient.sum((0, 2, 3), keepdim=True), gradient.numel() // gradient.shape[1]
+        products = torch.empty_like(gradient)   # one for all parts
+        along = torch.stack([torch.mul(gradient, part, out=products).sum((0, 2, 3), keepdim=True) for part in parts])
+        of_weight = (along - means * of_bias) * inverses
+        slopes = -scales * inverses * of_weight / count
+        offsets = -scales * of_bias / count - slopes * means
+        of_parts = [(part * slope).addcmul_(gradient, scale).add_(offset) for part, slope, scale, offset in zip(parts, slopes, scales, offsets)]
+        return None, of_weight.view(len(parts), -1), of_bias.view(1, -1).expand(len(parts), -1), *of_parts
 
 class BatchNorm(nn.BatchNorm2d):
     "Batch normalisation; in evaluation with the statistics of each image, if it was trained with batches of one, else with the running ones."
