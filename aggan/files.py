@@ -8,6 +8,7 @@ __all__ = ['written_whole', 'write_json', 'read_json']
 # %% ../nbs/00_files.ipynb #fdd92bf5
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ def written_whole(
     "Write to a file beside `path` that takes its place when the block ends well. Raises OSError naming the file, e.g. when the disk is full."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # machines that share the folder may share process numbers
     try:
         yield part
         with open(part, "rb") as file:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import AGGAN, PROJECT, aggan
+from one_node_kubernetes import kubernetes, missing
 from one_node_slurm import MISSING, slurm
 
 from aggan.files import read_json
@@ -20,6 +21,7 @@ SNAKEMAKE = os.environ.get("AGGAN_SNAKEMAKE") or (str(SNAKEMAKE) if SNAKEMAKE.ex
 needs_snakemake = pytest.mark.skipif(not SNAKEMAKE, reason="Snakemake is not installed: `make cluster` installs it")
 needs_slurm = pytest.mark.skipif(bool(MISSING) or os.getuid() != 0,
                                  reason="starting a Slurm takes root and `apt-get install slurm-wlm munge`")
+needs_pods = pytest.mark.skipif(bool(missing()), reason=f"pods as processes take root, `make cluster` and `apt-get install rsync`: no {', '.join(missing())}")
 FAR = '{"steps": 80, "checkpoints": 16}'
 
 
@@ -102,6 +104,34 @@ def test_goes_on_through_slurm_when_the_controller_is_killed(tmp_path):
     kept = {folder: [row for row in before if row in read_metrics(folder / "metrics.jsonl")] for folder, before in broken.items()}
     assert max(map(len, kept.values())) > 2   # with their seconds: what was done before was not done again
     assert all(len(kept[folder]) >= len(before) - 1 for folder, before in broken.items())
+
+
+@needs_pods
+def test_goes_on_through_kubernetes_when_a_pod_is_lost(tmp_path):
+    """As the page says, and as on nodes with a GPU, so that it is asked for."""
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    rows = [row | {"gpus": "1"} for row in listed(volume, "--changes", FAR)]
+    with open(volume / "runs.csv", "w", newline="") as file:
+        table = csv.DictWriter(file, rows[0])
+        table.writeheader()
+        table.writerows(rows)
+    with kubernetes(tmp_path / "cluster", volume) as cluster:
+        controller = cluster.controller("snakemake", "--snakefile", "/opt/aggan/cluster/Snakefile", "--profile", "/opt/aggan/cluster/profiles/kubernetes",
+                                        "--container-image", "aggan")
+        wait_for(lambda: len(found := steps_by_folder(volume)) == 2 and min(map(len, found.values())) > 3, controller)
+        lost = next(iter(cluster.pods.values()))
+        lost.kill()
+        broken = {folder: read_metrics(folder / "metrics.jsonl") for folder in steps_by_folder(volume)}
+        assert controller.wait(timeout=600) == 0, (cluster.folder / "controller.log").read_text()
+        assert not cluster.pods and not cluster.jobs   # cleared away
+        assert len(cluster.submitted) == len(rows) + 1
+        for container in cluster.submitted:
+            assert container["resources"]["limits"]["nvidia.com/gpu"] == "1" and container["image"] == "aggan"
+    assert all((volume / row["folder"] / row["result"]).exists() for row in rows)
+    assert all(steps == list(range(5, 81, 5)) for steps in steps_by_folder(volume).values())
+    kept = [sum(row in read_metrics(folder / "metrics.jsonl") for row in before) for folder, before in broken.items()]
+    assert all(number >= len(before) - 1 for number, before in zip(kept, broken.values()))   # with their seconds: not done again
 
 
 @needs_slurm
