@@ -10,6 +10,7 @@ __all__ = ['prepare', 'experiment_settings', 'train', 'print_row', 'print_groups
 # %% ../nbs/30_cli.ipynb #1278a2cb
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -122,6 +123,7 @@ def reproduce(args: argparse.Namespace) -> None:
         runs_table(targets, **settings).to_csv(args.list, index=False)
         print(args.list)
         return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)   # `kill` is Ctrl-C: notebooks end with it
     for output in reproduce(targets, jobs=args.jobs, **settings):
         print((output / "table.md").read_text(), end="")
         for path in sorted(output.glob("*.*")):

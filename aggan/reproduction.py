@@ -9,7 +9,7 @@ __all__ = ['ABLATIONS', 'FIGURES', 'TARGETS', 'EPOCHS_SHOWN', 'EXPLAINED_PEOPLE'
            'order_sentence', 'as_markdown', 'shown_faces', 'unit_range', 'caption', 'translation_grid',
            'attention_maps', 'grid_of', 'attention_of', 'explained_faces', 'in_groups', 'explanation',
            'write_explanation', 'method_claims', 'write_claims', 'consistency_claim', 'write_evaluation',
-           'run_notebook', 'notebook_parameters', 'parse_settings', 'run_in_notebook', 'run_experiments',
+           'run_notebook', 'run_to_end', 'notebook_parameters', 'parse_settings', 'run_in_notebook', 'run_experiments',
            'experiments_behind', 'target_folder', 'target_parameters', 'reproduce', 'regenerate', 'provenance',
            'code_hash', 'demand', 'runs_table']
 
@@ -24,8 +24,10 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
+from threading import Event
 
 import pandas as pd
 import torch
@@ -360,8 +362,9 @@ def run_notebook(
     output: str | Path,  # the executed notebook
     parameters: dict,
     threads: int | None = None,  # of torch in the notebook's kernel; None: as many as there are cores
+    stop: Event = Event(),  # ends it once it is set
 ) -> None:
-    "Execute a notebook with papermill. Raises ValueError for unknown parameters, RuntimeError when it fails or its kernel dies."
+    "Execute a notebook with papermill. Raises ValueError for unknown parameters, RuntimeError when it fails, is stopped or its kernel dies."
     import papermill
 
     if not Path(template).is_file():
@@ -375,13 +378,27 @@ def run_notebook(
     command = [sys.executable, "-m", "papermill", str(template), str(output), "-y", json.dumps(parameters), "-k", "python3",
                "--no-progress-bar"]
     for _ in range(KERNEL_STARTS):
-        ended = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
-        if "Kernel died before replying to kernel_info" not in ended.stderr: break
-    if "DeadKernelError" in ended.stderr:
+        code, messages = run_to_end(command, environment, stop)
+        if "Kernel died before replying to kernel_info" not in messages: break
+    if "DeadKernelError" in messages:
         raise RuntimeError(f"The kernel of {output} died, most likely for want of memory: nothing that it had finished is lost; "
                            "run again with a smaller batch or profile.")
-    if ended.returncode:
-        raise RuntimeError(f"{output} failed: {ended.stderr.strip().splitlines()[-1] if ended.stderr.strip() else 'no message'}")
+    if code:
+        raise RuntimeError(f"{output} failed: {messages.strip().splitlines()[-1] if messages.strip() else 'no message'}")
+
+def run_to_end(command: list[str], environment: dict[str, str], stop: Event) -> tuple[int, str]:
+    "Exit code and messages of a command, which is ended where `stop` is set or whoever waits for it is interrupted."
+    if stop.is_set():
+        raise RuntimeError("stopped before it began")
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            while process.returncode is None:
+                with suppress(subprocess.TimeoutExpired):
+                    messages = process.communicate(timeout=1)[1]
+                if stop.is_set(): process.terminate()
+            return process.returncode, messages
+        finally:
+            process.terminate()
 
 # %% ../nbs/29_reproduction.ipynb #a295d89b
 def notebook_parameters(settings: dict) -> dict:
@@ -397,10 +414,11 @@ def parse_settings(**parameters) -> dict:
 def run_in_notebook(
     experiment: Experiment,
     threads: int | None = None,  # of torch
+    stop: Event = Event(),  # ends it once it is set
 ) -> dict:
     "Execute `train.ipynb` into the run's folder; the experiment's report."
     folder = experiment.folder
-    run_notebook(TEMPLATES / "train.ipynb", folder / "train.ipynb", notebook_parameters(asdict(experiment)), threads)
+    run_notebook(TEMPLATES / "train.ipynb", folder / "train.ipynb", notebook_parameters(asdict(experiment)), threads, stop)
     return read_json(folder / "report.json")
 
 # %% ../nbs/29_reproduction.ipynb #1647517a
@@ -408,17 +426,21 @@ def run_experiments(
     experiments: dict[str, Experiment],  # by row label
     jobs: int = 1,  # how many at a time
 ) -> dict[str, dict]:  # reports by row label
-    "Run each experiment in a notebook of its own, showing how far all of them are."
+    "Run each experiment in a notebook of its own, showing how far all of them are. Where it is interrupted, the notebooks under way end."
     missing = {e.folder: e for e in experiments.values() if not (e.folder / "report.json").exists()}
     steps = {folder: e.size.total_steps(len(e.pairs("train"))) for folder, e in missing.items()}
+    stop = Event()
     with ThreadPoolExecutor(jobs) as pool, tqdm(total=sum(steps.values()), desc="training", unit="step", mininterval=1.0,
                                                 disable=not missing) as bar:
         threads = max(1, os.cpu_count() // jobs) if jobs > 1 else None
-        running = [pool.submit(run_in_notebook, experiment, threads) for experiment in missing.values()]
-        while not all(future.done() for future in running):
-            time.sleep(1.0)
-            bar.n = sum(steps_done(folder) for folder in steps)
-            bar.refresh()
+        running = [pool.submit(run_in_notebook, experiment, threads, stop) for experiment in missing.values()]
+        try:
+            while not all(future.done() for future in running):
+                time.sleep(1.0)
+                bar.n = sum(steps_done(folder) for folder in steps)
+                bar.refresh()
+        finally:
+            stop.set()   # the pool would begin what is left, too, before an interruption gets out
         for future in running:
             future.result()
     return {row: read_json(experiment.folder / "report.json") for row, experiment in experiments.items()}

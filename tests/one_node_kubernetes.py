@@ -51,7 +51,7 @@ class Kubernetes(ThreadingHTTPServer):
 
     def __init__(self, folder, volume):
         super().__init__(("127.0.0.1", 0), Calls)
-        self.folder, self.volume, self.submitted, self.jobs, self.pods = folder, volume, [], {}, {}
+        self.folder, self.volume, self.submitted, self.jobs, self.pods, self.started = folder, volume, [], {}, {}, []
         address = {"server": f"http://127.0.0.1:{self.server_port}"}
         self.configuration = folder / "kubeconfig"
         self.configuration.write_text(json.dumps(CONFIGURATION | {"clusters": [{"name": "test", "cluster": address}]}))
@@ -65,14 +65,16 @@ class Kubernetes(ThreadingHTTPServer):
         mounts = {places[mount["name"]]: mount["mountPath"] for mount in container["volumeMounts"]}
         with open(self.folder / f"{name}.log", "w") as log:
             self.pods[name] = process(self.folder / name, container["workingDir"], mounts, container["command"] + container["args"], stdout=log, stderr=log)
+        self.started.append(self.pods[name])
         self.jobs[name] = job
         self.submitted.append(container)
 
     def controller(self, *command):
         """A process on the machine from which jobs are submitted, which mounts the volume, too; what it says is in controller.log."""
         with open(self.folder / "controller.log", "w") as log:
-            return process(self.folder / "controller", "/aggan", {self.volume: "/aggan"}, command, stdout=log, stderr=log,
-                           env=os.environ | {"KUBECONFIG": str(self.configuration)})
+            self.started.append(process(self.folder / "controller", "/aggan", {self.volume: "/aggan"}, command, stdout=log, stderr=log,
+                                        env=os.environ | {"KUBECONFIG": str(self.configuration)}))
+        return self.started[-1]
 
 
 def wrong(job) -> str | None:
@@ -161,9 +163,9 @@ def kubernetes(folder, volume):
     try:
         yield cluster
     finally:
-        for pod in cluster.pods.values():
-            pod.kill()
-            pod.wait()
+        for started in cluster.started:
+            started.kill()
+            started.wait()
         cluster.shutdown()
         cluster.server_close()
         thread.join()

@@ -1,9 +1,11 @@
 """A run that is killed at a random moment ends with the bits of one that was not."""
+import os
 import random
 import signal
 import subprocess
 import time
 
+import psutil
 import pytest
 from conftest import AGGAN, aggan
 from safetensors.torch import load_file
@@ -41,6 +43,22 @@ def test_killed_and_resumed_is_bit_identical(unbroken, tmp_path):
     assert all(torch.equal(resumed[name], unbroken[name]) for name in resumed)
     steps = [line.split(",")[0] for line in next(tmp_path.glob(metrics)).read_text().splitlines()]
     assert len(steps) == len(set(steps)) == 16
+
+
+@pytest.mark.parametrize("number, whole_group", [(signal.SIGINT, True), (signal.SIGTERM, False)], ids=["ctrl-c", "kill"])
+def test_interrupted_reproduction_leaves_nothing_running(tmp_path, number, whole_group):
+    command = [AGGAN, "reproduce", "demo", "--profile", "smoke", "--jobs", "1", "--changes", '{"steps": 4000, "checkpoints": 2}']
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not list(tmp_path.glob("runs/*/*/*/metrics.jsonl")):
+        assert process.poll() is None
+        time.sleep(0.2)
+    at_work = [other.pid for other in psutil.Process(process.pid).children(recursive=True)]
+    os.killpg(process.pid, number) if whole_group else process.send_signal(number)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130 and "the same command goes on from here" in said
+    assert at_work and not [pid for pid in at_work if psutil.pid_exists(pid)]
+    assert len({path.parent for path in tmp_path.glob("runs/*/*/*/*")}) == 1   # the second was not begun
+    assert not list(tmp_path.glob("runs/*/*/*/report.json"))
 
 
 def test_another_seed_is_another_run(unbroken, tmp_path):
