@@ -413,8 +413,8 @@ def parse_settings(**parameters) -> dict:
 # %% ../nbs/29_reproduction.ipynb #6f2dfe8b
 def run_in_notebook(
     experiment: Experiment,
-    threads: int | None = None,  # of torch
-    stop: Event = Event(),  # ends it once it is set
+    threads: int | None,  # of torch; None: as many as there are cores
+    stop: Event,  # ends it once it is set
 ) -> dict:
     "Execute `train.ipynb` into the run's folder; the experiment's report."
     folder = experiment.folder
