@@ -387,18 +387,22 @@ def run_notebook(
         raise RuntimeError(f"{output} failed: {messages.strip().splitlines()[-1] if messages.strip() else 'no message'}")
 
 def run_to_end(command: list[str], environment: dict[str, str], stop: Event) -> tuple[int, str]:
-    "Exit code and messages of a command, which is ended where `stop` is set or whoever waits for it is interrupted."
+    "Exit code and messages of a command, which is ended where `stop` is set or whoever waits for it is interrupted. Raises RuntimeError when it is stopped."
     if stop.is_set():
-        raise RuntimeError("stopped before it began")
+        raise RuntimeError("stopped")
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment) as process:
         try:
-            while process.returncode is None:
+            while not stop.is_set():
                 with suppress(subprocess.TimeoutExpired):
                     messages = process.communicate(timeout=1)[1]
-                if stop.is_set(): process.terminate()
-            return process.returncode, messages
+                    return process.returncode, messages
+            raise RuntimeError("stopped")
         finally:
             process.terminate()
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:   # papermill may wait for a kernel that is gone
+                process.kill()
 
 # %% ../nbs/29_reproduction.ipynb #a295d89b
 def notebook_parameters(settings: dict) -> dict:
