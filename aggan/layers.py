@@ -14,57 +14,89 @@ from torch.nn import functional as F
 from torch.utils.weak import TensorWeakRef, WeakIdKeyDictionary
 
 # %% auto #0
-__all__ = ['TILE_TRANSFORM', 'KERNEL_TRANSFORM', 'OUTPUT_TRANSFORM', 'transformed_tiles', 'join_tiles', 'transformed_kernels',
-           'held_kernels', 'Winograd', 'float32_on_cpu', 'suits_winograd', 'WinogradConv2d', 'ShiftedSum',
-           'FewOutputsConv2d', 'FewPixelsConv2d', 'reflect_conv', 'ConvBlock', 'by_output', 'SingularValue',
-           'largest_singular_value', 'spectral_norm', 'ResidualBlock', 'at_least_float32', 'layer_statistics', 'adalin',
-           'AdaLIN', 'LIN', 'clip_rho', 'Upsample', 'merge_taps', 'side_difference', 'Upsample5']
+__all__ = ['TILE_TRANSFORM', 'KERNEL_TRANSFORM', 'OUTPUT_TRANSFORM', 'transformed_tiles', 'join_tiles', 'to_products',
+           'from_products', 'transformed_kernels', 'held_kernels', 'whole_tiles', 'Winograd', 'float32_on_cpu',
+           'suits_winograd', 'WinogradConv2d', 'ShiftedSum', 'FewOutputsConv2d', 'FewPixelsConv2d', 'reflect_conv',
+           'ConvBlock', 'by_output', 'SingularValue', 'largest_singular_value', 'spectral_norm', 'ResidualBlock',
+           'at_least_float32', 'layer_statistics', 'adalin', 'AdaLIN', 'LIN', 'clip_rho', 'Upsample', 'merge_taps',
+           'side_difference', 'Upsample5']
 
 # %% ../nbs/02_layers.ipynb #8873a437
-_B = torch.tensor([[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0], [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]]).double()
-_G = torch.tensor([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]).double() / 24
-_A = torch.tensor([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]).double()
-TILE_TRANSFORM, KERNEL_TRANSFORM, OUTPUT_TRANSFORM = (torch.kron(m, m) for m in (_B, _G, _A))  # 36×36, 36×9, 16×36
+def _powers(count):
+    "1, t, t², … at the six points (6, count); at ∞ the last one alone"
+    return torch.tensor([[t**power for power in range(count)] for t in (0, 1, -1, 2, -2)] + [[0] * (count - 1) + [1]]).double()
+
+_N = torch.tensor([4, -6, -6, 24, 24, 1])
+TILE_TRANSFORM = torch.kron(*[(torch.linalg.inv(_powers(6)) * _N).T.round()] * 2)  # 36×36
+KERNEL_TRANSFORM = {taps: torch.kron(*[_powers(taps) / _N[:, None]] * 2) for taps in (3, 4)}  # 36×9 and 36×16
+OUTPUT_TRANSFORM = {taps: torch.kron(*[_powers(7 - taps).T] * 2) for taps in (3, 4)}  # 16×36 and 9×36
 
 # %% ../nbs/02_layers.ipynb #94c4e3a8
 def transformed_tiles(
-    x: torch.Tensor,  # (B, C, 4h+2, 4w+2)
+    x: torch.Tensor,  # (B, C, mh+6-m, mw+6-m)
+    step: int,  # m, from one tile to the next
 ) -> torch.Tensor:  # (36, C, B·h·w)
     "B^T d B of the overlapping 6×6 tiles of a padded map"
-    tiles = F.conv2d(x.reshape(-1, 1, *x.shape[2:]), TILE_TRANSFORM.to(x).view(36, 1, 6, 6), stride=4)
+    tiles = F.conv2d(x.reshape(-1, 1, *x.shape[2:]), TILE_TRANSFORM.to(x).view(36, 1, 6, 6), stride=step)
     return tiles.view(*x.shape[:2], 36, -1).permute(2, 1, 0, 3).reshape(36, x.shape[1], -1)
 
 
 def join_tiles(
     tiles: torch.Tensor,  # (36, C·B·h·w), overwritten
     shape: tuple[int, int, int, int],  # C, B, h, w
-) -> torch.Tensor:  # (B, C, 4h+2, 4w+2)
+    step: int,  # m, from one tile to the next
+) -> torch.Tensor:  # (B, C, mh+6-m, mw+6-m)
     "The sum of overlapping tiles, each at its place: the transpose of cutting them out"
-    channels, batch, height, width = shape
+    (channels, batch, height, width), shared = shape, 6 - step
     tiles = tiles.view(6, 6, *shape)   # changed in place: what a tile shares with the next one down or right is added there
-    tiles[:2, ..., 1:, :] += tiles[4:, ..., :-1, :]
-    tiles[:, :2, ..., 1:] += tiles[:, 4:, ..., :-1]
+    tiles[:shared, ..., 1:, :] += tiles[step:, ..., :-1, :]
+    tiles[:, :shared, ..., 1:] += tiles[:, step:, ..., :-1]
     tiles = tiles.permute(3, 2, 4, 0, 5, 1)
-    joined = tiles.new_empty(batch, channels, 4 * height + 2, 4 * width + 2)
-    joined[:, :, :-2, :-2].unflatten(2, (height, 4)).unflatten(4, (width, 4)).copy_(tiles[..., :4, :, :4])
-    joined[:, :, -2:, :-2].unflatten(3, (width, 4)).copy_(tiles[:, :, -1, 4:, :, :4])
-    joined[:, :, :-2, -2:].unflatten(2, (height, 4)).copy_(tiles[:, :, :, :4, -1, 4:])
-    joined[:, :, -2:, -2:] = tiles[:, :, -1, 4:, -1, 4:]
+    joined = tiles.new_empty(batch, channels, step * height + shared, step * width + shared)
+    inside, last = slice(-shared), slice(-shared, None)
+    joined[:, :, inside, inside].unflatten(2, (height, step)).unflatten(4, (width, step)).copy_(tiles[..., :step, :, :step])
+    joined[:, :, last, inside].unflatten(3, (width, step)).copy_(tiles[:, :, -1, step:, :, :step])
+    joined[:, :, inside, last].unflatten(2, (height, step)).copy_(tiles[:, :, :, :step, -1, step:])
+    joined[:, :, last, last] = tiles[:, :, -1, step:, -1, step:]
     return joined
 
 # %% ../nbs/02_layers.ipynb #2a82f628
+def _shares():
+    "Into how many equal parts the 36 products are split among the cores; 1 if they are not"
+    cores = torch.get_num_threads()
+    return 1 if 36 % cores else cores
+
+
+def to_products(
+    matrix: torch.Tensor,  # (36, n)
+    values: torch.Tensor,  # (n, N)
+) -> torch.Tensor:  # (36, N)
+    "matrix @ values; each core computes the rows that it multiplies afterwards"
+    cores = _shares()
+    return (matrix.to(values).reshape(cores, -1, len(values)) @ values.expand(cores, -1, -1)).flatten(0, 1)
+
+
+def from_products(
+    matrix: torch.Tensor,  # (n, 36)
+    values: torch.Tensor,  # (36, N)
+) -> torch.Tensor:  # (n, N)
+    "matrix @ values; each core reads the rows that it has computed before"
+    cores = _shares()
+    return (matrix.to(values).unflatten(1, (cores, -1)).transpose(0, 1) @ values.unflatten(0, (cores, -1))).sum(0)
+
+
 def transformed_kernels(
-    weight: torch.Tensor,  # (O, C, 3, 3)
+    weight: torch.Tensor,  # (O, C, k, k), k = 3 or 4
 ) -> torch.Tensor:  # (36, O, C)
-    "G g G^T of every kernel, four times as large as the weight"
-    return (KERNEL_TRANSFORM.to(weight) @ weight.movedim((0, 1), (2, 3)).reshape(9, -1)).view(36, *weight.shape[:2])
+    "G g G^T of every kernel"
+    return to_products(KERNEL_TRANSFORM[weight.shape[-1]], weight.movedim((0, 1), (2, 3)).flatten(2).flatten(0, 1)).view(36, *weight.shape[:2])
 
 
 _held = WeakIdKeyDictionary()   # weight -> its transformed kernels as long as something else holds them, and the version they are of
 
 
 def held_kernels(
-    weight: torch.Tensor,  # (O, C, 3, 3)
+    weight: torch.Tensor,  # (O, C, k, k)
 ) -> torch.Tensor:  # (36, O, C)
     "The transformed kernels that an earlier pass of this weight still holds for its gradients; if none does, new ones"
     held, version = _held.get(weight, (lambda: None, 0))
@@ -75,33 +107,46 @@ def held_kernels(
     return kernels
 
 
+def whole_tiles(
+    x: torch.Tensor,  # (B, C, H, W)
+    shared: int,  # pixels that neighbouring tiles share
+    step: int,  # from one tile to the next
+) -> torch.Tensor:  # (B, C, step·h+shared, step·w+shared)
+    "The map with as many zeros below and to the right as its last tiles lack"
+    below, right = (-(side - shared) % step for side in x.shape[2:])
+    return F.pad(x, (0, right, 0, below)) if below or right else x
+
+
 class Winograd(torch.autograd.Function):
-    "Convolution 3×3, stride 1, of a padded map (B, C, 4h+2, 4w+2) with a weight (O, C, 3, 3) -> (B, O, 4h, 4w)"
+    "Convolution k×k, k = 3 or 4, stride 1, of a padded map (B, C, H, W) with a weight (O, C, k, k) -> (B, O, H-k+1, W-k+1)"
 
     @staticmethod
     def forward(ctx, x, weight):
-        (batch, _, height, width), out = x.shape, len(weight)
-        ctx.shape = batch, rows, columns = batch, (height - 2) // 4, (width - 2) // 4
-        tiles, hold = transformed_tiles(x), ctx.needs_input_grad[0] and batch * rows * columns < out
+        out, _, taps, _ = weight.shape
+        height, width = (side - taps + 1 for side in x.shape[2:])
+        step, ctx.size = 7 - taps, (height, width)
+        ctx.shape = batch, rows, columns = len(x), math.ceil(height / step), math.ceil(width / step)
+        tiles, hold = transformed_tiles(whole_tiles(x, taps - 1, step), step), ctx.needs_input_grad[0] and batch * rows * columns < out
         kernels = held_kernels(weight) if hold else transformed_kernels(weight)
         ctx.save_for_backward(weight, tiles, kernels if hold else None)
-        outputs = (OUTPUT_TRANSFORM.to(x) @ (kernels @ tiles).view(36, -1)).view(4, 4, out, *ctx.shape)
-        return outputs.permute(3, 2, 4, 0, 5, 1).reshape(batch, out, 4 * rows, 4 * columns)
+        outputs = from_products(OUTPUT_TRANSFORM[taps], (kernels @ tiles).view(36, -1)).view(step, step, out, *ctx.shape)
+        return outputs.permute(3, 2, 4, 0, 5, 1).reshape(batch, out, step * rows, step * columns)[..., :height, :width]
 
     @staticmethod
     def backward(ctx, gradient):
         weight, tiles, kernels = ctx.saved_tensors
-        (batch, rows, columns), (out, channels) = ctx.shape, weight.shape[:2]
-        gradient = gradient.reshape(batch, out, rows, 4, columns, 4).permute(3, 5, 1, 0, 2, 4).reshape(16, -1)
-        gradient = (OUTPUT_TRANSFORM.T.to(gradient) @ gradient).view(36, out, -1)
+        (batch, rows, columns), (out, channels, taps, _), step = ctx.shape, weight.shape, 7 - weight.shape[-1]
+        gradient = whole_tiles(gradient, 0, step).reshape(batch, out, rows, step, columns, step).permute(3, 5, 1, 0, 2, 4).reshape(step * step, -1)
+        gradient = to_products(OUTPUT_TRANSFORM[taps].T, gradient).view(36, out, -1)
         of_x = of_weight = None
         if ctx.needs_input_grad[0]:
             kernels = transformed_kernels(weight) if kernels is None else kernels
             transformed = (kernels.transpose(1, 2) @ gradient).view(36, -1)
-            of_x = join_tiles(TILE_TRANSFORM.T.to(gradient) @ transformed, (channels, batch, rows, columns))
+            joined = join_tiles(TILE_TRANSFORM.T.to(gradient) @ transformed, (channels, batch, rows, columns), step)
+            of_x = joined[..., :ctx.size[0] + taps - 1, :ctx.size[1] + taps - 1]
         if ctx.needs_input_grad[1]:
             transformed = (gradient @ tiles.transpose(1, 2)).view(36, -1)
-            of_weight = (KERNEL_TRANSFORM.T.to(gradient) @ transformed).view(3, 3, out, channels).movedim((2, 3), (0, 1))
+            of_weight = from_products(KERNEL_TRANSFORM[taps].T, transformed).view(taps, taps, out, channels).movedim((2, 3), (0, 1))
         return of_x, of_weight
 
 # %% ../nbs/02_layers.ipynb #8dd5853c
@@ -112,21 +157,25 @@ def float32_on_cpu(x: torch.Tensor) -> bool:
 
 def suits_winograd(
     x: torch.Tensor,  # (B, C, H, W), not padded
-    weight: torch.Tensor,  # (O, C, 3, 3)
+    weight: torch.Tensor,  # (O, C, k, k)
+    padding: int = 1,  # pixels on every side
 ) -> bool:
-    "Whether Winograd's algorithm is the faster way"
-    batch, channels, height, width = x.shape
-    whole, tiles = height % 4 == width % 4 == 0, batch * height * width // 16
-    return whole and tiles >= 64 and min(weight.shape[:2]) >= 64 and max(weight.shape[:2]) >= 128 and float32_on_cpu(x)
+    "Whether Winograd's algorithm is the faster way of a convolution with stride 1"
+    out, channels, taps, _ = weight.shape
+    if taps not in KERNEL_TRANSFORM or not float32_on_cpu(x):
+        return False
+    tiles = len(x) * math.prod(math.ceil((side + 2 * padding - taps + 1) / (7 - taps)) for side in x.shape[2:])
+    return tiles >= 64 and min(out, channels) >= 64 and max(out, channels) >= 128
 
 
 class WinogradConv2d(nn.Conv2d):
-    "A 3×3 convolution of stride 1, padded by 1 with zeros or a reflection, by Winograd's algorithm where that is the faster way"
+    "A convolution padded with zeros or a reflection, by Winograd's algorithm where that is the faster way"
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not suits_winograd(x, self.weight):
+        if self.stride != (1, 1) or not suits_winograd(x, self.weight, self.padding[0]):
             return super().forward(x)
-        y = Winograd.apply(F.pad(x, (1, 1, 1, 1), mode="constant" if self.padding_mode == "zeros" else self.padding_mode), self.weight)
+        padded = F.pad(x, self._reversed_padding_repeated_twice, mode="constant" if self.padding_mode == "zeros" else self.padding_mode)
+        y = Winograd.apply(padded, self.weight)
         return y if self.bias is None else y + self.bias[:, None, None]
 
 # %% ../nbs/02_layers.ipynb #25b37f87
@@ -165,14 +214,15 @@ class FewOutputsConv2d(nn.Conv2d):
         return y if self.bias is None else y + self.bias[:, None, None]
 
 # %% ../nbs/02_layers.ipynb #0e304fe6
-class FewPixelsConv2d(nn.Conv2d):
+class FewPixelsConv2d(WinogradConv2d):
     "A convolution with reflection padding, by a matrix product where its output has few pixels, on a CPU"
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        padded = F.pad(x, self._reversed_padding_repeated_twice, mode="reflect")
-        windows = padded.unfold(2, self.kernel_size[0], self.stride[0]).unfold(3, self.kernel_size[1], self.stride[1]).permute(0, 2, 3, 1, 4, 5)
-        if windows.shape[:3].numel() > (100 if float32_on_cpu(x) else 128) or x.device.type != "cpu":
-            return F.conv2d(padded, self.weight, self.bias, self.stride)
+        (taps, _), (step, _), (padding, _) = self.kernel_size, self.stride, self.padding
+        pixels = len(x) * math.prod((side + 2 * padding - taps) // step + 1 for side in x.shape[2:])
+        if pixels > (100 if float32_on_cpu(x) else 128) or x.device.type != "cpu":
+            return super().forward(x)
+        windows = F.pad(x, (padding,) * 4, mode="reflect").unfold(2, taps, step).unfold(3, taps, step).permute(0, 2, 3, 1, 4, 5)
         return F.linear(windows.flatten(3), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 # %% ../nbs/02_layers.ipynb #d8732831
@@ -185,8 +235,7 @@ def reflect_conv(
 ) -> nn.Conv2d:
     "A convolution with reflection padding; the input needs more pixels per side than are padded"
     padding = (kernel_size - 1) // 2
-    few = FewPixelsConv2d if kernel_size == 4 else FewOutputsConv2d if kernel_size == 7 and out_channels <= 4 else nn.Conv2d
-    layer = WinogradConv2d if (kernel_size, stride) == (3, 1) else few
+    layer = FewPixelsConv2d if kernel_size == 4 else FewOutputsConv2d if kernel_size == 7 and out_channels <= 4 else WinogradConv2d
     return layer(in_channels, out_channels, kernel_size, stride, padding, bias=bias, padding_mode="reflect")
 
 # %% ../nbs/02_layers.ipynb #23462654

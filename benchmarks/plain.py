@@ -279,7 +279,7 @@ def with_plain_layers(method: nn.Module) -> nn.Module:
             module.forward = literal_adalin.__get__(module)
         elif isinstance(module, (layers.Upsample, layers.Upsample5)):
             module.forward = literal_upsample.__get__(module)
-        elif isinstance(module, (layers.WinogradConv2d, layers.FewOutputsConv2d, layers.FewPixelsConv2d)):
+        elif isinstance(module, (layers.WinogradConv2d, layers.FewOutputsConv2d)):
             module.__class__ = nn.Conv2d
         elif isinstance(module, Dropout):
             module.forward = lambda x, module=module: F.dropout(x, 0.5, module.training)
