@@ -84,7 +84,7 @@ def from_products(
     cores = _shares()
     return (matrix.to(values).unflatten(1, (cores, -1)).transpose(0, 1) @ values.unflatten(0, (cores, -1))).sum(0)
 
-
+# %% ../nbs/02_layers.ipynb #3a3b6952
 def transformed_kernels(
     weight: torch.Tensor,  # (O, C, k, k), k = 3 or 4
 ) -> torch.Tensor:  # (36, O, C)
@@ -106,7 +106,7 @@ def held_kernels(
         _held[weight] = TensorWeakRef(kernels), weight._version
     return kernels
 
-
+# %% ../nbs/02_layers.ipynb #ed2b0ac2
 def whole_tiles(
     x: torch.Tensor,  # (B, C, H, W)
     shared: int,  # pixels that neighbouring tiles share
