@@ -164,8 +164,9 @@ def suits_winograd(
     out, channels, taps, _ = weight.shape
     if taps not in KERNEL_TRANSFORM or not float32_on_cpu(x):
         return False
-    tiles = len(x) * math.prod(math.ceil((side + 2 * padding - taps + 1) / (7 - taps)) for side in x.shape[2:])
-    return tiles >= 64 and min(out, channels) >= 64 and max(out, channels) >= 128
+    pixels = len(x) * math.prod(side + 2 * padding - taps + 1 for side in x.shape[2:])
+    fewest = {3: 64, 4: 128}[taps]
+    return pixels >= 64 * (7 - taps) ** 2 and min(out, channels) >= fewest and max(out, channels) >= 2 * fewest
 
 
 class WinogradConv2d(nn.Conv2d):
