@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from .layers import at_least_float32, spectral_norm
 
 # %% auto #0
-__all__ = ['ATTENTIONS', 'AttentionOutput', 'Attention', 'mix_channels', 'ClassActivationAttention', 'reduced_channels',
+__all__ = ['ATTENTIONS', 'AttentionOutput', 'Attention', 'ClassActivationAttention', 'reduced_channels',
            'SqueezeExcitationAttention', 'SpatialAttention', 'SelfAttention', 'create_attention']
 
 # %% ../nbs/14_attention.ipynb #ce895892
@@ -46,16 +46,6 @@ class Attention(nn.Module):
         return AttentionOutput(features, domain_logits, at_least_float32(features).mean(1, keepdim=True))
 
 # %% ../nbs/14_attention.ipynb #03239298
-def mix_channels(
-    x: torch.Tensor,  # (B, C, H, W)
-    weight: torch.Tensor,  # (O, C)
-    bias: torch.Tensor,  # (O,)
-) -> torch.Tensor:  # (B, O, H, W)
-    "A 1×1 convolution"
-    mixed = torch.addmm(bias[:, None], weight, x.transpose(0, 1).flatten(1))
-    return mixed.view(-1, len(x), *x.shape[2:]).transpose(0, 1)
-
-
 class ClassActivationAttention(Attention):
     "`cam`: channels weighted by an auxiliary domain classifier (Eq. 5 and 6)"
 
@@ -71,7 +61,7 @@ class ClassActivationAttention(Attention):
             weights = F.normalize(weights, dim=1)   # the one singular value of a row is its length
         pooled = torch.stack((at_least_float32(x).mean((2, 3)), x.amax((2, 3))), dim=1)
         folded = (self.merge.weight.flatten(1).unflatten(1, (2, -1)) * weights).sum(1)
-        features = F.leaky_relu(mix_channels(x, folded, self.merge.bias), self.slope)
+        features = F.leaky_relu(F.conv2d(x, folded[..., None, None], self.merge.bias), self.slope)
         return features, (pooled * weights).sum(2)
 
 # %% ../nbs/14_attention.ipynb #9608186d

@@ -11,220 +11,11 @@ from typing import Callable
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.weak import TensorWeakRef, WeakIdKeyDictionary
 
 # %% auto #0
-__all__ = ['TILE_TRANSFORM', 'KERNEL_TRANSFORM', 'OUTPUT_TRANSFORM', 'transformed_tiles', 'join_tiles', 'to_products',
-           'from_products', 'transformed_kernels', 'held_kernels', 'whole_tiles', 'Winograd', 'float32_on_cpu',
-           'suits_winograd', 'WinogradConv2d', 'ShiftedSum', 'FewOutputsConv2d', 'FewPixelsConv2d', 'reflect_conv',
-           'ConvBlock', 'by_output', 'SingularValue', 'largest_singular_value', 'spectral_norm', 'ResidualBlock',
+__all__ = ['reflect_conv', 'float32_on_cpu', 'ConvBlock', 'by_output', 'largest_singular_value', 'spectral_norm', 'ResidualBlock',
            'at_least_float32', 'layer_statistics', 'adalin', 'AdaLIN', 'LIN', 'clip_rho', 'Upsample', 'merge_taps',
            'side_difference', 'Upsample5']
-
-# %% ../nbs/02_layers.ipynb #8873a437
-def _powers(count):
-    "1, t, t², … at the six points (6, count); at ∞ the last one alone"
-    return torch.tensor([[t**power for power in range(count)] for t in (0, 1, -1, 2, -2)] + [[0] * (count - 1) + [1]]).double()
-
-_N = torch.tensor([4, -6, -6, 24, 24, 1])
-TILE_TRANSFORM = torch.kron(*[(torch.linalg.inv(_powers(6)) * _N).T.round()] * 2)  # 36×36
-KERNEL_TRANSFORM = {taps: torch.kron(*[_powers(taps) / _N[:, None]] * 2) for taps in (3, 4)}  # 36×9 and 36×16
-OUTPUT_TRANSFORM = {taps: torch.kron(*[_powers(7 - taps).T] * 2) for taps in (3, 4)}  # 16×36 and 9×36
-
-# %% ../nbs/02_layers.ipynb #94c4e3a8
-def transformed_tiles(
-    x: torch.Tensor,  # (B, C, mh+6-m, mw+6-m)
-    step: int,  # m, from one tile to the next
-) -> torch.Tensor:  # (36, C, B·h·w)
-    "B^T d B of the overlapping 6×6 tiles of a padded map"
-    tiles = F.conv2d(x.reshape(-1, 1, *x.shape[2:]), TILE_TRANSFORM.to(x).view(36, 1, 6, 6), stride=step)
-    return tiles.view(*x.shape[:2], 36, -1).permute(2, 1, 0, 3).reshape(36, x.shape[1], -1)
-
-
-def join_tiles(
-    tiles: torch.Tensor,  # (36, C·B·h·w), overwritten
-    shape: tuple[int, int, int, int],  # C, B, h, w
-    step: int,  # m, from one tile to the next
-) -> torch.Tensor:  # (B, C, mh+6-m, mw+6-m)
-    "The sum of overlapping tiles, each at its place: the transpose of cutting them out"
-    (channels, batch, height, width), shared = shape, 6 - step
-    tiles = tiles.view(6, 6, *shape)   # changed in place: what a tile shares with the next one down or right is added there
-    tiles[:shared, ..., 1:, :] += tiles[step:, ..., :-1, :]
-    tiles[:, :shared, ..., 1:] += tiles[:, step:, ..., :-1]
-    tiles = tiles.permute(3, 2, 4, 0, 5, 1)
-    joined = tiles.new_empty(batch, channels, step * height + shared, step * width + shared)
-    inside, last = slice(-shared), slice(-shared, None)
-    joined[:, :, inside, inside].unflatten(2, (height, step)).unflatten(4, (width, step)).copy_(tiles[..., :step, :, :step])
-    joined[:, :, last, inside].unflatten(3, (width, step)).copy_(tiles[:, :, -1, step:, :, :step])
-    joined[:, :, inside, last].unflatten(2, (height, step)).copy_(tiles[:, :, :, :step, -1, step:])
-    joined[:, :, last, last] = tiles[:, :, -1, step:, -1, step:]
-    return joined
-
-# %% ../nbs/02_layers.ipynb #2a82f628
-def _shares():
-    "Into how many equal parts the 36 products are split among the cores; 1 if they are not"
-    cores = torch.get_num_threads()
-    return 1 if 36 % cores else cores
-
-
-def to_products(
-    matrix: torch.Tensor,  # (36, n)
-    values: torch.Tensor,  # (n, N)
-) -> torch.Tensor:  # (36, N)
-    "matrix @ values; each core computes the rows that it multiplies afterwards"
-    cores = _shares()
-    return (matrix.to(values).reshape(cores, -1, len(values)) @ values.expand(cores, -1, -1)).flatten(0, 1)
-
-
-def from_products(
-    matrix: torch.Tensor,  # (n, 36)
-    values: torch.Tensor,  # (36, N)
-) -> torch.Tensor:  # (n, N)
-    "matrix @ values; each core reads the rows that it has computed before"
-    cores = _shares()
-    return (matrix.to(values).unflatten(1, (cores, -1)).transpose(0, 1) @ values.unflatten(0, (cores, -1))).sum(0)
-
-# %% ../nbs/02_layers.ipynb #3a3b6952
-def transformed_kernels(
-    weight: torch.Tensor,  # (O, C, k, k), k = 3 or 4
-) -> torch.Tensor:  # (36, O, C)
-    "G g G^T of every kernel"
-    return to_products(KERNEL_TRANSFORM[weight.shape[-1]], weight.movedim((0, 1), (2, 3)).flatten(2).flatten(0, 1)).view(36, *weight.shape[:2])
-
-
-_held = WeakIdKeyDictionary()   # weight -> its transformed kernels as long as something else holds them, and the version they are of
-
-
-def held_kernels(
-    weight: torch.Tensor,  # (O, C, k, k)
-) -> torch.Tensor:  # (36, O, C)
-    "The transformed kernels that an earlier pass of this weight still holds for its gradients; if none does, new ones"
-    held, version = _held.get(weight, (lambda: None, 0))
-    kernels = held()
-    if kernels is None or version != weight._version:
-        kernels = transformed_kernels(weight)
-        _held[weight] = TensorWeakRef(kernels), weight._version
-    return kernels
-
-# %% ../nbs/02_layers.ipynb #ed2b0ac2
-def whole_tiles(
-    x: torch.Tensor,  # (B, C, H, W)
-    shared: int,  # pixels that neighbouring tiles share
-    step: int,  # from one tile to the next
-) -> torch.Tensor:  # (B, C, step·h+shared, step·w+shared)
-    "The map with as many zeros below and to the right as its last tiles lack"
-    below, right = (-(side - shared) % step for side in x.shape[2:])
-    return F.pad(x, (0, right, 0, below)) if below or right else x
-
-
-class Winograd(torch.autograd.Function):
-    "Convolution k×k, k = 3 or 4, stride 1, of a padded map (B, C, H, W) with a weight (O, C, k, k) -> (B, O, H-k+1, W-k+1)"
-
-    @staticmethod
-    def forward(ctx, x, weight):
-        out, _, taps, _ = weight.shape
-        height, width = (side - taps + 1 for side in x.shape[2:])
-        step, ctx.size = 7 - taps, (height, width)
-        ctx.shape = batch, rows, columns = len(x), math.ceil(height / step), math.ceil(width / step)
-        tiles, hold = transformed_tiles(whole_tiles(x, taps - 1, step), step), ctx.needs_input_grad[0] and batch * rows * columns < out
-        kernels = held_kernels(weight) if hold else transformed_kernels(weight)
-        ctx.save_for_backward(weight, tiles, kernels if hold else None)
-        outputs = from_products(OUTPUT_TRANSFORM[taps], (kernels @ tiles).view(36, -1)).view(step, step, out, *ctx.shape)
-        return outputs.permute(3, 2, 4, 0, 5, 1).reshape(batch, out, step * rows, step * columns)[..., :height, :width]
-
-    @staticmethod
-    def backward(ctx, gradient):
-        weight, tiles, kernels = ctx.saved_tensors
-        (batch, rows, columns), (out, channels, taps, _), step = ctx.shape, weight.shape, 7 - weight.shape[-1]
-        gradient = whole_tiles(gradient, 0, step).reshape(batch, out, rows, step, columns, step).permute(3, 5, 1, 0, 2, 4).reshape(step * step, -1)
-        gradient = to_products(OUTPUT_TRANSFORM[taps].T, gradient).view(36, out, -1)
-        of_x = of_weight = None
-        if ctx.needs_input_grad[0]:
-            kernels = transformed_kernels(weight) if kernels is None else kernels
-            transformed = (kernels.transpose(1, 2) @ gradient).view(36, -1)
-            joined = join_tiles(TILE_TRANSFORM.T.to(gradient) @ transformed, (channels, batch, rows, columns), step)
-            of_x = joined[..., :ctx.size[0] + taps - 1, :ctx.size[1] + taps - 1]
-        if ctx.needs_input_grad[1]:
-            transformed = (gradient @ tiles.transpose(1, 2)).view(36, -1)
-            of_weight = from_products(KERNEL_TRANSFORM[taps].T, transformed).view(taps, taps, out, channels).movedim((2, 3), (0, 1))
-        return of_x, of_weight
-
-# %% ../nbs/02_layers.ipynb #8dd5853c
-def float32_on_cpu(x: torch.Tensor) -> bool:
-    "Whether what is written here for a CPU in float32 is to be used"
-    return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-
-
-def suits_winograd(
-    x: torch.Tensor,  # (B, C, H, W), not padded
-    weight: torch.Tensor,  # (O, C, k, k)
-    padding: int = 1,  # pixels on every side
-) -> bool:
-    "Whether Winograd's algorithm is the faster way of a convolution with stride 1"
-    out, channels, taps, _ = weight.shape
-    if taps not in KERNEL_TRANSFORM or not float32_on_cpu(x):
-        return False
-    pixels = len(x) * math.prod(side + 2 * padding - taps + 1 for side in x.shape[2:])
-    fewest = {3: 64, 4: 128}[taps]
-    return pixels >= 64 * (7 - taps) ** 2 and min(out, channels) >= fewest and max(out, channels) >= 2 * fewest
-
-
-class WinogradConv2d(nn.Conv2d):
-    "A convolution padded with zeros or a reflection, by Winograd's algorithm where that is the faster way"
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.stride != (1, 1) or not suits_winograd(x, self.weight, self.padding[0]):
-            return super().forward(x)
-        padded = F.pad(x, self._reversed_padding_repeated_twice, mode="constant" if self.padding_mode == "zeros" else self.padding_mode)
-        y = Winograd.apply(padded, self.weight)
-        return y if self.bias is None else y + self.bias[:, None, None]
-
-# %% ../nbs/02_layers.ipynb #25b37f87
-class ShiftedSum(torch.autograd.Function):
-    "Convolution k×k, stride 1, of a padded map (B, C, H, W) with a weight (O, C, k, k), all products before the sums"
-
-    @staticmethod
-    def forward(ctx, x, weight):
-        ctx.save_for_backward(x, weight)
-        size, height, width = weight.shape[-1], x.shape[2] - weight.shape[2] + 1, x.shape[3] - weight.shape[3] + 1
-        products = (weight.permute(2, 3, 0, 1).flatten(0, 2) @ x.flatten(2)).view(-1, size, size, len(weight), *x.shape[2:])
-        rows = sum(products[:, :, tap, ..., tap:tap + width] for tap in range(size))
-        return sum(rows[:, tap, :, tap:tap + height] for tap in range(size))
-
-    @staticmethod
-    def backward(ctx, gradient):
-        x, weight = ctx.saved_tensors
-        out, channels, size, _ = weight.shape
-        windows = F.pad(gradient, (size - 1,) * 4).unfold(2, size, 1).unfold(3, size, 1).permute(0, 4, 5, 1, 2, 3).reshape(len(x), size * size * out, -1)
-        of_x = of_weight = None
-        if ctx.needs_input_grad[0]:
-            of_x = (weight.flip(2, 3).permute(1, 2, 3, 0).flatten(1) @ windows).view_as(x)
-        if ctx.needs_input_grad[1]:
-            of_weight = (windows @ x.flatten(2).transpose(1, 2)).sum(0).view(size, size, out, channels).permute(2, 3, 0, 1).flip(2, 3)
-        return of_x, of_weight
-
-
-class FewOutputsConv2d(nn.Conv2d):
-    "A convolution of stride 1 with reflection padding to few channels, by `ShiftedSum` on a CPU, in the precision of its weight"
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.device.type != "cpu":
-            return super().forward(x)
-        with torch.autocast("cpu", enabled=False):
-            y = ShiftedSum.apply(F.pad(x.to(self.weight.dtype), self._reversed_padding_repeated_twice, mode="reflect"), self.weight)
-        return y if self.bias is None else y + self.bias[:, None, None]
-
-# %% ../nbs/02_layers.ipynb #0e304fe6
-class FewPixelsConv2d(WinogradConv2d):
-    "A convolution with reflection padding, by a matrix product where its output has few pixels, on a CPU"
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        (taps, _), (step, _), (padding, _) = self.kernel_size, self.stride, self.padding
-        pixels = len(x) * math.prod((side + 2 * padding - taps) // step + 1 for side in x.shape[2:])
-        if pixels > (100 if float32_on_cpu(x) else 128) or x.device.type != "cpu":
-            return super().forward(x)
-        windows = F.pad(x, (padding,) * 4, mode="reflect").unfold(2, taps, step).unfold(3, taps, step).permute(0, 2, 3, 1, 4, 5)
-        return F.linear(windows.flatten(3), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 # %% ../nbs/02_layers.ipynb #d8732831
 def reflect_conv(
@@ -236,8 +27,12 @@ def reflect_conv(
 ) -> nn.Conv2d:
     "A convolution with reflection padding; the input needs more pixels per side than are padded"
     padding = (kernel_size - 1) // 2
-    layer = FewPixelsConv2d if kernel_size == 4 else FewOutputsConv2d if kernel_size == 7 and out_channels <= 4 else WinogradConv2d
-    return layer(in_channels, out_channels, kernel_size, stride, padding, bias=bias, padding_mode="reflect")
+    return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=bias, padding_mode="reflect")
+
+# %% ../nbs/02_layers.ipynb #f32cpu01
+def float32_on_cpu(x: torch.Tensor) -> bool:
+    "Whether what is written here for a CPU in float32 is to be used"
+    return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
 
 # %% ../nbs/02_layers.ipynb #23462654
 class ConvBlock(nn.Module):
@@ -263,40 +58,18 @@ def by_output(
     return weight.transpose(0, 1) if transposed else weight
 
 
-class SingularValue(torch.autograd.Function):
-    "The length of W^T u, whose gradient is the outer product of u and the unit vector v along W^T u"
-
-    @staticmethod
-    def forward(ctx, weight, u, transposed):
-        projected = by_output(weight, transposed).flatten(1).T @ u
-        value = torch.linalg.vector_norm(projected).clamp_min(1e-12)
-        v = projected / value
-        ctx.save_for_backward(u.clone(), v)   # a later pass changes u in place
-        ctx.mark_non_differentiable(v)
-        ctx.shape, ctx.transposed = weight.shape, transposed
-        return value, v
-
-    @staticmethod
-    def backward(ctx, gradient, _):
-        u, v = ctx.saved_tensors
-        of_weight = u.new_empty(ctx.shape)   # of its own, not a view: the convolution's gradient is then added in place
-        rows = by_output(of_weight, ctx.transposed)
-        torch.mul((gradient * u)[:, None, None, None], v.view(rows.shape[1:]), out=rows)
-        return of_weight, None, None
-
-
 def largest_singular_value(
-    layer: nn.Module,  # with spectral normalisation
+    layer: nn.Conv2d | nn.ConvTranspose2d,  # with spectral normalisation
 ) -> torch.Tensor:  # scalar
-    "The estimate of the weight matrix's largest singular value; in training mode it is improved by a power iteration"
-    transposed = isinstance(layer, nn.ConvTranspose2d)
-    with torch.autocast("cuda" if layer.weight.is_cuda else "cpu", enabled=False):
+    "The largest singular value of the weight matrix as u^T W v; in training mode after one power iteration"
+    matrix = by_output(layer.weight, isinstance(layer, nn.ConvTranspose2d)).flatten(1)
+    with torch.autocast(matrix.device.type, enabled=False):
         if layer.training:
-            layer.u.copy_(F.normalize(by_output(layer.weight.detach(), transposed).flatten(1) @ layer.v, dim=0))
-        value, v = SingularValue.apply(layer.weight, layer.u, transposed)
-    if layer.training:
-        layer.v.copy_(v)
-    return value
+            with torch.no_grad():
+                layer.u.copy_(F.normalize(matrix @ layer.v, dim=0))
+                layer.v.copy_(F.normalize(matrix.T @ layer.u, dim=0))
+        u, v = layer.u.clone(), layer.v.clone()   # a later pass changes the buffers before this one's gradients are taken
+        return torch.dot(u, matrix @ v)
 
 # %% ../nbs/02_layers.ipynb #e33e64cd
 def _divide_output(layer, inputs, output):
@@ -462,8 +235,7 @@ class Upsample5(nn.Conv2d):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         weight, ends = self.weight, lambda size: slice(None, None, 2 * size - 1)
         phases = merge_taps(merge_taps(weight, -2, 1), -1, 2).flatten(0, 2)   # (4·out, in, 3, 3)
-        convolve = Winograd.apply if suits_winograd(x, phases) else F.conv2d
-        y = F.pixel_shuffle(convolve(F.pad(x, (1, 1, 1, 1), mode="replicate"), phases), 2) + self.bias[:, None, None]
+        y = F.pixel_shuffle(F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), phases), 2) + self.bias[:, None, None]
         y[:, :, ends(x.shape[2])] += torch.stack([side_difference(x[:, :, side], x[:, :, beside], weight[:, :, side], "reflect") for side, beside in ((0, 1), (-1, -2))], 2)
         y[..., ends(x.shape[3])] += torch.stack([side_difference(x[..., side], x[..., beside], weight[..., side], "replicate") for side, beside in ((0, 1), (-1, -2))], 3)
         return y

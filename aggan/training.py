@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -34,21 +35,18 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 # %% auto #0
-__all__ = ['Inputs', 'mixed', 'TrainingOrder', 'network_tensors', 'optimizer_tensors', 'save_checkpoint', 'read_checkpoint',
+__all__ = ['Inputs', 'derive_seed', 'TrainingOrder', 'network_tensors', 'optimizer_tensors', 'save_checkpoint', 'read_checkpoint',
            'load_networks', 'load_optimizers', 'Record', 'read_metrics', 'steps_done', 'check_split', 'start_processes',
            'set_up', 'augmented', 'loader', 'training_batches', 'step_inputs', 'make_step', 'save_samples', 'train',
            'set_learning_rates', 'resume', 'save_and_validate', 'checkpoint_path', 'step_seconds', 'best_step']
 
 # %% ../nbs/25_training.ipynb #8bd14d0b
-def mixed(*numbers: int) -> int:
-    "A well-mixed 63-bit seed from a few integers: different tuples, different streams."
-    value = 0
-    for number in numbers:   # splitmix64
-        value = (value + number + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
-        value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
-        value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
-        value ^= value >> 31
-    return value >> 1
+def derive_seed(
+    seed: int,  # of the run, at least 0
+    *numbers: int,  # what the random numbers are for, e.g. the epoch and the place in it; at least 0
+) -> int:  # in [0, 2^63)
+    "A seed of its own for every tuple of integers (`numpy.random.SeedSequence`)"
+    return int(np.random.SeedSequence(seed, spawn_key=numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 # %% ../nbs/25_training.ipynb #c87bd6a7
 class TrainingOrder:
@@ -66,8 +64,8 @@ class TrainingOrder:
             for place in range(step * self.batch_size, (step + 1) * self.batch_size):
                 if place // self.pairs != epoch:
                     epoch = place // self.pairs
-                    order = torch.randperm(self.pairs, generator=torch.Generator().manual_seed(mixed(self.seed, epoch))).tolist()
-                batch.append((order[place % self.pairs], mixed(self.seed, epoch, place)))
+                    order = torch.randperm(self.pairs, generator=torch.Generator().manual_seed(derive_seed(self.seed, epoch))).tolist()
+                batch.append((order[place % self.pairs], derive_seed(self.seed, epoch, place)))
             yield own_share(batch)
 
 # %% ../nbs/25_training.ipynb #09135808
@@ -350,7 +348,7 @@ def train(
     saved = began = time.monotonic()
     with tqdm(total=steps, initial=start, desc=folder.name, mininterval=1.0, unit="step", disable=process_rank() > 0) as bar:
         for done, given in enumerate(inputs, start + 1):
-            torch.manual_seed(mixed(seed, done))
+            torch.manual_seed(derive_seed(seed, done))
             set_learning_rates(optimizers, rates, method.learning_rate_factor((done - 1) / steps))
             record.add(step(*given))
             bar.update()

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from ..discriminator import MultiScaleDiscriminator
 from ..generator import Generator
 from ..losses import PerceptualLoss, cam_loss, identity_loss, least_squares, pixel_loss
-from . import Method, descend, frozen, register_method
+from . import Method, descend, evaluating, frozen, register_method
 from ..recognition import load_embedder
 
 # %% ../../nbs/methods/ag-gan.ipynb #92d06498
@@ -121,8 +121,9 @@ def translate(self: AGGAN, thermal: Tensor) -> Tensor:
 @torch.no_grad()
 def explain(self: AGGAN, thermal: Tensor) -> dict[str, Tensor]:
     "The channel means of the attention feature maps of `generator` and of the local `discriminator` (§3.1), (B,1,h,w) each."
-    output = self.generator(thermal)
-    return {"generator": output.heatmap, "discriminator": self.discriminator(thermal, output.visible)[0].heatmap}
+    with evaluating(self):
+        output = self.generator(thermal)
+        return {"generator": output.heatmap, "discriminator": self.discriminator(thermal, output.visible)[0].heatmap}
 
 # %% ../../nbs/methods/ag-gan.ipynb #927a375c
 @register_method("ag-gan", label="AG-GAN", translating={"identity": "none", "perceptual": 0.0})

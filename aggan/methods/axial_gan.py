@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from ..images import check_choice
-from ..layers import ConvBlock, WinogradConv2d, at_least_float32, float32_on_cpu, reflect_conv, spectral_norm
+from ..layers import ConvBlock, at_least_float32, float32_on_cpu, reflect_conv, spectral_norm
 from ..losses import PerceptualLoss
 from . import Method, descend, evaluating, frozen, register_method
 from .blocks import LEVEL_WEIGHTS, BatchNorm, hinge, initialise
@@ -192,7 +192,7 @@ class AxialDiscriminator(nn.Module):
     def __init__(self, image_size: int = 128, in_channels: int = 6, width: int = 64):
         super().__init__()
         sizes = [in_channels, width, 2 * width, 4 * width, 8 * width]
-        self.convs = nn.ModuleList(WinogradConv2d(inner, outer, 4, stride, 2) for inner, outer, stride in zip(sizes, sizes[1:], (2, 2, 2, 1)))
+        self.convs = nn.ModuleList(nn.Conv2d(inner, outer, 4, stride, 2) for inner, outer, stride in zip(sizes, sizes[1:], (2, 2, 2, 1)))
         lengths = [image_size // 2 + 1]
         for _ in range(2):
             lengths.append(lengths[-1] // 2 + 1)

@@ -12,7 +12,7 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..layers import ConvBlock, WinogradConv2d, at_least_float32
+from ..layers import ConvBlock, at_least_float32
 from ..losses import least_squares
 from . import Method, descend, evaluating, frozen, register_method
 from .blocks import PatchGAN, as_channels, initialise, resnet_decoder, resnet_encoder
@@ -39,7 +39,7 @@ class SmoothHalving(ConvBlock):
     "Convolution 3×3 to twice the channels, instance normalisation, ReLU, blur to half the size."
 
     def __init__(self, channels: int):
-        super().__init__(WinogradConv2d(channels, 2 * channels, 3, padding=1), nn.InstanceNorm2d(2 * channels))
+        super().__init__(nn.Conv2d(channels, 2 * channels, 3, padding=1), nn.InstanceNorm2d(2 * channels))
         self.blur = Blur(2 * channels)
 
     def after_convolution(self, x: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ class SmoothHalving(ConvBlock):
 def smooth_double(channels: int) -> nn.Module:
     "Blur to twice the size, convolution 3×3 to half the channels, instance normalisation, ReLU."
     return nn.Sequential(Blur(channels, doubling=True),
-                         ConvBlock(WinogradConv2d(channels, channels // 2, 3, padding=1), nn.InstanceNorm2d(channels // 2)))
+                         ConvBlock(nn.Conv2d(channels, channels // 2, 3, padding=1), nn.InstanceNorm2d(channels // 2)))
 
 # %% ../../nbs/methods/cut.ipynb #2ae87c6a
 class ContrastiveGenerator(nn.Module):
