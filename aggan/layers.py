@@ -13,9 +13,8 @@ from torch import nn
 from torch.nn import functional as F
 
 # %% auto #0
-__all__ = ['reflect_conv', 'float32_on_cpu', 'ConvBlock', 'by_output', 'largest_singular_value', 'spectral_norm', 'ResidualBlock',
-           'at_least_float32', 'layer_statistics', 'adalin', 'AdaLIN', 'LIN', 'clip_rho', 'Upsample', 'merge_taps',
-           'side_difference', 'Upsample5']
+__all__ = ['reflect_conv', 'ConvBlock', 'by_output', 'largest_singular_value', 'spectral_norm', 'ResidualBlock',
+           'at_least_float32', 'layer_statistics', 'adalin', 'AdaLIN', 'LIN', 'clip_rho', 'Upsample']
 
 # %% ../nbs/02_layers.ipynb #d8732831
 def reflect_conv(
@@ -28,11 +27,6 @@ def reflect_conv(
     "A convolution with reflection padding; the input needs more pixels per side than are padded"
     padding = (kernel_size - 1) // 2
     return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=bias, padding_mode="reflect")
-
-# %% ../nbs/02_layers.ipynb #f32cpu01
-def float32_on_cpu(x: torch.Tensor) -> bool:
-    "Whether what is written here for a CPU in float32 is to be used"
-    return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
 
 # %% ../nbs/02_layers.ipynb #23462654
 class ConvBlock(nn.Module):
@@ -200,42 +194,3 @@ class Upsample(nn.Conv2d):
         spread = 4 * F.avg_pool2d(self.weight.flip(2, 3), 2, stride=1, padding=1)
         replicated = F.pad(x, (1, 1, 1, 1), mode="replicate")
         return F.conv_transpose2d(replicated, spread.transpose(0, 1), stride=2, padding=3)
-
-# %% ../nbs/02_layers.ipynb #cf35f772
-def merge_taps(
-    weight: torch.Tensor,  # with five taps along `axis`
-    axis: int,  # counted from the end
-    phase: int,  # where the new axis of the two phases goes
-) -> torch.Tensor:  # three taps along `axis`
-    "The kernels of even and odd outputs on the small map"
-    a, b, c, d, e = weight.unbind(axis)
-    return torch.stack([torch.stack([a + b, c + d, e], axis), torch.stack([a, b + c, d + e], axis)], phase)
-
-
-def side_difference(
-    edge: torch.Tensor,  # (B, C, n) outermost line of the small map
-    inner: torch.Tensor,  # (B, C, n) the line beside it
-    weight: torch.Tensor,  # (O, C, 5) outermost line of the kernel
-    mode: str,  # how the line goes on beyond its ends
-) -> torch.Tensor:  # (B, O, 2n)
-    "What reflection adds to an outermost line of the large map that was computed with replication"
-    return F.conv1d(F.pad(F.interpolate(inner - edge, scale_factor=2), (2, 2), mode=mode), weight)
-
-
-class Upsample5(nn.Conv2d):
-    "Nearest ×2, reflection padding by 2 and convolution 5×5, computed on the small map of at least 2×2 pixels"
-
-    def __init__(
-        self,
-        in_channels: int,  # channels of the small map
-        out_channels: int,  # channels of the large map
-    ):
-        super().__init__(in_channels, out_channels, 5)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        weight, ends = self.weight, lambda size: slice(None, None, 2 * size - 1)
-        phases = merge_taps(merge_taps(weight, -2, 1), -1, 2).flatten(0, 2)   # (4·out, in, 3, 3)
-        y = F.pixel_shuffle(F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), phases), 2) + self.bias[:, None, None]
-        y[:, :, ends(x.shape[2])] += torch.stack([side_difference(x[:, :, side], x[:, :, beside], weight[:, :, side], "reflect") for side, beside in ((0, 1), (-1, -2))], 2)
-        y[..., ends(x.shape[3])] += torch.stack([side_difference(x[..., side], x[..., beside], weight[..., side], "replicate") for side, beside in ((0, 1), (-1, -2))], 3)
-        return y

@@ -9,7 +9,6 @@ __all__ = ['process_count', 'process_rank', 'own_share', 'mean_over_processes', 
 # %% ../../nbs/methods/00_processes.ipynb #b7c952af
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from math import prod
 
 import torch
 import torch.distributed as distributed
@@ -121,9 +120,8 @@ class Dropout(nn.Module):
         if not self.training:
             return x
         whole = (len(x) * process_count(), *x.shape[1:])
-        drawn = torch.empty(-(-prod(whole) // 8), dtype=torch.uint8, device=x.device).random_()
-        kept = drawn[:, None].bitwise_and(2 ** torch.arange(8, dtype=torch.uint8, device=x.device)).ne(0)
-        return x * own_share(kept.flatten()[:prod(whole)].view(whole)).to(x.dtype).mul_(2)
+        kept = own_share(torch.rand(whole, device=x.device) < 0.5)
+        return x * kept.to(x.dtype) * 2
 
 # %% ../../nbs/methods/00_processes.ipynb #e6ba9b91
 def wait_for_all() -> None:
