@@ -57,7 +57,7 @@ def largest_singular_value(
 ) -> torch.Tensor:  # scalar
     "The largest singular value of the weight matrix as u^T W v; in training mode after one power iteration"
     matrix = by_output(layer.weight, isinstance(layer, nn.ConvTranspose2d)).flatten(1)
-    with torch.autocast(matrix.device.type, enabled=False):
+    with torch.autocast("cuda" if matrix.is_cuda else "cpu", enabled=False):
         if layer.training:
             with torch.no_grad():
                 layer.u.copy_(F.normalize(matrix @ layer.v, dim=0))
