@@ -18,8 +18,8 @@ from torch import Tensor
 from aggan.data import Batch, PairDataset, open_pairs
 from aggan.experiments import PROFILES, default_device
 from aggan.methods import Method, create_method
-from aggan.store import StoreWriter
-from aggan.synthetic import FaceKey, render
+from aggan.data.store import StoreWriter
+from aggan.synthetic.rendering import FaceKey, render
 from aggan.training import training_batches
 
 STEPS_AHEAD = 10**6   # more than any benchmark takes

@@ -1,4 +1,4 @@
-"""Every probe compared with every gallery face, AUC and EER: scikit-learn on the whole matrix of scores, and `aggan.verification` tile by tile.
+"""Every probe compared with every gallery face, AUC and EER: scikit-learn on the whole matrix of scores, and `aggan.recognition.verification` tile by tile.
 
 Both get the same synthetic embeddings, ten images of each subject on either side, and are timed in turn at the sizes that scikit-learn is asked to do.
 Memory is the peak above the embeddings, of a fresh process; `cpu_s` is the time of all cores together, which a busy machine changes least.
@@ -16,7 +16,7 @@ import torch
 from harness import alternate
 from sklearn.metrics import auc, roc_curve
 
-from aggan.verification import count_scores
+from aggan.recognition.verification import count_scores
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -270,7 +270,7 @@ def with_plain_layers(method: nn.Module) -> nn.Module:
     """The method itself, its layers computed as their authors write them: direct convolutions, divided weights, literal normalisation, enlarged maps; and its step
     in the order of its public code where ours differs."""
     from aggan import layers
-    from aggan.methods.processes import Dropout
+    from aggan.runtime.distributed import Dropout
 
     for module in list(method.modules()):
         if isinstance(module, layers.LIN):

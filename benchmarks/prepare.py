@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from aggan.palette import iron_palette
-from aggan.prepare import prepare
-from aggan.store import COLUMNS, StoreWriter
-from aggan.synthetic import FaceKey, render
+from aggan.data.colormap import iron_palette
+from aggan.data.prepare import prepare
+from aggan.data.store import COLUMNS, StoreWriter
+from aggan.synthetic.rendering import FaceKey, render
 
 
 def write_frames(root: Path, count: int) -> None:

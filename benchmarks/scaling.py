@@ -15,7 +15,7 @@ import pandas as pd
 from methods import counted, steps_alone
 from prepare import write_frames
 
-from aggan.figures import PAGE_WIDTH, save_figure, use_style
+from aggan.experiments.figures import PAGE_WIDTH, save_figure, use_style
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,6 @@
 """A training step of AG-GAN beside the same step written plainly (plain.py), and of the other methods beside themselves with plain layers.
 
-Each contestant is a process of its own, with or without the allocator that `aggan train` gives itself (`aggan.memory`). They take a step in turn, so that a busy
+Each contestant is a process of its own, with or without the allocator that `aggan train` gives itself (`aggan.runtime.allocator`). They take a step in turn, so that a busy
 machine slows all of them, and a ratio is the median over the rounds. FLOP are those of direct convolutions, forward and backward; the ceiling is what 3x3
 convolutions of 256 channels attain on this machine. What frozen networks judge (identity, perceptual, parsing terms) is left out on both sides.
 """
@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from aggan.data import Batch
-from aggan.memory import keeping_memory
+from aggan.runtime.allocator import keeping_memory
 from aggan.methods import Method, create_method, list_methods
 
 LAYERS = {64: (5, 6), 128: (5, 7), 256: (5, 7)}  # of AG-GAN's discriminators: seven are too many for 64 pixels

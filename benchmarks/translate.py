@@ -21,7 +21,7 @@ from aggan.data import open_thermal
 from aggan.experiments import default_device, fast_translator, translate_images
 from aggan.layers import LIN
 from aggan.methods import Method, create_method
-from aggan.synthetic import FaceKey, render
+from aggan.synthetic.rendering import FaceKey, render
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -154,4 +154,4 @@ def unique_names() -> dict[str, str]:
     for module, path in modules().items():
         for name, _ in Module(path).definitions():
             found.setdefault(name, []).append(f"{module}.{name}")
-    return {name: full[0] for name, full in found.items() if len(full) == 1 and not full[0].startswith("aggan.cli.")}
+    return {name: full[0] for name, full in found.items() if len(full) == 1 and not full[0].startswith("aggan.reproduction.command_line.")}

@@ -6,8 +6,8 @@ import zipfile
 import numpy as np
 from PIL import Image
 
-from aggan.palette import iron_palette
-from aggan.synthetic import FaceKey, render
+from aggan.data.colormap import iron_palette
+from aggan.synthetic.rendering import FaceKey, render
 
 SIDE = 220   # pixels of a rendered face's frame within a camera's frame
 

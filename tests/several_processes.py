@@ -8,7 +8,7 @@ from aggan.data import open_pairs
 from aggan.experiments import PROFILES
 from aggan.methods import create_method, list_methods
 from aggan.methods.blocks import ImagePool, TwoWay
-from aggan.methods.processes import first_process_first, process_rank
+from aggan.runtime.distributed import first_process_first, process_rank
 from aggan.training import start_processes, train
 
 STEPS, BATCH, SIZE = 3, 4, 32

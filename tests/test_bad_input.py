@@ -10,7 +10,7 @@ from conftest import aggan
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from aggan.cli import main
+from aggan.reproduction.command_line import main
 
 
 def make_pairs(root, subjects=("s1", "s2", "s3", "s4", "s5"), images=2, size=40):

@@ -6,7 +6,7 @@ import torch
 from conftest import PROJECT, aggan
 
 from aggan.experiments import Experiment
-from aggan.files import write_json
+from aggan.runtime.files import write_json
 
 
 @pytest.fixture

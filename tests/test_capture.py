@@ -4,7 +4,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from aggan.capture import CapturedStep, CudaGraph, HostGraph, make_capturable, set_rate
+from aggan.runtime.cuda_graphs import CapturedStep, CudaGraph, HostGraph, make_capturable, set_rate
 from aggan.data import AugmentedPairs, Batch, ResidentPairs, UnpairedImages, open_pairs
 from aggan.experiments import PROFILES
 from aggan.methods import create_method, list_methods

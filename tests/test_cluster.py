@@ -12,7 +12,7 @@ from conftest import AGGAN, PROJECT, aggan
 from one_node_kubernetes import kubernetes, missing
 from one_node_slurm import MISSING, slurm
 
-from aggan.files import read_json
+from aggan.runtime.files import read_json
 from aggan.training import read_metrics
 
 CLUSTER = PROJECT / "cluster"

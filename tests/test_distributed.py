@@ -13,7 +13,7 @@ from conftest import AGGAN, aggan
 from safetensors.torch import load_file
 from several_processes import STEPS, faces, fresh, train_double
 
-from aggan.cli import main
+from aggan.reproduction.command_line import main
 from aggan.methods import list_methods
 from aggan.training import checkpoint_path, read_metrics
 

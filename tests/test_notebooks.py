@@ -68,10 +68,10 @@ def imported_modules(node, folder):
 
 def test_package_imports_without_the_slow_libraries():
     slow = ("facenet_pytorch", "onnx", "onnxruntime", "matplotlib", "IPython", "captum", "torchmetrics", "lightning_fabric", "sklearn", "scipy")
-    for module, allowed in (("aggan.experiments", ("pandas",)), ("aggan.cli", ())):
+    for module, allowed in (("aggan.experiments", ("pandas",)), ("aggan.reproduction.command_line", ())):
         code = f"import sys, {module}; print([name for name in {(*slow, 'pandas')} if name in sys.modules and name not in {allowed}])"
         assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
-    code = "import sys, aggan.cli; print('torch' in sys.modules)"   # so that a mistyped option is answered at once
+    code = "import sys, aggan.reproduction.command_line; print('torch' in sys.modules)"   # so that a mistyped option is answered at once
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
 
 

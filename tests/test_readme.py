@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from conftest import PROJECT
 
-from aggan.cli import parser
+from aggan.reproduction.command_line import parser
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 

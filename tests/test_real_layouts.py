@@ -11,7 +11,7 @@ from fabricate import arl_vtf, png, speakingfaces, framed
 from PIL import Image
 
 from aggan.data import open_pairs
-from aggan.synthetic import FaceKey, render
+from aggan.synthetic.rendering import FaceKey, render
 
 ARL = ("--data-options", '{"expected_subjects": {"dev": 6, "test": 6}}')
 

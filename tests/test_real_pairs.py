@@ -4,7 +4,7 @@ import json
 import pytest
 from conftest import REAL_PAIRS, REAL_WEIGHTS, aggan
 
-from aggan.alignment import frame_landmarks
+from aggan.recognition.alignment import frame_landmarks
 from aggan.data import open_pairs
 
 MOBILEFACENET = REAL_WEIGHTS / "foamliu_mobilefacenet" / "mobilefacenet.pt"

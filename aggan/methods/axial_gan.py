@@ -15,12 +15,12 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from ..images import check_choice
+from ..data.images import check_choice
 from ..layers import ConvBlock, at_least_float32, reflect_conv, spectral_norm
 from ..losses import PerceptualLoss
 from . import Method, descend, evaluating, frozen, register_method
 from .blocks import LEVEL_WEIGHTS, BatchNorm, hinge, initialise
-from .processes import Dropout
+from ..runtime.distributed import Dropout
 
 # %% ../../nbs/methods/axial-gan.ipynb #d319261b
 class AxialAttention(nn.Module):

@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor, nn
 
-from ..alignment import face_crop
-from ..backbones import IResNet
-from ..images import check_choice
+from ..recognition.alignment import face_crop
+from ..recognition.backbones import IResNet
+from ..data.images import check_choice
 from ..losses import PerceptualLoss
 from . import register_method
 from .blocks import LEVEL_WEIGHTS, weighted_levels
-from .parsing import load_parser
+from ..recognition.parsing import load_parser
 from .pix2pix import Pix2Pix
 from ..recognition import load_embedder
 
@@ -84,7 +84,7 @@ class SGGAN(Pix2Pix):
         perceptual_weights: str = "imagenet",  # see `aggan.losses.PerceptualLoss`
         identity: str = "arcface",  # network of L_I, see `IdentityFeatures`; "none": off
         identity_weight: float = 20.0,
-        parser: str = "synthetic",  # network of L_S, see `aggan.methods.parsing.load_parser`; "none": off
+        parser: str = "synthetic",  # network of L_S, see `aggan.recognition.parsing.load_parser`; "none": off
         semantic: str = "differentiable",  # or "released": logged only
         semantic_weight: float = 20.0,
     ):
