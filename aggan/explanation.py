@@ -217,7 +217,7 @@ def shuffled(
 ) -> Method:
     "A copy of a method whose parameters have their entries in random order: as large as before, and meaningless."
     generator, method = torch.Generator().manual_seed(seed), copy.deepcopy(method)
-    for network in method.trained:
+    for network in method.trainable:
         for name, parameter in getattr(method, network).named_parameters():
             if only in name: parameter.data = parameter.data.flatten()[torch.randperm(parameter.numel(), generator=generator).to(parameter.device)].view(parameter.shape)
     return method.eval()

@@ -24,21 +24,22 @@ from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.utils import make_grid
 from tqdm.auto import tqdm
 
-from .runtime.cuda_graphs import CapturedStep, make_capturable, set_rate
+from .runtime.cuda_graphs import GraphedStep, make_capturable, set_rate
 from .data import AugmentedPairs, Batch, PairDataset, ResidentPairs, UnpairedImages, collate
-from .runtime.files import written_whole
+from .runtime.files import atomic_write
 from .methods import Method
-from .runtime.distributed import (average_gradients, copy_from_first, first_process_first, mean_over_processes, own_share,
-                                     process_count, process_rank, wait_for_all)
+from .runtime.distributed import (all_reduce_gradients, broadcast_module, rank_zero_first, all_reduce_mean, shard,
+                                     world_size, rank, barrier)
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 # %% auto #0
-__all__ = ['Inputs', 'derive_seed', 'TrainingOrder', 'network_tensors', 'optimizer_tensors', 'save_checkpoint', 'read_checkpoint',
-           'load_networks', 'load_optimizers', 'Record', 'read_metrics', 'steps_done', 'check_split', 'start_processes',
-           'set_up', 'augmented', 'loader', 'training_batches', 'step_inputs', 'make_step', 'save_samples', 'train',
-           'set_learning_rates', 'resume', 'save_and_validate', 'checkpoint_path', 'step_seconds', 'best_step']
+__all__ = ['Inputs', 'derive_seed', 'ResumableBatchSampler', 'network_tensors', 'optimizer_tensors', 'save_checkpoint',
+           'read_checkpoint', 'load_networks', 'load_optimizers', 'Record', 'read_metrics', 'steps_done', 'check_split',
+           'start_processes', 'set_up', 'augmented', 'loader', 'training_batches', 'step_inputs', 'make_step',
+           'save_samples', 'train', 'set_learning_rates', 'resume', 'save_and_validate', 'checkpoint_path',
+           'step_seconds', 'best_step']
 
 # %% ../nbs/09_training.ipynb #8bd14d0b
 def derive_seed(
@@ -49,7 +50,7 @@ def derive_seed(
     return int(np.random.SeedSequence(seed, spawn_key=numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 # %% ../nbs/09_training.ipynb #c87bd6a7
-class TrainingOrder:
+class ResumableBatchSampler:
     "The batches of steps `start` to `steps`, as lists of (index of a pair, draw); of several processes each has its share."
     def __init__(self, pairs: int, batch_size: int, seed: int, start: int, steps: int):
         self.pairs, self.batch_size, self.seed, self.start, self.steps = pairs, batch_size, seed, start, steps
@@ -66,7 +67,7 @@ class TrainingOrder:
                     epoch = place // self.pairs
                     order = torch.randperm(self.pairs, generator=torch.Generator().manual_seed(derive_seed(self.seed, epoch))).tolist()
                 batch.append((order[place % self.pairs], derive_seed(self.seed, epoch, place)))
-            yield own_share(batch)
+            yield shard(batch)
 
 # %% ../nbs/09_training.ipynb #09135808
 def network_tensors(
@@ -74,7 +75,7 @@ def network_tensors(
     parts: Sequence[str] | None = None,  # attributes of the method; None: its trained networks
 ) -> dict[str, Tensor]:
     "The state of a method's parts, by part and name."
-    return {f"{part}.{name}": tensor for part in (method.trained if parts is None else parts)
+    return {f"{part}.{name}": tensor for part in (method.trainable if parts is None else parts)
             for name, tensor in getattr(method, part).state_dict().items()}
 
 # %% ../nbs/09_training.ipynb #6d0b5073
@@ -91,7 +92,7 @@ def save_checkpoint(
 ) -> None:
     "Write a safetensors file, whole or not at all."
     ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with written_whole(path) as part:
+    with atomic_write(path) as part:
         part.write_bytes(save(ready, {key: json.dumps(value) for key, value in header.items()}))
 
 # %% ../nbs/09_training.ipynb #bdd3773d
@@ -114,7 +115,7 @@ def load_networks(
     parts: Sequence[str] | None = None,  # attributes of the method; None: its trained networks
 ) -> None:
     "Put a checkpoint's weights into the networks of `method`. Raises ValueError when they do not fit."
-    for network in method.trained if parts is None else parts:
+    for network in method.trainable if parts is None else parts:
         state = {name.removeprefix(f"{network}."): t for name, t in tensors.items() if name.startswith(f"{network}.")}
         try:
             getattr(method, network).load_state_dict(state)
@@ -142,10 +143,10 @@ class Record:
     "The run's `metrics.jsonl`; going on from a checkpoint drops what was written after it."
     def __init__(self, path: Path, start: int):
         self.path, self.sums, self.count = path, {}, 0
-        if process_rank():
+        if rank():
             return
         rows = [row for row in read_metrics(path) if row["step"] <= start]
-        with written_whole(path) as part:
+        with atomic_write(path) as part:
             part.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
     def add(self, losses: dict[str, Tensor]) -> None:
@@ -155,7 +156,7 @@ class Record:
 
     def read(self, step: int) -> dict[str, float]:
         "Mean losses since the last reading, over all processes. Raises FloatingPointError when one is not finite."
-        means = {name: float(mean_over_processes(total)) / self.count for name, total in self.sums.items()}
+        means = {name: float(all_reduce_mean(total)) / self.count for name, total in self.sums.items()}
         self.sums, self.count = {}, 0
         for name, value in means.items():
             if not math.isfinite(value):
@@ -164,7 +165,7 @@ class Record:
         return means
 
     def write(self, row: dict) -> None:
-        if process_rank():
+        if rank():
             return
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
@@ -212,7 +213,7 @@ def start_processes(
         def setup_module(self, module): return module
 
         def optimizer_step(self, optimizer, **kwargs):
-            average_gradients(optimizer)
+            all_reduce_gradients(optimizer)
             return super().optimizer_step(optimizer, **kwargs)
 
     check_split(devices, nodes, batch_size)
@@ -225,8 +226,8 @@ def start_processes(
                         strategy=AveragedGradients() if several else "auto")
     if several:
         fabric.launch()
-        if process_count() != devices * nodes:
-            raise RuntimeError(f"{process_count()} process(es) were started where {devices} devices on {nodes} node(s) need {devices * nodes}: "
+        if world_size() != devices * nodes:
+            raise RuntimeError(f"{world_size()} process(es) were started where {devices} devices on {nodes} node(s) need {devices * nodes}: "
                                "under Slurm put `srun --ntasks-per-node` before the command.")
     return fabric
 
@@ -235,9 +236,9 @@ def set_up(fabric: Fabric, method: Method) -> dict[str, Optimizer]:
     "Put the method on the device; its trained networks and their optimisers are wrapped by Fabric."
     on_gpu = fabric.device.type == "cuda"
     method.to(fabric.device, memory_format=torch.channels_last if on_gpu else torch.preserve_format).train()
-    copy_from_first(method)
+    broadcast_module(method)
     optimizers = method.optimizers()
-    for name in method.trained:
+    for name in method.trainable:
         if on_gpu:
             make_capturable(optimizers[name])
         network, optimizers[name] = fabric.setup(getattr(method, name), optimizers[name])
@@ -251,7 +252,7 @@ def augmented(pairs: PairDataset, image_size: int, load_size: int, paired: bool)
     "Registered pairs, or thermal and visible images drawn independently, cropped and mirrored at random."
     return (AugmentedPairs if paired else UnpairedImages)(pairs, image_size, load_size)
 
-def loader(images: AugmentedPairs, order: TrainingOrder, workers: int) -> DataLoader:
+def loader(images: AugmentedPairs, order: ResumableBatchSampler, workers: int) -> DataLoader:
     "The batches of an order, made by worker processes."
     return DataLoader(images, batch_sampler=order, num_workers=workers, collate_fn=collate, pin_memory=torch.cuda.is_available())
 
@@ -267,14 +268,14 @@ def training_batches(
     paired: bool = True,  # registered pairs, or thermal and visible images drawn independently
 ) -> DataLoader:  # of `aggan.data.Batch`
     "The augmented batches of steps `start` to `steps`."
-    return loader(augmented(pairs, image_size, load_size, paired), TrainingOrder(len(pairs), batch_size, seed, start, steps), workers)
+    return loader(augmented(pairs, image_size, load_size, paired), ResumableBatchSampler(len(pairs), batch_size, seed, start, steps), workers)
 
 # %% ../nbs/09_training.ipynb #37f31b9f
 Inputs = tuple[Tensor, ...]  # what a step is given
 
 def step_inputs(
     images: AugmentedPairs,  # or `UnpairedImages`
-    order: TrainingOrder,
+    order: ResumableBatchSampler,
     device: torch.device,
     workers: int = 0,  # processes that load
 ) -> tuple[Iterator[Inputs], Callable[..., Batch]]:
@@ -295,8 +296,8 @@ def make_step(
     def step(*inputs: Tensor) -> dict[str, Tensor]:
         return method.training_step(make_batch(*inputs), optimizers, fabric.backward)
 
-    captured = fabric.device.type == "cuda" and process_count() == 1 and method.captured
-    return CapturedStep(step, fabric.device) if captured else step
+    captured = fabric.device.type == "cuda" and world_size() == 1 and method.cuda_graph
+    return GraphedStep(step, fabric.device) if captured else step
 
 # %% ../nbs/09_training.ipynb #452496eb
 def save_samples(
@@ -308,7 +309,7 @@ def save_samples(
     thermal = samples.thermal.to(next(method.parameters()).device)
     rows = torch.cat([samples.thermal.expand_as(samples.visible), method.translate(thermal).float().cpu(), samples.visible])
     grid = make_grid((rows.clamp(-1, 1) + 1) / 2, nrow=len(samples.thermal), padding=1)
-    with written_whole(path) as part:
+    with atomic_write(path) as part:
         to_pil_image(grid).save(part, format="PNG")
 
 # %% ../nbs/09_training.ipynb #827a56d4
@@ -340,13 +341,13 @@ def train(
     rates = {name: [float(group["lr"]) for group in optimizer.param_groups] for name, optimizer in optimizers.items()}
     start = resume(method, optimizers, folder)
     record = Record(folder / "metrics.jsonl", start)
-    with first_process_first():
+    with rank_zero_first():
         pairs.prepare_data()
     inputs, make_batch = step_inputs(augmented(pairs, image_size, load_size, method.paired),
-                                     TrainingOrder(len(pairs), batch_size, seed, start, steps), fabric.device, workers)
+                                     ResumableBatchSampler(len(pairs), batch_size, seed, start, steps), fabric.device, workers)
     step = make_step(method, optimizers, fabric, make_batch)
     saved = began = time.monotonic()
-    with tqdm(total=steps, initial=start, desc=folder.name, mininterval=1.0, unit="step", disable=process_rank() > 0) as bar:
+    with tqdm(total=steps, initial=start, desc=folder.name, mininterval=1.0, unit="step", disable=rank() > 0) as bar:
         for done, given in enumerate(inputs, start + 1):
             torch.manual_seed(derive_seed(seed, done))
             set_learning_rates(optimizers, rates, method.learning_rate_factor((done - 1) / steps))
@@ -359,16 +360,16 @@ def train(
             bar.set_postfix({name: f"{value:.3g}" for name, value in row.items() if name != "step"}, refresh=False)
             if checkpoint:
                 method.before_checkpoint(pairs)
-                if process_rank() == 0:
+                if rank() == 0:
                     row |= save_and_validate(method, folder, done, validate, samples, header or {})
             record.write(row | {"seconds": round(time.monotonic() - began, 2)})
-            if process_rank():
+            if rank():
                 continue
             if checkpoint or time.monotonic() - saved > resume_seconds:
-                state = network_tensors(method, method.trained + method.kept) | optimizer_tensors(optimizers)
+                state = network_tensors(method, method.trainable + method.extra_state) | optimizer_tensors(optimizers)
                 save_checkpoint(folder / "resume.safetensors", state, {"step": done})
                 saved = time.monotonic()
-    wait_for_all()
+    barrier()
 
 # %% ../nbs/09_training.ipynb #13acaf33
 def set_learning_rates(optimizers: dict[str, Optimizer], rates: dict[str, list[float]], factor: float) -> None:
@@ -384,7 +385,7 @@ def resume(method: Method, optimizers: dict[str, Optimizer], folder: Path) -> in
     if not path.exists():
         return 0
     tensors, header = read_checkpoint(path)
-    load_networks(method, tensors, path, method.trained + method.kept)
+    load_networks(method, tensors, path, method.trainable + method.extra_state)
     load_optimizers(optimizers, tensors)
     return header["step"]
 
@@ -423,7 +424,7 @@ def step_seconds(
     fabric = start_processes(1, 1, batch_size, precision)
     optimizers = set_up(fabric, method)
     inputs, make_batch = step_inputs(augmented(pairs, image_size, load_size, method.paired),
-                                     TrainingOrder(len(pairs), batch_size, 0, 0, repeats + 4), fabric.device)
+                                     ResumableBatchSampler(len(pairs), batch_size, 0, 0, repeats + 4), fabric.device)
     step, times = make_step(method, optimizers, fabric, make_batch), [time.perf_counter()]
     for given in inputs:
         float(sum(step(*given).values()))   # waits for the device

@@ -17,8 +17,8 @@ from step import LAYERS, gigaflop, new_method, random_batch
 from torch import Tensor
 from torch.nn import functional as F
 
-from aggan.data import Batch, PairDataset, Record, Stored
-from aggan.training import TrainingOrder, augmented, make_step, set_up, start_processes, step_inputs
+from aggan.data import Batch, PairDataset, PairRecord, Stored
+from aggan.training import ResumableBatchSampler, augmented, make_step, set_up, start_processes, step_inputs
 
 PRECISIONS = {"float32": "32-true", "tf32": "tf32", "bf16": "bf16-mixed"}
 
@@ -59,8 +59,8 @@ def our_step(name: str, size: int, width: int, batch_size: int, precision: str) 
     """What the training loop repeats, the making of the batch included."""
     method, fabric = new_method(name, size, width), start_processes(1, 1, batch_size, PRECISIONS[precision])
     optimizers = set_up(fabric, method)
-    pairs = Noise([Record(str(n), str(n)) for n in range(64)], size)
-    order = TrainingOrder(len(pairs), batch_size, seed=0, start=0, steps=10**9)
+    pairs = Noise([PairRecord(str(n), str(n)) for n in range(64)], size)
+    order = ResumableBatchSampler(len(pairs), batch_size, seed=0, start=0, steps=10**9)
     inputs, make_batch = step_inputs(augmented(pairs, size, size * 9 // 8, method.paired), order, fabric.device)
     step = make_step(method, optimizers, fabric, make_batch)
     return lambda: step(*next(inputs))

@@ -24,12 +24,12 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from aggan.data import Batch
-from aggan.runtime.allocator import keeping_memory
+from aggan.runtime.allocator import allocator_environment
 from aggan.methods import Method, create_method, list_methods
 
 LAYERS = {64: (5, 6), 128: (5, 7), 256: (5, 7)}  # of AG-GAN's discriminators: seven are too many for 64 pixels
-ALONE = {"lg-gan": {"perceptual": 0.0, "identity": "none"}, "sg-gan": {"perceptual": 0.0, "identity": "none", "parser": "none"},
-         "axial-gan": {"perceptual": 0.0}, "ag-gan": {"identity": "none"}, "ag-gan+": {"identity": "none"}}  # without frozen networks
+ALONE = {"lg-gan": {"lambda_perceptual": 0.0, "identity": "none"}, "sg-gan": {"lambda_perceptual": 0.0, "identity": "none", "parser": "none"},
+         "axial-gan": {"lambda_perceptual": 0.0}, "ag-gan": {"identity": "none"}, "ag-gan+": {"identity": "none"}}  # without frozen networks
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -141,7 +141,7 @@ class Contestant:
                    "step.serve(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5], sys.argv[6], int(sys.argv[7]))")
         bare = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_") and name != "GLIBC_TUNABLES"}
         self.process = subprocess.Popen([sys.executable, "-c", program, str(Path(__file__).parent), who, str(size), str(width), precision, peer, str(batch_size)],
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=keeping_memory(bare) if keep else bare)
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=allocator_environment(bare) if keep else bare)
         self.seconds, self.gib = [], 0.0
 
     def step(self) -> None:

@@ -8,7 +8,7 @@ from aggan.data import open_pairs
 from aggan.experiments import PROFILES
 from aggan.methods import create_method, list_methods
 from aggan.methods.blocks import ImagePool, TwoWay
-from aggan.runtime.distributed import first_process_first, process_rank
+from aggan.runtime.distributed import rank_zero_first, rank
 from aggan.training import start_processes, train
 
 STEPS, BATCH, SIZE = 3, 4, 32
@@ -57,15 +57,15 @@ def explodes(kind):
     class Exploding(kind):
         def training_step(self, *arguments):
             losses = super().training_step(*arguments)
-            return {name: loss / (process_rank() == 0) for name, loss in losses.items()}
+            return {name: loss / (rank() == 0) for name, loss in losses.items()}
     return Exploding
 
 
 def main(devices, folder):
     start_processes(devices, 1, BATCH)
-    folder = Path(folder) / f"process{process_rank()}"   # files of any process but the first would show
+    folder = Path(folder) / f"process{rank()}"   # files of any process but the first would show
     pairs = faces(folder.parent)
-    with first_process_first():
+    with rank_zero_first():
         pairs.prepare_data()
     for name in list_methods():
         train_double(fresh(name), pairs, folder / "double" / name, devices)
@@ -89,7 +89,7 @@ def explode(pairs, folder, devices):
     try:
         train(method, pairs, folder / "exploded", **settings(devices))
     except FloatingPointError as error:
-        (folder.parent / f"exploded{process_rank()}").write_text(str(error))
+        (folder.parent / f"exploded{rank()}").write_text(str(error))
 
 
 if __name__ == "__main__":

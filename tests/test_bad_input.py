@@ -81,7 +81,7 @@ def test_subject_in_train_and_test(tmp_path):
     (("train", "--method", "ag-gun"), "known are ag-gan"),
     (("train", "--dataset", "arl"), "synthetic-arl"),
     (("train", "--profile", "huge"), "known are smoke"),
-    (("train", "--profile", "smoke", "--options", '{"identity": "matcher"}'), "cannot judge it"),
+    (("train", "--profile", "smoke", "--options", '{"identity": "synthetic-matcher"}'), "cannot judge it"),
     (("train", "--profile", "smoke", "--matcher", "nobody"), "nobody"),
     (("reproduce", "table9"), "table9"),
     (("translate", "--weights", "nowhere.safetensors", "--input", ".", "--output", "out"), "nowhere.safetensors"),

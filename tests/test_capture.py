@@ -4,7 +4,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from aggan.runtime.cuda_graphs import CapturedStep, CudaGraph, HostGraph, make_capturable, set_rate
+from aggan.runtime.cuda_graphs import GraphedStep, CudaGraph, HostGraph, make_capturable, set_rate
 from aggan.data import AugmentedPairs, Batch, ResidentPairs, UnpairedImages, open_pairs
 from aggan.experiments import PROFILES
 from aggan.methods import create_method, list_methods
@@ -41,7 +41,7 @@ def losses(name, pairs, make_graph, device):
     if make_graph:
         for optimizer in optimizers.values():
             make_capturable(optimizer)
-        step = CapturedStep(step, device, make_graph)
+        step = GraphedStep(step, device, make_graph)
     rows = []
     for number in range(STEPS):
         torch.manual_seed(number)
@@ -86,7 +86,7 @@ class HostTensors(TorchDispatchMode):
 def test_a_step_needs_no_value(name):
     """On the device `meta` tensors have shapes and no values: what asks for one fails."""
     method = fresh(name).to("meta")
-    optimizers = {part: torch.optim.SGD(getattr(method, part).parameters(), lr=0.1) for part in method.trained}
+    optimizers = {part: torch.optim.SGD(getattr(method, part).parameters(), lr=0.1) for part in method.trainable}
     thermal, visible = (torch.rand(BATCH, 3, SIZE, SIZE, device="meta") for _ in range(2))
     with HostTensors() as host:
         method.training_step(Batch(thermal, visible, [], []), optimizers)

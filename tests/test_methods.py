@@ -72,7 +72,7 @@ def test_losses_are_recorded_and_the_judge_is_in_none(trained):
     rows = [json.loads(line) for line in (trained.folder / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["step"] == 8 and best_step(trained.folder) in (2, 4, 6, 8)
     assert all(isinstance(value, (int, float)) for row in rows for value in row.values())
-    judge = {tuple(weight.flatten()[:8].tolist()) for weight in load_embedder("matcher").parameters() if weight.numel() >= 8 and weight.std() > 0}
+    judge = {tuple(weight.flatten()[:8].tolist()) for weight in load_embedder("synthetic-matcher").parameters() if weight.numel() >= 8 and weight.std() > 0}
     method = create_method(trained.method, **trained.method_options)
     assert not judge & {tuple(weight.flatten()[:8].tolist()) for weight in method.parameters() if weight.numel() >= 8}
 

@@ -71,7 +71,7 @@ def test_figures_say_whether_the_papers_sentences_held(workplace):
         with Image.open(next(folder.glob("*.png"))) as picture:
             assert np.asarray(picture.convert("L")).std() > 5, f"{target} is blank"
     report = json.loads(next((workplace / "runs" / "synthetic-arl" / "ag-gan").glob("*/explanation.json")).read_text())
-    assert report["maps"]["uniform"]["gini"]["value"] < 1e-9 and report["matcher"] == "matcher"
+    assert report["maps"]["uniform"]["gini"]["value"] < 1e-9 and report["matcher"] == "synthetic-matcher"
 
 
 def test_explain_measures_the_maps(workplace, run_folder, tmp_path):
@@ -84,9 +84,9 @@ def test_explain_measures_the_maps(workplace, run_folder, tmp_path):
 def test_ablations_are_different_runs(workplace):
     aggan("reproduce", "table3", "table4", "--profile", "smoke", cwd=workplace)
     configs = [json.loads(path.read_text())["options"] for path in (workplace / "runs" / "synthetic-arl" / "ag-gan").glob("*/config.json")]
-    switches = {(c.get("gcam", True), c.get("dcam", True), c.get("identity", "arcface")) for c in configs}
-    assert switches == {(True, True, "arcface"), (True, False, "arcface"), (False, True, "arcface"), (False, False, "arcface"),
-                        (True, True, "none"), (True, True, "mobilefacenet")}
+    switches = {(c.get("gcam", True), c.get("dcam", True), c.get("identity", "synthetic-arcface")) for c in configs}
+    assert switches == {(True, True, "synthetic-arcface"), (True, False, "synthetic-arcface"), (False, True, "synthetic-arcface"), (False, False, "synthetic-arcface"),
+                        (True, True, "none"), (True, True, "synthetic-mobilefacenet")}
 
 
 def test_translate_needs_no_partners(workplace, run_folder, tmp_path):

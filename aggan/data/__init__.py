@@ -11,20 +11,25 @@ from functools import partial
 from pathlib import Path
 
 from .folders import FolderPairs, describe_files, open_folder
-from .images import check_choice, open_thermal, read_image
-from .pairs import SPLITS, AugmentedPairs, Batch, PairDataset, Record, ResidentPairs, Sample, Stored, UnpairedImages, collate, digest
+from .images import open_thermal, read_image
+from ..runtime.checks import check_choice
+from aggan.data.pairs import (
+    SPLITS, AugmentedPairs, Batch, PairDataset, PairRecord, ResidentPairs, Sample, Stored,
+    UnpairedImages, collate,
+)
+from ..runtime.files import content_hash
 from .protocols import RECOGNITION_POOL_START, SyntheticPairs, open_protocol, recognition_pool
 from .store import StoredThermal, is_store, open_store
 
 _all_ = ["FolderPairs", "describe_files", "check_choice", "open_thermal", "read_image", "SPLITS", "AugmentedPairs",
-         "Batch", "PairDataset", "Record", "ResidentPairs", "Sample", "Stored", "collate", "digest", "RECOGNITION_POOL_START",
+         "Batch", "PairDataset", "PairRecord", "ResidentPairs", "Sample", "Stored", "collate", "digest", "RECOGNITION_POOL_START",
          "SyntheticPairs", "recognition_pool", "UnpairedImages", "StoredThermal", "is_store"]
 
 # %% auto #0
 __all__ = ['OPENERS', 'register_dataset', 'check_options', 'open_pairs', 'FolderPairs', 'describe_files', 'check_choice',
-           'open_thermal', 'read_image', 'SPLITS', 'AugmentedPairs', 'Batch', 'PairDataset', 'Record', 'ResidentPairs',
-           'Sample', 'Stored', 'collate', 'digest', 'RECOGNITION_POOL_START', 'SyntheticPairs', 'recognition_pool',
-           'UnpairedImages', 'StoredThermal', 'is_store']
+           'open_thermal', 'read_image', 'SPLITS', 'AugmentedPairs', 'Batch', 'PairDataset', 'PairRecord',
+           'ResidentPairs', 'Sample', 'Stored', 'collate', 'digest', 'RECOGNITION_POOL_START', 'SyntheticPairs',
+           'recognition_pool', 'UnpairedImages', 'StoredThermal', 'is_store']
 
 # %% ../../nbs/01_data.ipynb #30aa5ac4
 OPENERS: dict[str, Callable[..., PairDataset]] = {}

@@ -11,8 +11,9 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from .sources import register_source
-from .images import UnusableFile, check_choice, open_header
-from .pairs import Listing, Place, Record, Source
+from .images import UnusableFile, open_header
+from ..runtime.checks import check_choice
+from .pairs import Listing, Place, PairRecord, Source
 
 # %% auto #0
 __all__ = ['GALLERIES', 'PROBES', 'COLUMNS', 'BOX_COLUMNS', 'read_metadata', 'read_list', 'match_cameras', 'place_of',
@@ -144,7 +145,7 @@ def list_arl_vtf(
         names = [name for name, rows in lists.items() if thermal.row in rows or visible.row in rows]
         split = splits.get(thermal.subid) if thermal.folder.startswith("dev/") else "test" if names else None
         if not split: continue
-        record = Record(f"{thermal.folder.split('/', 1)[1]}/{PurePosixPath(thermal.suffix)}", thermal.subid, split,
+        record = PairRecord(f"{thermal.folder.split('/', 1)[1]}/{PurePosixPath(thermal.suffix)}", thermal.subid, split,
                         thermal=root / "images" / thermal.filepath, visible=root / "images" / visible.filepath,
                         attributes={"eyewear": thermal.eyewear, "condition": thermal.condition} | ({"lists": " ".join(names)} if names else {}))
         try: listed.append(Source(record, place_of(thermal, landmark_columns), place_of(visible, landmark_columns)))

@@ -14,9 +14,14 @@ from pathlib import Path
 
 import torch
 
-from .images import (THERMAL_RANGES, UnusableFile, check_choice, list_images, note, open_header, read_image,
-                          scale_depth)
-from .pairs import ROLES, SPLITS, PairDataset, Record, Stored, assign_splits, check_disjoint, digest, thin_out
+from aggan.data.images import (
+    THERMAL_RANGES, UnusableFile, list_images, note, open_header, read_image, scale_depth,
+)
+from ..runtime.checks import check_choice
+from aggan.data.pairs import (
+    ROLES, SPLITS, PairDataset, PairRecord, Stored, assign_splits, check_disjoint, subsample,
+)
+from ..runtime.files import content_hash
 
 # %% auto #0
 __all__ = ['SUBJECT_PATTERN', 'SIDES', 'HASHED_BYTES', 'subject_of', 'find_folder', 'pair_folders', 'list_folder', 'read_row',
@@ -56,7 +61,7 @@ def pair_folders(
     split: str,
     subject_pattern: str,
     problems: list | None = None,  # takes what is wrong if given; None: the first problem is raised
-) -> list[Record]:
+) -> list[PairRecord]:
     "Pairs of equal names in two folders; a folder or file without partner is an UnusableFile."
     for here, there in ((thermal, visible), (visible, thermal)):
         if not there.is_dir():
@@ -66,14 +71,14 @@ def pair_folders(
         path, there = (left[name], visible) if name in left else (right[name], thermal)
         note(UnusableFile("no partner", f"{path} has no partner of the same name in {there}: add the partner or take "
                           "the file out"), problems)
-    return [Record(name, subject_of(name, subject_pattern), split, thermal=left[name], visible=right[name])
+    return [PairRecord(name, subject_of(name, subject_pattern), split, thermal=left[name], visible=right[name])
             for name in left if name in right]
 
 def list_folder(
     root: Path,
     subject_pattern: str = SUBJECT_PATTERN,
     problems: list | None = None,  # see `pair_folders`
-) -> list[Record]:
+) -> list[PairRecord]:
     "Pairs of a folder in any layout but a manifest's; raises ValueError that names what is wrong."
     records = []
     for split in ("", *SPLITS):
@@ -84,7 +89,7 @@ def list_folder(
         for thermal, visible in pairs:
             if thermal.is_dir() or visible.is_dir():
                 records += pair_folders(thermal, visible, split, subject_pattern, problems)
-        records += [Record(name, subject_of(name, subject_pattern), split, thermal=path, visible=path)  # both sides
+        records += [PairRecord(name, subject_of(name, subject_pattern), split, thermal=path, visible=path)  # both sides
                     for name, path in list_images(home, recursive=False, problems=problems).items()]
     return records
 
@@ -97,7 +102,7 @@ def read_row(
     row: dict[str, str],
     folder: Path,          # of the manifest
     subject_pattern: str,  # for rows without a subject
-) -> Record:
+) -> PairRecord:
     "One line of a manifest; raises ValueError or FileNotFoundError."
     cell = {key: (value or "").strip() for key, value in row.items() if key}
     if not (cell["thermal"] and cell["visible"]): raise ValueError("thermal or visible is empty")
@@ -113,7 +118,7 @@ def read_row(
     stem = Path(cell["thermal"]).with_suffix("").as_posix()
     name = Path(cell.get("name") or stem.removeprefix(Path(stem).anchor).replace("../", ""))
     if name.is_absolute() or ".." in name.parts: raise ValueError(f"name {str(name)!r} is not a plain path")
-    return Record(name.as_posix(), cell.get("subject") or subject_of(stem, subject_pattern), split, role,
+    return PairRecord(name.as_posix(), cell.get("subject") or subject_of(stem, subject_pattern), split, role,
                   pose, session, frame, thermal, visible, points or None)
 
 # %% ../../nbs/data/folders.ipynb #d6a88ac7
@@ -121,7 +126,7 @@ def list_manifest(
     path: Path,
     subject_pattern: str = SUBJECT_PATTERN,
     problems: list | None = None,  # takes what is wrong with a line if given; None: the first problem is raised
-) -> list[Record]:
+) -> list[PairRecord]:
     "Pairs that a CSV file lists; raises ValueError that names the file and the line."
     records = []
     try:
@@ -144,9 +149,9 @@ def list_manifest(
 
 # %% ../../nbs/data/folders.ipynb #d563e32b
 def drop_repeated(
-    records: list[Record],
+    records: list[PairRecord],
     problems: list | None = None,  # see `pair_folders`
-) -> list[Record]:
+) -> list[PairRecord]:
     "Records without those whose name, or whose two files, another one has: each of them is an UnusableFile."
     seen, kept = {}, []
     for record in records:
@@ -162,7 +167,7 @@ def list_pairs(
     root: str | Path | None,
     subject_pattern: str = SUBJECT_PATTERN,
     problems: list | None = None,  # takes what is wrong with single pairs if given; None: the first problem is raised
-) -> list[Record]:
+) -> list[PairRecord]:
     "All pairs below a folder or in a manifest, none twice; raises ValueError or FileNotFoundError."
     if root is None: raise ValueError('the data set "folder" needs root=, a folder of pairs or a CSV manifest')
     root = Path(root)
@@ -191,7 +196,7 @@ def describe_files(
 
 # %% ../../nbs/data/folders.ipynb #8a9e5066
 def check_size(
-    record: Record,
+    record: PairRecord,
 ) -> None:
     "Raise ValueError if the two images of a pair differ in size, or one image cannot hold two."
     with open_header(record.thermal) as image:
@@ -213,7 +218,7 @@ class FolderPairs(PairDataset):
 
     def __init__(
         self,
-        records: list[Record],
+        records: list[PairRecord],
         image_size: int = 256,
         channels: int = 3,
         thermal_range: str = "image",  # what becomes [0, 1] in 16-bit thermal images: see `scale_depth`
@@ -244,7 +249,7 @@ class FolderPairs(PairDataset):
         facts = dict(zip(files, describe_files(files)))
         pairs = [(r.name, r.subject, r.split, r.role, r.landmarks, facts[r.thermal], facts.get(r.visible))
                  for r in self.records]
-        return digest([sorted(pairs, key=str), self.thermal_range, self.thermal_side])
+        return content_hash([sorted(pairs, key=str), self.thermal_range, self.thermal_side])
 
 # %% ../../nbs/data/folders.ipynb #c66f55bb
 def open_folder(
@@ -265,6 +270,6 @@ def open_folder(
     check_disjoint(records)
     if split != "all":
         records = [record for record in assign_splits(records) if record.split == split]
-    chosen = thin_out(records, (subjects or {}).get(split), images_per_subject)
+    chosen = subsample(records, (subjects or {}).get(split), images_per_subject)
     if not chosen: raise ValueError(f"the split {split!r} of {root} is empty")
     return FolderPairs(chosen, image_size, channels, thermal_range, thermal_side)

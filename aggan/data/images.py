@@ -22,19 +22,9 @@ from torchvision.io import decode_image
 from torchvision.transforms import v2
 
 # %% auto #0
-__all__ = ['IMAGE_SUFFIXES', 'EIGHT_BIT', 'THERMAL_RANGES', 'check_choice', 'UnusableFile', 'split_zip', 'open_zip', 'read_file',
-           'open_header', 'read_image', 'scale_depth', 'to_unit', 'to_network', 'resize', 'note', 'list_images',
+__all__ = ['IMAGE_SUFFIXES', 'EIGHT_BIT', 'THERMAL_RANGES', 'UnusableFile', 'split_zip', 'open_zip', 'read_file', 'open_header',
+           'read_image', 'scale_depth', 'to_unit', 'to_network', 'unit_range', 'resize', 'note', 'list_images',
            'ThermalImages', 'open_thermal']
-
-# %% ../../nbs/data/images.ipynb #cb0945f5
-def check_choice(
-    what: str,          # name of the argument
-    value: object,
-    choices: Sequence,
-) -> None:
-    "Raise ValueError, listing the choices, if a value is none of them."
-    if value not in choices:
-        raise ValueError(f"there is no {what} {value!r}; there are {', '.join(map(repr, choices))}")
 
 # %% ../../nbs/data/images.ipynb #d969ad91
 class UnusableFile(ValueError):
@@ -150,6 +140,12 @@ def to_network(
     if pixels.shape[-3] == channels:
         return pixels
     return pixels.expand(*pixels.shape[:-3], 3, -1, -1) if channels == 3 else v2.functional.rgb_to_grayscale(pixels)
+
+def unit_range(
+    images: Tensor,  # (B, 1 or 3, H, W) in [-1, 1], on any device
+) -> Tensor:  # (B, 3, H, W) float32 in [0, 1], on the CPU
+    "What the networks take and make, as it is drawn."
+    return ((images.detach().float().cpu().clamp(-1, 1) + 1) / 2).expand(-1, 3, -1, -1)
 
 # %% ../../nbs/data/images.ipynb #cece832c
 def resize(

@@ -5,8 +5,6 @@
 # %% ../../nbs/data/pairs.ipynb #48253412
 from __future__ import annotations
 
-import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -20,11 +18,13 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 from tqdm.auto import tqdm
 
-from .images import check_choice, resize, to_network, to_unit
+from .images import resize, to_network, to_unit
+from ..runtime.checks import check_choice
+from ..runtime.files import content_hash
 
 # %% auto #0
-__all__ = ['SPLITS', 'ROLES', 'HELD_OUT', 'QUIET', 'Sample', 'Batch', 'collate', 'Record', 'Place', 'Source', 'Listing', 'digest',
-           'rank_subjects', 'assign_splits', 'check_disjoint', 'thin_out', 'Stored', 'describe', 'make_sample',
+__all__ = ['SPLITS', 'ROLES', 'HELD_OUT', 'QUIET', 'Sample', 'Batch', 'collate', 'PairRecord', 'Place', 'Source', 'Listing',
+           'rank_subjects', 'assign_splits', 'check_disjoint', 'subsample', 'Stored', 'describe', 'make_sample',
            'PairDataset', 'Crop', 'AugmentedPairs', 'UnpairedImages', 'Scaled', 'ResidentPairs']
 
 # %% ../../nbs/data/pairs.ipynb #f904d17e
@@ -54,7 +54,7 @@ SPLITS = ("train", "val", "test")
 ROLES = ("gallery", "probe", "both")
 
 @dataclass(frozen=True)
-class Record:
+class PairRecord:
     "A pair as it is listed, before its pixels are read."
     name: str                    # unique within its split; a path without ending, which may have folders in it
     subject: str                 # name of the person
@@ -76,7 +76,7 @@ class Place(NamedTuple):
 
 class Source(NamedTuple):
     "A pair, or a thermal image alone, before it is aligned."
-    record: Record
+    record: PairRecord
     thermal: Place = Place()      # where the face is in the thermal image
     visible: Place | None = None  # in the visible image; None: the two are registered, so as in the thermal image
     homography: tuple[float, ...] | None = None  # nine numbers, from the visible image's pixels to the thermal one's
@@ -89,11 +89,6 @@ class Listing(NamedTuple):
     problems: list[Exception]
     lists: dict[str, list[str]] = {}  # names of the galleries ("gallery") and sets of probes ("probes") of a protocol
 
-# %% ../../nbs/data/pairs.ipynb #247d406b
-def digest(value: object) -> str:
-    "Short SHA-256 of what JSON can write."
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
 # %% ../../nbs/data/pairs.ipynb #fbe862d4
 HELD_OUT = 0.15  # share of the subjects that a split of our own making holds
 
@@ -101,11 +96,11 @@ def rank_subjects(
     subjects: Sequence[str],
 ) -> list[str]:  # each once
     "Subjects in a fixed order that has nothing to do with their names' order: that of their names' SHA-256."
-    return sorted(set(subjects), key=lambda subject: hashlib.sha256(subject.encode()).hexdigest())
+    return sorted(set(subjects), key=lambda subject: content_hash(subject.encode(), digits=64))
 
 def assign_splits(
-    records: list[Record],
-) -> list[Record]:
+    records: list[PairRecord],
+) -> list[PairRecord]:
     "Deal subjects to splits where the data do not say; raises ValueError if there are too few subjects to deal."
     given = {record.split for record in records}
     dealt = rank_subjects([record.subject for record in records if record.split in ("", "train")])
@@ -123,7 +118,7 @@ def assign_splits(
 
 # %% ../../nbs/data/pairs.ipynb #02df7e71
 def check_disjoint(
-    records: list[Record],
+    records: list[PairRecord],
 ) -> None:
     "Raise ValueError, naming two files, if a subject is in two splits."
     first = {}
@@ -133,11 +128,11 @@ def check_disjoint(
             raise ValueError(f"subject {record.subject!r} is in {other.split} ({other.thermal}) and in {record.split} "
                              f"({record.thermal}): move one, or say by subject_pattern where a name has the subject")
 
-def thin_out(
-    records: list[Record],
+def subsample(
+    records: list[PairRecord],
     subjects: int | None = None,            # at most so many subjects; None: all
     images_per_subject: int | None = None,  # at most so many pairs of each; None: all
-) -> list[Record]:
+) -> list[PairRecord]:
     "The first subjects in the fixed order, and evenly spaced images of each."
     kept, albums = [], {}
     for record in records:
@@ -157,7 +152,7 @@ class Stored(NamedTuple):
     regions: Tensor | None = None    # (H, W) uint8, an index of `aggan.synthetic.rendering.REGIONS`
 
 def describe(
-    record: Record,
+    record: PairRecord,
     landmarks: Tensor | None = None,  # (5, 2), pixels of the sample
     regions: Tensor | None = None,    # (H, W) uint8
 ) -> dict:
@@ -167,7 +162,7 @@ def describe(
 
 def make_sample(
     stored: Stored,
-    record: Record,
+    record: PairRecord,
     size: int,      # side of the sample's images, pixels
     channels: int,  # of its thermal image
 ) -> Sample:
@@ -191,7 +186,7 @@ class PairDataset(Dataset, ABC):
 
     def __init__(
         self,
-        records: list[Record],
+        records: list[PairRecord],
         image_size: int = 256,  # side of a sample's images, pixels
         channels: int = 3,      # of a sample's thermal image: 1 or 3
     ):
@@ -317,10 +312,10 @@ class ResidentPairs:
         workers: int = 0,  # processes that read
     ):
         self.side, self.channels = images.image_size, (images.pairs.channels, 3)
-        self.kept = [torch.empty(len(images), *one.shape, dtype=one.dtype, device=device) for one in images.scaled(0)]
+        self.extra_state = [torch.empty(len(images), *one.shape, dtype=one.dtype, device=device) for one in images.scaled(0)]
         loader = DataLoader(Scaled(images), batch_size=None, num_workers=workers)
         for index, pair in enumerate(tqdm(loader, desc="to the device", disable=len(images) <= QUIET)):
-            for kept, image in zip(self.kept, pair):
+            for kept, image in zip(self.extra_state, pair):
                 if (image.shape, image.dtype) != (kept.shape[1:], kept.dtype):
                     raise ValueError(f"{images.pairs.records[index].name} has another number of channels or bits than the first pair: "
                                      "bring the images to one kind by `aggan prepare`")
@@ -335,10 +330,10 @@ class ResidentPairs:
         self,
         crops: Tensor,  # (B, 2, 4) int64: `Crop` of the thermal and of the visible image
     ) -> Batch:  # that does not name its subjects
-        crops = crops.to(self.kept[0].device, non_blocking=True)   # already there where the step is recorded
+        crops = crops.to(self.extra_state[0].device, non_blocking=True)   # already there where the step is recorded
         steps = torch.arange(self.side, device=crops.device)
         squares = []
-        for kept, channels, (index, row, column, mirrored) in zip(self.kept, self.channels, crops.permute(1, 2, 0)):
+        for kept, channels, (index, row, column, mirrored) in zip(self.extra_state, self.channels, crops.permute(1, 2, 0)):
             rows = row[:, None] + steps
             columns = column[:, None] + torch.where(mirrored[:, None] > 0, self.side - 1 - steps, steps)
             square = kept[index[:, None, None], :, rows[:, :, None], columns[:, None, :]]   # (B, H, W, C)

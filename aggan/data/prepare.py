@@ -30,11 +30,16 @@ from tqdm.auto import tqdm
 
 from ..recognition.alignment import (detect_face, frame_landmarks, similarity_transform, transform_points, warp,
                              warp_homography)
+from . import arl_vtf, speakingfaces, tufts_eurecom_carl   # each registers its data sets
 from .sources import list_sources, read_places
-from ..runtime.files import written_whole
-from .images import THERMAL_RANGES, UnusableFile, check_choice, read_image, resize, scale_depth, split_zip
+from ..runtime.files import atomic_write
+from aggan.data.images import (
+    THERMAL_RANGES, UnusableFile, read_image, resize, scale_depth, split_zip,
+)
+from ..runtime.checks import check_choice
 from .colormap import THERMAL_MODES, take_thermal
-from .pairs import Listing, Place, Source, digest
+from .pairs import Listing, Place, Source
+from ..runtime.files import content_hash
 from .store import KEPT_UP, StoreFiles, StoreWriter, check_space
 
 # %% auto #0
@@ -179,7 +184,7 @@ def stamp_of(
     paths = dict.fromkeys(split_zip(path)[0] if split_zip(path) else path for path in (source.record.thermal, source.record.visible) if path)
     try: facts = [path.stat() for path in paths]
     except OSError: return ""
-    known = digest([source[1:], [getattr(source.record, name) for name in KEPT_UP]])
+    known = content_hash([source[1:], [getattr(source.record, name) for name in KEPT_UP]])
     return " ".join([*(f"{fact.st_size}:{fact.st_mtime_ns}" for fact in facts), known])
 
 class _Work(Dataset):
@@ -221,7 +226,7 @@ class Report(NamedTuple):
     centred: int = 0          # thermal images cropped at their centre, since nothing says where the face is
 
     def __str__(self) -> str:
-        lines = [f"{self.output}: {self.written} pairs written, {self.kept} kept, {sum(self.left_out.values())} left out"]
+        lines = [f"{self.output}: {self.written} pairs written, {self.extra_state} kept, {sum(self.left_out.values())} left out"]
         lines += [f"  {count} x {kind}: {self.said[kind]}" for kind, count in self.left_out.items()]
         if self.centred: lines.append(f"  Warning: {self.centred} thermal images were cropped at their centre, since no detector for thermal "
                                       "faces is bundled: give the faces' places (--faces), or look at the report's pictures")
@@ -384,7 +389,7 @@ def write_report(
               table(f"SELECT kind, reason FROM left_out LIMIT {LISTED}").to_html(index=False)]
     path = Path(folder) / "report.html"
     title = html.escape(f"{files.index['settings']['dataset']}, prepared in {Path(folder).name}")
-    with written_whole(path) as part: part.write_text(PAGE.format(title=title, body="\n".join(parts)), encoding="utf-8")
+    with atomic_write(path) as part: part.write_text(PAGE.format(title=title, body="\n".join(parts)), encoding="utf-8")
     return path
 
 def sql_text(text: str) -> str:

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from ..runtime.files import written_whole
-from .pairs import HELD_OUT, QUIET, ROLES, SPLITS, PairDataset, Record, Stored, digest
+from ..runtime.files import atomic_write
+from .pairs import HELD_OUT, QUIET, ROLES, SPLITS, PairDataset, PairRecord, Stored
+from ..runtime.files import content_hash
 from ..synthetic.rendering import FaceKey, render
 
 # %% auto #0
@@ -113,7 +114,7 @@ def faces_identity(
     seed: int,
 ) -> str:
     "Short SHA-256 of everything that decides rendered faces."
-    return digest([RENDERER_VERSION, seed, size, keys])
+    return content_hash([RENDERER_VERSION, seed, size, keys])
 
 # %% ../../nbs/data/protocols.ipynb #99ac4f33
 ABANDONED = 24 * 3600  # seconds after which an unfinished file has no writer any more
@@ -122,7 +123,7 @@ def clear_unfinished(
     cache: str | Path,
 ) -> None:
     "Delete what processes killed while rendering left in a cache."
-    for path in Path(cache).glob(".*.npy.*.tmp"):  # as `written_whole` names them
+    for path in Path(cache).glob(".*.npy.*.tmp"):  # as `atomic_write` names them
         if time.time() - path.stat().st_mtime > ABANDONED:
             path.unlink(missing_ok=True)
 
@@ -142,7 +143,7 @@ def render_faces(
     paths = [Path(cache) / f"{part}-{name}.npy" for part in ("faces", "landmarks")]
     if not all(path.is_file() for path in paths):
         clear_unfinished(cache)
-        with written_whole(paths[0]) as faces_file, written_whole(paths[1]) as landmarks_file:
+        with atomic_write(paths[0]) as faces_file, atomic_write(paths[1]) as landmarks_file:
             faces = np.lib.format.open_memmap(faces_file, "w+", np.uint8, shapes[0])
             landmarks = np.lib.format.open_memmap(landmarks_file, "w+", np.float32, shapes[1])
             fill_faces(faces, landmarks, keys, seed)
@@ -163,7 +164,7 @@ class SyntheticPairs(PairDataset):
         seed: int = 0,
         cache: str | Path | None = None,  # folder that keeps rendered faces; None: in memory
     ):
-        records = [Record("_".join(map(str, key[:4])), str(key.subject), role=ROLES[key.session], pose=key.pose,
+        records = [PairRecord("_".join(map(str, key[:4])), str(key.subject), role=ROLES[key.session], pose=key.pose,
                           session=key.session, frame=key.frame) for key in keys]
         super().__init__(records, image_size, channels)
         size = image_size if render_size is None else render_size

@@ -6,17 +6,16 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import inspect
-import pkgutil
 import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from .folders import SUBJECT_PATTERN, list_pairs, subject_of
-from .images import UnusableFile, check_choice, list_images
-from .pairs import Listing, Place, Record, Source, assign_splits
+from .images import UnusableFile, list_images
+from ..runtime.checks import check_choice
+from .pairs import Listing, Place, PairRecord, Source, assign_splits
 
 # %% auto #0
 __all__ = ['LISTERS', 'BOX', 'POINTS', 'register_source', 'list_sources', 'deal', 'list_own_pairs', 'list_thermal',
@@ -51,7 +50,7 @@ def list_sources(
     raise ValueError(f"{root} holds no pairs of {dataset!r} that could be used{said}")
 
 # %% ../../nbs/data/sources.ipynb #904a2e9a
-def deal(records: list[Record]) -> list[Record]:
+def deal(records: list[PairRecord]) -> list[PairRecord]:
     "Records with a split each."
     undealt = {record.split for record in records} == {""}
     if undealt and len({record.subject for record in records}) < 3: return [replace(record, split="all") for record in records]
@@ -75,7 +74,7 @@ def list_thermal(
     "Thermal images without visible partners."
     problems: list[Exception] = []
     images = list_images(root, problems=problems)
-    return Listing([Source(Record(name, subject_of(name, subject_pattern), "all", thermal=path)) for name, path in images.items()],
+    return Listing([Source(PairRecord(name, subject_of(name, subject_pattern), "all", thermal=path)) for name, path in images.items()],
                    problems)
 
 # %% ../../nbs/data/sources.ipynb #c655c21b
@@ -118,7 +117,3 @@ def read_places(
             except (TypeError, ValueError): raise ValueError(f"{path}, line {reader.line_num}: a coordinate is no number") from None
             places[(path.parent / row["image"]).resolve()] = Place(values.get(POINTS), values.get(BOX))
     return places
-
-# %% ../../nbs/data/sources.ipynb #115e47e6
-for _module in pkgutil.iter_modules(__path__ if "__path__" in globals() else []):
-    importlib.import_module(f"aggan.data.sources.{_module.name}")

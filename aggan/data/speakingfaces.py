@@ -16,8 +16,9 @@ import torch
 
 from ..recognition.alignment import homography
 from .sources import register_source
-from .images import UnusableFile, check_choice, open_zip
-from .pairs import Listing, Record, Source, assign_splits
+from .images import UnusableFile, open_zip
+from ..runtime.checks import check_choice
+from .pairs import Listing, PairRecord, Source, assign_splits
 
 # %% auto #0
 __all__ = ['FILE_NAME', 'THERMAL', 'RAW', 'ALIGNED', 'THERMAL_SIZE', 'RAW_SIZE', 'RAW_POINTS', 'THERMAL_POINTS', 'SUBJECT_LISTS',
@@ -190,7 +191,7 @@ def as_source(
 ) -> Source:
     "A pair with all that is known of it; raises UnusableFile where the visible image cannot be brought onto the thermal one."
     fields = (subject, frame.trial, session, frame.position, *([frame.command] if session == 2 else []), frame.number)
-    record = Record("_".join(map(str, fields)), str(subject), split, "gallery" if frame.trial == 1 else "probe", frame.position,
+    record = PairRecord("_".join(map(str, fields)), str(subject), split, "gallery" if frame.trial == 1 else "probe", frame.position,
                     frame.trial, frame.number, streams[THERMAL], streams.get(ALIGNED) or streams[RAW], attributes=attributes)
     if ALIGNED in streams: return Source(record, sizes=(THERMAL_SIZE, THERMAL_SIZE))
     if session != 1 or offset is None:

@@ -22,8 +22,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..runtime.files import read_json, write_json
-from .images import check_choice, resize, to_network
-from .pairs import PairDataset, Record, Stored, digest, thin_out
+from .images import resize, to_network
+from ..runtime.checks import check_choice
+from .pairs import PairDataset, PairRecord, Stored, subsample
+from ..runtime.files import content_hash
 
 # %% auto #0
 __all__ = ['INDEX', 'MANIFEST', 'FORMAT', 'COLUMNS', 'KEPT_UP', 'SCHEMA', 'is_store', 'named_errors', 'Manifest', 'StoreWriter',
@@ -89,7 +91,7 @@ class Manifest:
         "Stamp and source hash of every pair that is there, by split and name."
         return {(split, name): (stamp, source) for split, name, stamp, source in self.read("SELECT split, name, stamp, source_hash FROM pairs")}
 
-    def restamp(self, record: Record, stamp: str) -> None:
+    def restamp(self, record: PairRecord, stamp: str) -> None:
         "Keep up what is known of a pair whose pixels are as they were."
         values = [json.dumps(record.attributes) if name == "attributes" else getattr(record, name) for name in KEPT_UP]
         self.write(f"UPDATE pairs SET stamp = ?, {', '.join(f'{name} = ?' for name in KEPT_UP)} WHERE split = ? AND name = ?",
@@ -144,7 +146,7 @@ class StoreWriter:
 
     def add(
         self,
-        record: Record,
+        record: PairRecord,
         pixels: np.ndarray,  # (planes, size, size) uint8
         **facts,             # placed_by, box, source_thermal, source_visible, source_hash, stamp
     ) -> None:
@@ -244,13 +246,13 @@ class StoreFiles:
         shape = (self.index["splits"][split]["pairs"], settings["planes"], settings["size"], settings["size"])
         return self._own(split, lambda: np.memmap(self.folder / f"{split}.pixels", np.uint8, "r", shape=shape))
 
-    def record(self, split: str, position: int) -> Record:
+    def record(self, split: str, position: int) -> PairRecord:
         "A row of the manifest."
         names = ("name", "subject", "split", "role", "pose", "session", "frame", "landmarks", "attributes")
         row = dict(zip(names, self.query(f"SELECT {', '.join(names)} FROM pairs WHERE split = ? AND position = ?",
                                          split, position).fetchone()))
         points = json.loads(row.pop("landmarks"))
-        return Record(**row | dict(landmarks=points and tuple(points), attributes=json.loads(row["attributes"])))
+        return PairRecord(**row | dict(landmarks=points and tuple(points), attributes=json.loads(row["attributes"])))
 
 # %% ../../nbs/data/store.ipynb #38e49735
 class _Records(Sequence):
@@ -260,7 +262,7 @@ class _Records(Sequence):
 
     def __len__(self) -> int: return len(self.pairs)
 
-    def __getitem__(self, index: int) -> Record:
+    def __getitem__(self, index: int) -> PairRecord:
         if not -len(self) <= index < len(self): raise IndexError(index)
         return self.pairs.record(index % len(self))
 
@@ -280,7 +282,7 @@ class StorePairs(PairDataset):
         self.files, self.chosen, self.lists = files, chosen, lists
         facts = [files.index["splits"][split]["identity"] for split in chosen]
         whole = all(isinstance(own, range) for own in chosen.values())
-        self.identity = digest([facts, files.index["settings"], lists, None if whole else [list(map(int, own)) for own in chosen.values()]])
+        self.identity = content_hash([facts, files.index["settings"], lists, None if whole else [list(map(int, own)) for own in chosen.values()]])
 
     def __len__(self) -> int: return sum(map(len, self.chosen.values()))
 
@@ -291,7 +293,7 @@ class StorePairs(PairDataset):
             index -= len(own)
         raise IndexError(index)
 
-    def record(self, index: int) -> Record:
+    def record(self, index: int) -> PairRecord:
         "What the manifest says of a pair."
         record = self.files.record(*self.place(index))
         return replace(record, role=role_in(record.attributes, *self.lists)) if self.lists else record
@@ -331,9 +333,9 @@ def choose_positions(
     everything = range(files.index["splits"][split]["pairs"])
     if not (lists or subjects is not None or images_per_subject): return everything
     rows = files.query("SELECT name, subject, role, position, attributes FROM pairs WHERE split = ? AND position < ?", split, len(everything))
-    records = [Record(name, subject, role=role, frame=position) for name, subject, role, position, attributes in rows
+    records = [PairRecord(name, subject, role=role, frame=position) for name, subject, role, position, attributes in rows
                if not lists or role_in(json.loads(attributes), *lists)]
-    return np.array(sorted(record.frame for record in thin_out(records, subjects, images_per_subject)), dtype=np.int64)
+    return np.array(sorted(record.frame for record in subsample(records, subjects, images_per_subject)), dtype=np.int64)
 
 def chosen_lists(
     index: dict,   # of `read_index`

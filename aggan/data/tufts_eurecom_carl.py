@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .sources import deal, match_partners, register_source
-from .pairs import Listing, Place, Record, Source
+from .pairs import Listing, Place, PairRecord, Source
 
 # %% auto #0
 __all__ = ['EXPRESSIONS', 'LIGHTS', 'unregistered', 'list_tufts', 'list_eurecom', 'list_carl']
@@ -18,8 +18,8 @@ EXPRESSIONS = dict(zip("12345", ("neutral", "smile", "eyes closed", "shocked", "
 LIGHTS = dict(NA="natural", IR="infrared", AR="artificial")
 
 def unregistered(matched, problems, describe) -> Listing:
-    "Listing of pairs whose two images are not registered; `describe` makes a Record's fields of a file name's groups."
-    records = [Record(thermal=thermal, visible=visible, **describe(**groups)) for groups, thermal, visible in matched]
+    "Listing of pairs whose two images are not registered; `describe` makes a PairRecord's fields of a file name's groups."
+    records = [PairRecord(thermal=thermal, visible=visible, **describe(**groups)) for groups, thermal, visible in matched]
     return Listing([Source(record, visible=Place()) for record in deal(records)] if records else [], problems)
 
 @register_source("tufts")

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['SMOKE', 'DEMO', 'GPU', 'PROFILES', 'TEACHERS', 'PRECISIONS', 'Profile', 'short_hash', 'weights_digest', 'Experiment',
            'default_device', 'translator', 'run_training', 'training_settings', 'chosen_checkpoint', 'load_method',
-           'run_evaluation', 'test_report', 'reference_report', 'seconds_per_step', 'run_experiment', 'experiment_with',
-           'evaluate_weights', 'fast_translator', 'ahead', 'save_face', 'translate_images', 'translate_folder',
-           'fingerprint']
+           'run_evaluation', 'evaluate_experiment', 'reference_report', 'seconds_per_step', 'run_experiment',
+           'experiment_with', 'evaluate_weights', 'fast_translator', 'ahead', 'save_face', 'translate_images',
+           'translate_folder', 'fingerprint']
 
 # %% ../../nbs/experiments/experiment.ipynb #20bca8a7
 import hashlib
@@ -31,10 +31,11 @@ from tqdm.auto import tqdm
 import aggan
 from ..data import PairDataset, StoredThermal, collate, is_store, open_pairs, open_thermal
 from ..evaluation import REFERENCES, evaluate
-from ..runtime.files import read_json, write_json, written_whole
-from ..data.images import ThermalImages, check_choice, to_network
+from ..runtime.files import read_json, write_json, atomic_write
+from ..data.images import ThermalImages, to_network
+from ..runtime.checks import check_choice
 from ..methods import Method, create_method, method_label, translating_options
-from ..runtime.distributed import first_process_first, process_rank
+from ..runtime.distributed import rank_zero_first, rank
 from ..recognition.pretrained import PRETRAINED
 from ..recognition import SHIPPED, load_embedder
 from ..training import (best_step, checkpoint_path, load_networks, read_checkpoint, start_processes, step_seconds, steps_done,
@@ -63,31 +64,31 @@ class Profile:
 
 # %% ../../nbs/experiments/experiment.ipynb #926f90ef
 _AGGAN = {"width": 24, "blocks": 2, "discriminator_width": 24, "discriminator_layers": (4, 5), "learning_rate": 1e-3,
-          "identity_weight": 10.0, "cam": 10.0}
+          "lambda_id": 10.0, "lambda_cam": 10.0}
 _NARROW = {"width": 8, "discriminator_width": 8}
 
 SMOKE = {
     **dict.fromkeys(("ag-gan", "ag-gan+"), _NARROW | {"blocks": 1, "discriminator_layers": (3, 4)}),
-    "pix2pix": _NARROW, "sg-gan": _NARROW | {"perceptual": 0.0}, "lg-gan": _NARROW | {"perceptual": 0.0},
-    "axial-gan": _NARROW | {"perceptual": 0.0},
+    "pix2pix": _NARROW, "sg-gan": _NARROW | {"lambda_perceptual": 0.0}, "lg-gan": _NARROW | {"lambda_perceptual": 0.0},
+    "axial-gan": _NARROW | {"lambda_perceptual": 0.0},
     "cyclegan": _NARROW | {"blocks": 1}, "attentiongan": _NARROW | {"blocks": 1}, "cut": _NARROW | {"blocks": 1},
     "u-gat-it": _NARROW | {"blocks": 1, "head": "light", "discriminator_layers": (3, 4)},
 }
 DEMO = {
     **dict.fromkeys(("ag-gan", "ag-gan+"), _AGGAN),
     "pix2pix": {"width": 24, "discriminator_width": 24, "learning_rate": 1e-3},
-    "sg-gan": {"width": 24, "discriminator_width": 24, "learning_rate": 1e-3, "perceptual": 0.0},
-    "lg-gan": {"width": 16, "discriminator_width": 16, "learning_rate": 1e-3, "perceptual": 0.0},
-    "axial-gan": {"width": 24, "discriminator_width": 24, "learning_rate": 4e-4, "discriminator_learning_rate": 8e-4, "perceptual": 0.0},
+    "sg-gan": {"width": 24, "discriminator_width": 24, "learning_rate": 1e-3, "lambda_perceptual": 0.0},
+    "lg-gan": {"width": 16, "discriminator_width": 16, "learning_rate": 1e-3, "lambda_perceptual": 0.0},
+    "axial-gan": {"width": 24, "discriminator_width": 24, "learning_rate": 4e-4, "discriminator_learning_rate": 8e-4, "lambda_perceptual": 0.0},
     **dict.fromkeys(("cyclegan", "attentiongan", "cut"), {"width": 16, "blocks": 3, "discriminator_width": 16}),
     "u-gat-it": {"width": 16, "blocks": 2, "head": "light", "discriminator_width": 16, "discriminator_layers": (4, 5),
-                 "learning_rate": 1e-3, "cam": 10.0},
+                 "learning_rate": 1e-3, "lambda_cam": 10.0},
 }
 GPU = {
     **dict.fromkeys(("ag-gan", "ag-gan+"), {"discriminator_layers": (5, 6), "learning_rate": 2e-4}),
     "u-gat-it": {"head": "light", "discriminator_layers": (5, 6), "learning_rate": 2e-4},
     **dict.fromkeys(("cyclegan", "attentiongan", "cut"), {"blocks": 6}),   # the classical choice at 128 pixels
-    **dict.fromkeys(("sg-gan", "lg-gan", "axial-gan"), {"perceptual": 0.0}),   # nothing to download
+    **dict.fromkeys(("sg-gan", "lg-gan", "axial-gan"), {"lambda_perceptual": 0.0}),   # nothing to download
 }
 
 # %% ../../nbs/experiments/experiment.ipynb #e38ddaf0
@@ -106,7 +107,7 @@ def short_hash(value: dict) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
 
 # %% ../../nbs/experiments/experiment.ipynb #c6195276
-TEACHERS = {"identity": "arcface", "parser": "synthetic"}  # defaults of every method that has the option
+TEACHERS = {"identity": "synthetic-arcface", "parser": "synthetic"}  # defaults of every method that has the option
 
 def weights_digest(
     network: str,  # as `load_embedder` or `load_parser` takes it
@@ -131,7 +132,7 @@ class Experiment:
     changes: dict = field(default_factory=dict)  # fields of the profile to change, e.g. {"steps": 100}
     options: dict = field(default_factory=dict)  # of the method, over the profile's
     data_options: dict = field(default_factory=dict)  # of `open_pairs`
-    matcher: str = "matcher"  # the recogniser that judges
+    matcher: str = "synthetic-matcher"  # the recogniser that judges
     runs: str = "runs"  # where run folders are kept
     cache: str = "data/synthetic"  # where rendered faces are kept
 
@@ -208,12 +209,12 @@ def run_training(
         return
     torch.manual_seed(experiment.seed)
     method = create_method(experiment.method, **experiment.method_options)
-    with first_process_first():
+    with rank_zero_first():
         settings = training_settings(experiment, steps)   # what cannot be trained is refused before the folder is made
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with nullcontext() if process_rank() else FileLock(folder / "training.lock", timeout=0):
-            if process_rank() == 0:
+        with nullcontext() if rank() else FileLock(folder / "training.lock", timeout=0):
+            if rank() == 0:
                 write_json(folder / "config.json", experiment.config)
             train(method, pairs, folder, steps=steps, devices=devices, nodes=nodes, **settings)
     except Timeout:
@@ -261,17 +262,17 @@ def run_evaluation(experiment: Experiment) -> dict:
     path = experiment.folder / "report.json"
     if not path.exists():
         method = load_method(experiment.folder)
-        write_json(path, test_report(experiment, translator(method)) | {
+        write_json(path, evaluate_experiment(experiment, translator(method)) | {
             "checkpoint": best_step(experiment.folder),
             "chosen_by": "validation EER",
             "note": method.note,
             "test_seen_in_training": experiment.config["data"]["test"] == experiment.config["data"]["train"],
-            "parameters": {name: sum(p.numel() for p in getattr(method, name).parameters()) for name in method.trained},
+            "parameters": {name: sum(p.numel() for p in getattr(method, name).parameters()) for name in method.trainable},
             "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {default_device()}"})
     return read_json(path)
 
 # %% ../../nbs/experiments/experiment.ipynb #f08a387c
-def test_report(experiment: Experiment, translate, split: str = "test") -> dict:
+def evaluate_experiment(experiment: Experiment, translate, split: str = "test") -> dict:
     "Judge a translator on a split of the experiment's data."
     matcher = load_embedder(experiment.matcher).to(default_device())
     report = evaluate(translate, experiment.pairs(split), matcher, resamples=experiment.size.resamples, seed=experiment.seed)
@@ -290,7 +291,7 @@ def reference_report(
     kept |= {"row": row, "weights": weights_digest(experiment.matcher), "image_size": experiment.size.image_size, "resamples": experiment.size.resamples}
     path = Path(experiment.runs) / experiment.dataset / "reference" / short_hash(kept) / "report.json"
     if not path.exists():
-        write_json(path, test_report(experiment, REFERENCES[row]))
+        write_json(path, evaluate_experiment(experiment, REFERENCES[row]))
     return read_json(path)
 
 # %% ../../nbs/experiments/experiment.ipynb #e4b00ed2
@@ -312,7 +313,7 @@ def run_experiment(
 ) -> dict:
     "Train and judge, doing only what has not been done; the test report."
     run_training(experiment, devices, nodes)
-    with first_process_first():
+    with rank_zero_first():
         return run_evaluation(experiment)
 
 # %% ../../nbs/experiments/experiment.ipynb #c1e54c16
@@ -332,7 +333,7 @@ def evaluate_weights(
     **settings,  # of `Experiment`: the data, the matcher
 ) -> dict:  # as `evaluate` returns it
     "Judge trained weights on any data that there is."
-    return test_report(experiment_with(weights, **settings), translator(load_method(weights)), split)
+    return evaluate_experiment(experiment_with(weights, **settings), translator(load_method(weights)), split)
 
 # %% ../../nbs/experiments/experiment.ipynb #bfb577ef
 PRECISIONS = ("32-true", "bf16-mixed")   # of translating, as Lightning Fabric names them
@@ -374,7 +375,7 @@ def save_face(
     face: Tensor,  # (3, H, W) uint8
 ) -> None:
     "Write an image, whole or not at all."
-    with written_whole(path) as part:
+    with atomic_write(path) as part:
         Image.fromarray(face.movedim(0, -1).numpy()).save(part, format="PNG", compress_level=1)
 
 def translate_images(
@@ -438,7 +439,7 @@ def translate_folder(
 def fingerprint(method: Method) -> str:
     "A short hash of the trained weights."
     digest = hashlib.sha256()
-    for name in method.trained:
+    for name in method.trainable:
         for tensor in getattr(method, name).state_dict().values():
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]

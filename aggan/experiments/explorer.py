@@ -30,7 +30,7 @@ from ..synthetic.geometry import FaceKey, FaceParameters
 from ..methods import Method, list_methods, method_label
 from ..data.pairs import make_sample
 from ..recognition import load_embedder
-from ..reproduction import unit_range
+from ..data.images import unit_range
 from ..synthetic.rendering import REGIONS, face_parameters, render_parameters
 from ..training import checkpoint_path, read_metrics
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from ..explanation import scale_map
-from ..runtime.files import written_whole
+from ..runtime.files import atomic_write
 
 # %% auto #0
 __all__ = ['COLUMN_WIDTH', 'PAGE_WIDTH', 'MAP_COLOURS', 'GAP', 'figure_style', 'use_style', 'Drawing', 'roc_figure',
@@ -226,6 +226,6 @@ def save_figure(
     metadata = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Creator": None, "Producer": None}}
     paths = tuple(base.with_name(f"{base.name}.{kind}") for kind in metadata)
     for target, (kind, fields) in zip(paths, metadata.items()):
-        with written_whole(target) as part:
+        with atomic_write(target) as part:
             figure.savefig(part, format=kind, metadata=fields)
     return paths

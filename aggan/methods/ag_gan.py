@@ -14,13 +14,13 @@ from torch.optim import Optimizer
 from ..discriminator import MultiScaleDiscriminator
 from ..generator import Generator
 from ..losses import PerceptualLoss, cam_loss, identity_loss, least_squares, pixel_loss
-from . import Method, descend, evaluating, frozen, register_method
+from .registry import Method, backward_and_step, evaluating, frozen, register_method
 from ..recognition import load_embedder
 
 # %% ../../nbs/methods/ag-gan.ipynb #92d06498
 class AGGAN(Method):
     "Attention-guided GAN for thermal-to-visible translation (§3)."
-    trained = ("generator", "discriminator")
+    trainable = ("generator", "discriminator")
     forward_methods = {"generator": ("attend",)}
 
     def __init__(
@@ -35,12 +35,12 @@ class AGGAN(Method):
         discriminator_layers: tuple[int, ...] = (5, 7),  # local and global scale
         learning_rate: float = 1e-4,
         weight_decay: float = 1e-4,
-        pixel: float = 100.0,  # weight of Eq. 10
-        identity_weight: float = 1.0,  # weight of Eq. 11
-        cam: float = 1000.0,  # weight of Eq. 12
-        perceptual: float = 0.0,  # weight of Eq. 14; 10 for SpeakingFaces
+        lambda_l1: float = 100.0,  # weight of Eq. 10
+        lambda_id: float = 1.0,  # weight of Eq. 11
+        lambda_cam: float = 1000.0,  # weight of Eq. 12
+        lambda_perceptual: float = 0.0,  # weight of Eq. 14; 10 for SpeakingFaces
         perceptual_weights: str = "imagenet",  # see `aggan.losses.PerceptualLoss`
-        identity: str = "arcface",  # recogniser of Eq. 11: "none", or what `load_embedder` takes
+        identity: str = "synthetic-arcface",  # recogniser of Eq. 11: "none", or what `load_embedder` takes
         identity_reference: str = "visible",  # the image whose identity is to be kept: "visible" (§4.3) or "thermal" (Eq. 11)
         gcam: bool = True,  # Eq. 12 on
         dcam: bool = True,  # Eq. 13 on
@@ -53,8 +53,8 @@ class AGGAN(Method):
         self.discriminator = MultiScaleDiscriminator(attention=attention, width=discriminator_width,
                                                      layers=tuple(discriminator_layers), in_channels=channels + 3)
         self.embedder = None if identity == "none" else load_embedder(identity)
-        self.perceptual_loss = PerceptualLoss(perceptual_weights) if perceptual else None
-        self.weights = {"adversarial": 1.0, "pixel": pixel, "identity": identity_weight, "cam": cam, "perceptual": perceptual}
+        self.perceptual_loss = PerceptualLoss(perceptual_weights) if lambda_perceptual else None
+        self.weights = {"adversarial": 1.0, "pixel": lambda_l1, "identity": lambda_id, "cam": lambda_cam, "perceptual": lambda_perceptual}
         self.image_size, self.channels = image_size, channels
         self.identity_reference, self.gcam, self.dcam = identity_reference, gcam, dcam
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
@@ -102,10 +102,10 @@ def training_step(self: AGGAN, batch, optimizers: dict[str, Optimizer], backward
     "Update the discriminators, then the generator."
     output = self.generator(batch.thermal)
     losses = self.discriminator_losses(batch, output.visible.detach())
-    descend(optimizers["discriminator"], losses["discriminator"], backward)
+    backward_and_step(optimizers["discriminator"], losses["discriminator"], backward)
     with frozen(self.discriminator):
         terms = self.generator_losses(batch, output)
-        descend(optimizers["generator"], sum(self.weights[name] * term for name, term in terms.items()), backward)
+        backward_and_step(optimizers["generator"], sum(self.weights[name] * term for name, term in terms.items()), backward)
     self.generator.clip_rho()
     return {name: loss.detach() for name, loss in (losses | terms).items()}
 
@@ -126,12 +126,12 @@ def explain(self: AGGAN, thermal: Tensor) -> dict[str, Tensor]:
         return {"generator": output.heatmap, "discriminator": self.discriminator(thermal, output.visible)[0].heatmap}
 
 # %% ../../nbs/methods/ag-gan.ipynb #927a375c
-@register_method("ag-gan", label="AG-GAN", translating={"identity": "none", "perceptual": 0.0})
+@register_method("ag-gan", label="AG-GAN", translating={"identity": "none", "lambda_perceptual": 0.0})
 def ag_gan(**options) -> AGGAN:
     "AG-GAN: attention supervised by the auxiliary classifier (Eq. 5-7, 12, 13)."
     return AGGAN(**{"attention": "cam"} | options)
 
-@register_method("ag-gan+", label="AG-GAN+", translating={"identity": "none", "perceptual": 0.0})
+@register_method("ag-gan+", label="AG-GAN+", translating={"identity": "none", "lambda_perceptual": 0.0})
 def ag_gan_plus(**options) -> AGGAN:
     "AG-GAN+: attention by squeeze-excitation, no auxiliary loss (Eq. 8, 9)."
     return AGGAN(**{"attention": "se"} | options)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layers import at_least_float32, reflect_conv
-from . import evaluating, register_method
+from .registry import evaluating, register_method
 from .blocks import as_channels, double, resnet_encoder
 from .cyclegan import CycleGAN
 

@@ -15,10 +15,10 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from ..data.images import check_choice
+from ..runtime.checks import check_choice
 from ..layers import ConvBlock, at_least_float32, reflect_conv, spectral_norm
 from ..losses import PerceptualLoss
-from . import Method, descend, evaluating, frozen, register_method
+from .registry import Method, backward_and_step, evaluating, frozen, register_method
 from .blocks import LEVEL_WEIGHTS, BatchNorm, hinge, initialise
 from ..runtime.distributed import Dropout
 
@@ -152,10 +152,10 @@ class AxialDiscriminator(nn.Module):
         return [*stages, at_least_float32(self.to_patch(x))]
 
 # %% ../../nbs/methods/axial-gan.ipynb #549828b4
-@register_method("axial-gan", label="Axial-GAN", translating={"perceptual": 0.0})
+@register_method("axial-gan", label="Axial-GAN", translating={"lambda_perceptual": 0.0})
 class AxialGAN(Method):
     "Translation from low resolution with axial attention (Immidisetti et al., IJCB 2021)."
-    trained = ("generator", "discriminator")
+    trainable = ("generator", "discriminator")
     constant_share = 0.6
 
     def __init__(
@@ -167,10 +167,10 @@ class AxialGAN(Method):
         input_mode: str = "lr16",  # "lr16": the thermal image reduced to S/8; "same": as it is (INFERRED)
         learning_rate: float = 2e-4,
         discriminator_learning_rate: float = 4e-4,
-        pixel: float = 100.0,  # weight of the smooth L1 distance
-        perceptual: float = 10.0,  # weight of the perceptual term; 0 needs no VGG-19
+        lambda_l1: float = 100.0,  # weight of the smooth L1 distance
+        lambda_perceptual: float = 10.0,  # weight of the perceptual term; 0 needs no VGG-19
         perceptual_weights: str = "imagenet",  # see `aggan.losses.PerceptualLoss`
-        matching: float = 10.0,  # weight of the discriminator's features
+        lambda_matching: float = 10.0,  # weight of the discriminator's features
     ):
         super().__init__()
         check_choice("input_mode", input_mode, ("lr16", "same"))
@@ -178,8 +178,8 @@ class AxialGAN(Method):
             raise ValueError(f"Axial-GAN needs images whose side is divisible by 8, not {image_size} pixels.")
         self.generator = AxialGenerator(image_size, channels, width, stride=1 if input_mode == "lr16" else 2)
         self.discriminator = AxialDiscriminator(image_size, channels + 3, discriminator_width)
-        self.perceptual_loss = PerceptualLoss(perceptual_weights, LEVEL_WEIGHTS) if perceptual else None
-        self.weights = {"adversarial": 1.0, "pixel": pixel, "perceptual": perceptual, "matching": matching}
+        self.perceptual_loss = PerceptualLoss(perceptual_weights, LEVEL_WEIGHTS) if lambda_perceptual else None
+        self.weights = {"adversarial": 1.0, "pixel": lambda_l1, "perceptual": lambda_perceptual, "matching": lambda_matching}
         self.image_size, self.channels, self.input_mode = image_size, channels, input_mode
         self.note = (f"sees {image_size // 8}×{image_size // 8} thermal pixels, 64 times fewer than the others (input_mode lr16)"
                      if input_mode == "lr16" else "sees the whole thermal image, which its authors' generator does not (input_mode same)")
@@ -235,10 +235,10 @@ def training_step(self: AxialGAN, batch, optimizers: dict[str, Optimizer], backw
     translated = self.generator(seen).visible
     genuine, fake = self.judged(seen, batch.visible, translated.detach())
     loss = 0.5 * hinge(genuine[-1], fake[-1])
-    descend(optimizers["discriminator"], loss, backward)
+    backward_and_step(optimizers["discriminator"], loss, backward)
     with frozen(self.discriminator):
         terms = self.generator_losses(seen, batch.visible, translated)
-        descend(optimizers["generator"], sum(self.weights[name] * term for name, term in terms.items()), backward)
+        backward_and_step(optimizers["generator"], sum(self.weights[name] * term for name, term in terms.items()), backward)
     return {name: loss.detach() for name, loss in (terms | {"discriminator": loss}).items()}
 
 # %% ../../nbs/methods/axial-gan.ipynb #307338fc

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layers import ConvBlock, ResidualBlock, at_least_float32, reflect_conv
-from ..runtime.distributed import Dropout, batch_norm_over_processes, own_share, process_count, whole_batch
+from ..runtime.distributed import Dropout, sync_batch_norm, shard, world_size, all_gather
 
 # %% ../../nbs/methods/blocks.ipynb #b342a7c6
 def initialise(
@@ -44,9 +44,9 @@ class BatchNorm(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
-            self.per_image.fill_(process_count() * len(x) == 1)
-            if process_count() > 1:
-                return batch_norm_over_processes(self, x)
+            self.per_image.fill_(world_size() * len(x) == 1)
+            if world_size() > 1:
+                return sync_batch_norm(self, x)
         elif self.per_image:
             return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
         return super().forward(x)
@@ -244,7 +244,7 @@ class ImagePool(nn.Module):
 
     def forward(self, fakes: Tensor) -> Tensor:
         "As many images as are given."
-        return own_share(torch.stack([self.show(fake) for fake in whole_batch(fakes)]))
+        return shard(torch.stack([self.show(fake) for fake in all_gather(fakes)]))
 
 # %% ../../nbs/methods/blocks.ipynb #b4d0df94
 LEVEL_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1)  # of relu1_1 … relu5_1

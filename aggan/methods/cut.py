@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from ..layers import ConvBlock, at_least_float32
 from ..losses import least_squares
-from . import Method, descend, evaluating, frozen, register_method
+from .registry import Method, backward_and_step, evaluating, frozen, register_method
 from .blocks import PatchGAN, as_channels, initialise, resnet_decoder, resnet_encoder
 
 # %% ../../nbs/methods/cut.ipynb #064bed25
@@ -122,7 +122,7 @@ def draw_positions(
 @register_method("cut", label="CUT")
 class CUT(Method):
     "One-sided unpaired translation by contrast of patches (Park et al., ECCV 2020)."
-    trained = ("generator", "head", "discriminator")
+    trainable = ("generator", "head", "discriminator")
     forward_methods = {"generator": ("features", "from_features")}
     paired = False
 
@@ -134,13 +134,13 @@ class CUT(Method):
         channels: int = 3,  # of the thermal image
         discriminator_width: int = 64,
         learning_rate: float = 2e-4,
-        nce: float = 1.0,  # weight of the contrastive terms, shared by both halves
+        lambda_nce: float = 1.0,  # weight of the contrastive terms, shared by both halves
     ):
         super().__init__()
         self.generator = initialise(ContrastiveGenerator(channels, width, blocks), xavier=True)
         self.head = initialise(PatchHead(self.generator.feature_channels), xavier=True)
         self.discriminator = initialise(PatchGAN(3, discriminator_width, shrink=Blur), xavier=True)
-        self.weights = {"adversarial": 1.0, "nce": nce / 2, "nce_same": nce / 2}
+        self.weights = {"adversarial": 1.0, "nce": lambda_nce / 2, "nce_same": lambda_nce / 2}
         self.image_size, self.channels, self.learning_rate = image_size, channels, learning_rate
 
 # %% ../../nbs/methods/cut.ipynb #f17cfdf2
@@ -168,12 +168,12 @@ def training_step(self: CUT, batch, optimizers: dict[str, Optimizer], backward=T
     fake = translated.chunk(2)[0]
     judged = self.discriminator(torch.cat([batch.visible, fake.detach()])).chunk(2)
     loss = 0.5 * (least_squares(judged[:1], 1.0) + least_squares(judged[1:], 0.0))
-    descend(optimizers["discriminator"], loss, backward)
+    backward_and_step(optimizers["discriminator"], loss, backward)
     with frozen(self.discriminator):
         nce, nce_same = self.contrast(features, translated)
         terms = {"adversarial": least_squares([self.discriminator(fake)], 1.0), "nce": nce, "nce_same": nce_same}
         optimizers["head"].zero_grad()
-        descend(optimizers["generator"], sum(weight * terms[name] for name, weight in self.weights.items()), backward)
+        backward_and_step(optimizers["generator"], sum(weight * terms[name] for name, weight in self.weights.items()), backward)
         optimizers["head"].step()
     return {name: loss.detach() for name, loss in (terms | {"discriminator": loss}).items()}
 

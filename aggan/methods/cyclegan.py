@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..losses import least_squares
-from . import Method, descend, evaluating, frozen, register_method
+from .registry import Method, backward_and_step, evaluating, frozen, register_method
 from .blocks import ImagePool, PatchGAN, ResnetGenerator, TwoWay, as_channels, initialise
 
 # %% ../../nbs/methods/cyclegan.ipynb #1d2ff2ef
 @register_method("cyclegan", label="CycleGAN")
 class CycleGAN(Method):
     "Cycle-consistent translation without pairs (Zhu et al., ICCV 2017)."
-    trained = ("generators", "discriminators")
-    kept = ("pools",)
+    trainable = ("generators", "discriminators")
+    extra_state = ("pools",)
     paired = False
 
     def __init__(
@@ -32,15 +32,15 @@ class CycleGAN(Method):
         channels: int = 3,  # of the thermal image
         discriminator_width: int = 64,
         learning_rate: float = 2e-4,
-        cycle: float = 10.0,  # weight of the way there and back
-        same: float = 5.0,  # weight of the identity terms
+        lambda_cycle: float = 10.0,  # weight of the way there and back
+        lambda_idt: float = 5.0,  # weight of the identity terms
     ):
         super().__init__()
         self.generators = initialise(TwoWay(visible=self.make_generator(channels, 3, width, blocks),
                                             thermal=self.make_generator(3, channels, width, blocks)))
         self.discriminators = initialise(TwoWay(visible=PatchGAN(3, discriminator_width), thermal=PatchGAN(channels, discriminator_width)))
         self.pools = TwoWay(visible=ImagePool((3, image_size, image_size)), thermal=ImagePool((channels, image_size, image_size)))
-        self.weights = {"adversarial": 1.0, "cycle": cycle, "same": same}
+        self.weights = {"adversarial": 1.0, "cycle": lambda_cycle, "same": lambda_idt}
         self.image_size, self.channels, self.learning_rate = image_size, channels, learning_rate
 
     def make_generator(self, in_channels: int, out_channels: int, width: int, blocks: int) -> nn.Module:
@@ -90,9 +90,9 @@ def training_step(self: CycleGAN, batch, optimizers: dict[str, Optimizer], backw
     fakes, same = self.made(batch.thermal, batch.visible)
     with frozen(self.discriminators):
         terms = self.generator_losses(genuine, fakes, same)
-        descend(optimizers["generators"], sum(weight * terms[name] for name, weight in self.weights.items()), backward)
+        backward_and_step(optimizers["generators"], sum(weight * terms[name] for name, weight in self.weights.items()), backward)
     loss = self.discriminator_loss(genuine, fakes)
-    descend(optimizers["discriminators"], loss, backward)
+    backward_and_step(optimizers["discriminators"], loss, backward)
     return {name: loss.detach() for name, loss in (terms | {"discriminators": loss}).items()}
 
 # %% ../../nbs/methods/cyclegan.ipynb #a3c624e5

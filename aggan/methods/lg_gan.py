@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from ..layers import ConvBlock, ResidualBlock, at_least_float32, reflect_conv
 from ..losses import PerceptualLoss, identity_loss, least_squares, pixel_loss
-from . import Method, descend, evaluating, frozen, register_method
+from .registry import Method, backward_and_step, evaluating, frozen, register_method
 from .blocks import LEVEL_WEIGHTS, TwoWay, initialise
 from ..recognition import load_embedder
 
@@ -142,10 +142,10 @@ class ScaleDiscriminator(nn.Module):
         return answers
 
 # %% ../../nbs/methods/lg-gan.ipynb #3b074fc9
-@register_method("lg-gan", label="LG-GAN", translating={"identity": "none", "perceptual": 0.0})
+@register_method("lg-gan", label="LG-GAN", translating={"identity": "none", "lambda_perceptual": 0.0})
 class LGGAN(Method):
     "Latent-guided translation by identity and style codes (Anghelone et al., FG 2021; numbers INFERRED from MUNIT and SG-GAN)."
-    trained = ("generators", "discriminators")
+    trainable = ("generators", "discriminators")
     forward_methods = {"generators": ("decode",)}
 
     def __init__(
@@ -157,10 +157,10 @@ class LGGAN(Method):
         style: int = 8,  # numbers in a style code
         learning_rate: float = 1e-4,
         weight_decay: float = 1e-4,
-        perceptual: float = 10.0,  # weight of the perceptual term; 0 needs no VGG-19
+        lambda_perceptual: float = 10.0,  # weight of the perceptual term; 0 needs no VGG-19
         perceptual_weights: str = "imagenet",  # see `aggan.losses.PerceptualLoss`
-        identity: str = "arcface",  # recogniser of the identity term: "none", or what `load_embedder` takes
-        identity_weight: float = 5.0,
+        identity: str = "synthetic-arcface",  # recogniser of the identity term: "none", or what `load_embedder` takes
+        lambda_id: float = 5.0,
     ):
         super().__init__()
         self.generators = Spectra(visible=Spectrum(3, width, style), thermal=Spectrum(channels, width, style))
@@ -172,9 +172,9 @@ class LGGAN(Method):
         self.discriminators = initialise(TwoWay(visible=ScaleDiscriminator(3, discriminator_width, scales),
                                                 thermal=ScaleDiscriminator(channels, discriminator_width, scales)))
         self.embedder = None if identity == "none" else load_embedder(identity)
-        self.perceptual_loss = PerceptualLoss(perceptual_weights, LEVEL_WEIGHTS) if perceptual else None
+        self.perceptual_loss = PerceptualLoss(perceptual_weights, LEVEL_WEIGHTS) if lambda_perceptual else None
         self.weights = {"adversarial": 1.0, "reconstruction": 10.0, "translation": 10.0, "identity_code": 1.0, "style_code": 1.0,
-                        "common_identity": 1.0, "perceptual": perceptual, "identity": identity_weight}
+                        "common_identity": 1.0, "perceptual": lambda_perceptual, "identity": lambda_id}
         self.image_size, self.channels = image_size, channels
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
 
@@ -230,10 +230,10 @@ def training_step(self: LGGAN, batch, optimizers: dict[str, Optimizer], backward
     for domain, image in images.items():
         genuine, fake = zip(*(answer.chunk(2) for answer in self.discriminators(torch.cat([image, fakes[domain].detach()]), domain)))
         loss = loss + least_squares(genuine, 1.0) + least_squares(fake, 0.0)
-    descend(optimizers["discriminators"], loss, backward)
+    backward_and_step(optimizers["discriminators"], loss, backward)
     with frozen(self.discriminators):
         terms = self.generator_losses(images, codes, fakes, copies)
-        descend(optimizers["generators"], sum(self.weights[name] * term for name, term in terms.items()), backward)
+        backward_and_step(optimizers["generators"], sum(self.weights[name] * term for name, term in terms.items()), backward)
     return {name: loss.detach() for name, loss in (terms | {"discriminators": loss}).items()}
 
 # %% ../../nbs/methods/lg-gan.ipynb #9bd5c442

@@ -11,14 +11,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..losses import pixel_loss
-from . import Method, descend, evaluating, frozen, register_method
+from .registry import Method, backward_and_step, evaluating, frozen, register_method
 from .blocks import BatchNorm, PatchGAN, UNetGenerator, cross_entropy, initialise
 
 # %% ../../nbs/methods/pix2pix.ipynb #bcd2fa9c
 @register_method("pix2pix", label="Pix2Pix")
 class Pix2Pix(Method):
     "Conditional GAN with a pixel loss (Isola et al., CVPR 2017)."
-    trained = ("generator", "discriminator")
+    trainable = ("generator", "discriminator")
 
     def __init__(
         self,
@@ -27,12 +27,12 @@ class Pix2Pix(Method):
         channels: int = 3,  # of the thermal image
         discriminator_width: int = 64,
         learning_rate: float = 2e-4,
-        pixel: float = 100.0,  # weight of the pixel loss
+        lambda_l1: float = 100.0,  # weight of the pixel loss
     ):
         super().__init__()
         self.generator = initialise(UNetGenerator(image_size, channels, width=width))
         self.discriminator = initialise(PatchGAN(channels + 3, discriminator_width, norm=BatchNorm))
-        self.weights = {"adversarial": 1.0, "pixel": pixel}
+        self.weights = {"adversarial": 1.0, "pixel": lambda_l1}
         self.image_size, self.channels, self.learning_rate = image_size, channels, learning_rate
 
     def generator_losses(
@@ -50,10 +50,10 @@ class Pix2Pix(Method):
         genuine = self.discriminator(torch.cat([batch.thermal, batch.visible], 1))
         fake = self.discriminator(torch.cat([batch.thermal, translated.detach()], 1))
         losses = {"discriminator": 0.5 * (cross_entropy(genuine, 1.0) + cross_entropy(fake, 0.0))}
-        descend(optimizers["discriminator"], losses["discriminator"], backward)
+        backward_and_step(optimizers["discriminator"], losses["discriminator"], backward)
         with frozen(self.discriminator):
             terms = self.generator_losses(batch, translated)
-            descend(optimizers["generator"], sum(weight * terms[name] for name, weight in self.weights.items()), backward)
+            backward_and_step(optimizers["generator"], sum(weight * terms[name] for name, weight in self.weights.items()), backward)
         return {name: loss.detach() for name, loss in (losses | terms).items()}
 
     def translate(self, thermal: Tensor) -> Tensor:

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from ..recognition.alignment import face_crop
 from ..recognition.backbones import IResNet
-from ..data.images import check_choice
+from ..runtime.checks import check_choice
 from ..losses import PerceptualLoss
-from . import register_method
+from .registry import register_method
 from .blocks import LEVEL_WEIGHTS, weighted_levels
 from ..recognition.parsing import load_parser
 from .pix2pix import Pix2Pix
@@ -33,7 +33,7 @@ class IdentityFeatures(nn.Module):
         self.vgg = PerceptualLoss(identity.removeprefix("vgg19:")) if identity.startswith("vgg19:") else None
         self.embedder = None if self.vgg is not None else load_embedder(identity)
         if self.embedder is not None and not isinstance(self.embedder.network, IResNet):
-            raise ValueError(f'SG-GAN takes features from the stages of an IResNet such as "arcface", or from "vgg19:FILE"; "{identity}" is neither.')
+            raise ValueError(f'SG-GAN takes features from the stages of an IResNet such as "synthetic-arcface", or from "vgg19:FILE"; "{identity}" is neither.')
 
     def forward(self, images: Tensor) -> list[Tensor]:
         if self.vgg is not None:
@@ -67,7 +67,7 @@ def released_semantic_loss(parser: nn.Module, visible: Tensor, translated: Tenso
     return (components[0] != components[1]).float().mean()
 
 # %% ../../nbs/methods/sg-gan.ipynb #1b4c3431
-@register_method("sg-gan", label="SG-GAN", translating={"identity": "none", "perceptual": 0.0, "parser": "none"})
+@register_method("sg-gan", label="SG-GAN", translating={"identity": "none", "lambda_perceptual": 0.0, "parser": "none"})
 class SGGAN(Pix2Pix):
     "Pix2Pix with perceptual, identity and semantic losses (Chen and Ross, FG 2019)."
     constant_share = 150 / 400
@@ -79,11 +79,11 @@ class SGGAN(Pix2Pix):
         channels: int = 3,  # of the thermal image
         discriminator_width: int = 64,
         learning_rate: float = 2e-4,
-        pixel: float = 100.0,  # weight of L1
-        perceptual: float = 10.0,  # weight of L_P; 0 needs no VGG-19
+        lambda_l1: float = 100.0,  # weight of L1
+        lambda_perceptual: float = 10.0,  # weight of L_P; 0 needs no VGG-19
         perceptual_weights: str = "imagenet",  # see `aggan.losses.PerceptualLoss`
-        identity: str = "arcface",  # network of L_I, see `IdentityFeatures`; "none": off
-        identity_weight: float = 20.0,
+        identity: str = "synthetic-arcface",  # network of L_I, see `IdentityFeatures`; "none": off
+        lambda_id: float = 20.0,
         parser: str = "synthetic",  # network of L_S, see `aggan.recognition.parsing.load_parser`; "none": off
         semantic: str = "differentiable",  # or "released": logged only
         semantic_weight: float = 20.0,
@@ -91,10 +91,10 @@ class SGGAN(Pix2Pix):
         super().__init__(width, image_size, channels, discriminator_width, learning_rate, pixel)
         check_choice("semantic", semantic, ("differentiable", "released"))
         self.semantic = semantic
-        self.perceptual_loss = PerceptualLoss(perceptual_weights, LEVEL_WEIGHTS) if perceptual else None
+        self.perceptual_loss = PerceptualLoss(perceptual_weights, LEVEL_WEIGHTS) if lambda_perceptual else None
         self.identity_features = None if identity == "none" else IdentityFeatures(identity)
         self.parser = None if parser == "none" else load_parser(parser)
-        teachers = {"perceptual": (self.perceptual_loss, perceptual), "identity": (self.identity_features, identity_weight),
+        teachers = {"perceptual": (self.perceptual_loss, lambda_perceptual), "identity": (self.identity_features, lambda_id),
                     "semantic": (self.parser if semantic == "differentiable" else None, semantic_weight)}
         self.weights |= {name: weight for name, (teacher, weight) in teachers.items() if teacher is not None}
 

@@ -15,7 +15,7 @@ from ..discriminator import DiscriminatorOutput, PatchDiscriminator
 from ..generator import Generator, GeneratorOutput
 from ..layers import clip_rho
 from ..losses import cam_loss, least_squares
-from . import Method, descend, evaluating, frozen, register_method
+from .registry import Method, backward_and_step, evaluating, frozen, register_method
 from .blocks import TwoWay, as_channels
 
 # %% ../../nbs/methods/u-gat-it.ipynb #ccf608fa
@@ -33,7 +33,7 @@ class LocalAndGlobal(nn.Module):
 @register_method("u-gat-it", label="U-GAT-IT")
 class UGATIT(Method):
     "Unpaired translation with class activation attention and AdaLIN (Kim et al., ICLR 2020)."
-    trained = ("generators", "discriminators")
+    trainable = ("generators", "discriminators")
     paired = False
 
     def __init__(
@@ -47,9 +47,9 @@ class UGATIT(Method):
         discriminator_layers: tuple[int, ...] = (5, 7),  # local and global scale
         learning_rate: float = 1e-4,
         weight_decay: float = 1e-4,
-        cycle: float = 10.0,  # weight of the way there and back
-        same: float = 10.0,  # weight of the identity mapping
-        cam: float = 1000.0,  # weight of the generators' auxiliary classifiers
+        lambda_cycle: float = 10.0,  # weight of the way there and back
+        lambda_idt: float = 10.0,  # weight of the identity mapping
+        lambda_cam: float = 1000.0,  # weight of the generators' auxiliary classifiers
     ):
         super().__init__()
         options = dict(attention="cam", width=width, blocks=blocks, head=head, image_size=image_size)
@@ -58,7 +58,7 @@ class UGATIT(Method):
         layers = tuple(discriminator_layers)
         self.discriminators = TwoWay(visible=LocalAndGlobal(3, discriminator_width, layers),
                                      thermal=LocalAndGlobal(channels, discriminator_width, layers))
-        self.weights = {"adversarial": 1.0, "cycle": cycle, "same": same, "cam": cam}
+        self.weights = {"adversarial": 1.0, "cycle": lambda_cycle, "same": lambda_idt, "cam": lambda_cam}
         self.image_size, self.channels = image_size, channels
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
 
@@ -107,10 +107,10 @@ def training_step(self: UGATIT, batch, optimizers: dict[str, Optimizer], backwar
     genuine = {"visible": batch.visible, "thermal": batch.thermal}
     fakes = {"visible": self.generators(batch.thermal, "visible"), "thermal": self.generators(batch.visible, "thermal")}
     loss = self.discriminator_loss(genuine, fakes)
-    descend(optimizers["discriminators"], loss, backward)
+    backward_and_step(optimizers["discriminators"], loss, backward)
     with frozen(self.discriminators):
         terms = self.generator_losses(genuine, fakes)
-        descend(optimizers["generators"], sum(weight * terms[name] for name, weight in self.weights.items()), backward)
+        backward_and_step(optimizers["generators"], sum(weight * terms[name] for name, weight in self.weights.items()), backward)
     clip_rho(self.generators)
     return {name: loss.detach() for name, loss in (terms | {"discriminators": loss}).items()}
 

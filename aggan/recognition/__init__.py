@@ -140,7 +140,7 @@ def _facenet(path: Path) -> nn.Module:
     return network
 
 # %% ../../nbs/recognition/embedders.ipynb #9205f094
-SHIPPED = ("arcface", "mobilefacenet", "matcher")
+SHIPPED = ("synthetic-arcface", "synthetic-mobilefacenet", "synthetic-matcher")
 RECOGNISERS = tuple(name for name in PRETRAINED if name != "vgg19")
 
 def _onnx_network(path: Path) -> nn.Module:
@@ -153,7 +153,7 @@ def _onnx_network(path: Path) -> nn.Module:
     raise ValueError(f"{path} gives {tuple(shape)} for two faces, not two embeddings: {ACCEPTED}")
 
 def load_embedder(
-    name: str | Path = "arcface",  # or "mobilefacenet", "matcher"; "w600k_r50", …; or a file .pth, .pt, .onnx, .safetensors
+    name: str | Path = "synthetic-arcface",  # or "synthetic-mobilefacenet", "synthetic-matcher"; "w600k_r50", …; or a file .pth, .pt, .onnx, .safetensors
 ) -> Embedder:
     """Frozen face recogniser, (B, 3, 112, 112) in [-1, 1] to unit vectors (B, D), by name or from a file.
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ..runtime.files import write_json, written_whole
+from ..runtime.files import write_json, atomic_write
 from ..layers import ConvBlock, at_least_float32
 from ..data.protocols import recognition_pool
 from ..synthetic.rendering import REGIONS
@@ -129,7 +129,7 @@ def train_parser(
     agreement = intersection_over_union(parse_faces(parser, small), parsed(torch.from_numpy(small[:, 4])))
     report = dict(subjects=subjects, images_per_subject=images_per_subject, steps=steps, width=width, seed=seed, held_out=held_out,
                   loss=float(np.mean(losses[-50:])), intersection_over_union=agreement)
-    with written_whole(Path(output) / "parser.safetensors") as part:
+    with atomic_write(Path(output) / "parser.safetensors") as part:
         save_file({name: value.half().contiguous() for name, value in parser.state_dict().items()}, part)
     write_json(Path(output) / "parser.json", report)
     return report

@@ -15,12 +15,12 @@ from typing import NamedTuple
 import platformdirs
 from tqdm.auto import tqdm
 
-from ..runtime.files import written_whole
-from ..data.images import check_choice
+from ..runtime.files import atomic_write
+from ..runtime.checks import check_choice
 
 # %% auto #0
-__all__ = ['PRETRAINED', 'Pretrained', 'cache_folder', 'hash_file', 'is_right', 'download', 'take_member', 'fetch_weights',
-           'describe_weights', 'verify_weights']
+__all__ = ['PRETRAINED', 'Pretrained', 'cache_folder', 'hash_file', 'matches_checksum', 'download', 'extract_member',
+           'fetch_weights', 'describe_weights', 'verify_weights']
 
 # %% ../../nbs/recognition/pretrained.ipynb #28e35c13
 class Pretrained(NamedTuple):
@@ -63,7 +63,7 @@ def hash_file(path: Path) -> str:
     "SHA-256 of a file."
     with open(path, "rb") as file: return hashlib.file_digest(file, "sha256").hexdigest()
 
-def is_right(
+def matches_checksum(
     path: Path,
     known: Pretrained,
 ) -> bool:
@@ -90,14 +90,14 @@ def download(
             if total and part.stat().st_size != total: raise OSError(f"the connection ended after {part.stat().st_size} of {total} bytes")
     os.replace(part, path)
 
-def take_member(
+def extract_member(
     archive: Path,
     member: str,
     path: Path,
 ) -> None:
     "Take one file out of a zip; raises OSError if it is not there."
     try:
-        with zipfile.ZipFile(archive) as opened, written_whole(path) as part, opened.open(member) as source, open(part, "wb") as target:
+        with zipfile.ZipFile(archive) as opened, atomic_write(path) as part, opened.open(member) as source, open(part, "wb") as target:
             shutil.copyfileobj(source, target)
     except (zipfile.BadZipFile, KeyError) as error: raise OSError(f"{archive} holds no whole {member} ({error})") from error
 
@@ -109,18 +109,18 @@ def fetch_weights(
     check_choice("set of weights", name, PRETRAINED)
     known, path = PRETRAINED[name], cache_folder() / PRETRAINED[name].file
     if path.is_file():
-        if is_right(path, known): return path
+        if matches_checksum(path, known): return path
         raise OSError(f"{path} is not the published file (its SHA-256 begins with {hash_file(path)[:12]}, not {known.sha256[:12]}): delete it, it is then fetched again")
     try:
         source = path.with_name(known.address.rsplit("/", 1)[1]) if known.member else path.with_name(path.name + ".fetched")
         download(known.address, source)
-        if known.member: take_member(source, known.member, path.with_name(path.name + ".fetched"))
+        if known.member: extract_member(source, known.member, path.with_name(path.name + ".fetched"))
     except OSError as error:
         inside = f", take {known.member} out of it" if known.member else ""
         raise OSError(f"the weights {name!r} could not be fetched ({error}): fetch {known.address} with another machine{inside} and place it at {path}") from error
     fetched = path.with_name(path.name + ".fetched")
     if known.member: source.unlink()
-    if not is_right(fetched, known):
+    if not matches_checksum(fetched, known):
         found = hash_file(fetched)[:12]
         fetched.unlink()
         raise OSError(f"what {known.address} gave is not the published file (its SHA-256 begins with {found}, not {known.sha256[:12]}): nothing was kept")
@@ -135,4 +135,4 @@ def describe_weights() -> list[dict[str, str]]:  # a row per set of weights
 def verify_weights() -> dict[str, str]:  # name -> "right", "wrong" or "not here"
     "Check what is in the cache against its checksums."
     paths = {name: cache_folder() / known.file for name, known in PRETRAINED.items()}
-    return {name: "not here" if not path.is_file() else "right" if is_right(path, PRETRAINED[name]) else "wrong" for name, path in paths.items()}
+    return {name: "not here" if not path.is_file() else "right" if matches_checksum(path, PRETRAINED[name]) else "wrong" for name, path in paths.items()}

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from .alignment import face_crop
 from .backbones import IResNet, MobileFaceNet
 from ..data import recognition_pool
-from ..runtime.files import write_json, written_whole
+from ..runtime.files import write_json, atomic_write
 from . import Embedder
 
 # %% auto #0
@@ -58,10 +58,10 @@ class ArcFaceMargin(nn.Module):
 
 # %% ../../nbs/recognition/synthetic_recognisers.ipynb #038649b8
 SMALL: dict[str, Callable[[], nn.Module]] = {  # a teacher runs in every training step: at most 60 MFLOP
-    "arcface": lambda: IResNet((1, 1, 1, 1), width=16, embedding=128, stem_stride=2),
-    "mobilefacenet": lambda: MobileFaceNet((1, 2, 3, 1), width=24, hidden=24, embedding=128),
-    "matcher": lambda: IResNet((2, 2, 2, 2), width=16, embedding=128, stem_stride=2)}
-SEEDS = {"arcface": 1, "mobilefacenet": 2, "matcher": 3}  # no two networks start alike
+    "synthetic-arcface": lambda: IResNet((1, 1, 1, 1), width=16, embedding=128, stem_stride=2),
+    "synthetic-mobilefacenet": lambda: MobileFaceNet((1, 2, 3, 1), width=24, hidden=24, embedding=128),
+    "synthetic-matcher": lambda: IResNet((2, 2, 2, 2), width=16, embedding=128, stem_stride=2)}
+SEEDS = {"synthetic-arcface": 1, "synthetic-mobilefacenet": 2, "synthetic-matcher": 3}  # no two networks start alike
 
 def small_network(
     name: str,      # in `SMALL`
@@ -179,7 +179,7 @@ def learnt_places(
     held_out: int,  # people at the start of the pool whom nobody learns from
 ) -> list[int]:
     "Places in the pool of the people that a network learns from: no two of the matcher's and a teacher's are the same."
-    return [place for place in range(held_out, held_out + 2 * subjects) if place % 2 == (network == "matcher")]
+    return [place for place in range(held_out, held_out + 2 * subjects) if place % 2 == (network == "synthetic-matcher")]
 
 # %% ../../nbs/recognition/synthetic_recognisers.ipynb #b3fc5529
 def save_embedder(
@@ -192,12 +192,12 @@ def save_embedder(
     state = {key: value.half() if value.ndim > 1 else value for key, value in state.items()}
     metadata = dict(architecture=type(network).__name__, config=json.dumps(network.config),
                     training=json.dumps(training))
-    with written_whole(path) as part: save_file(state, part, metadata)
+    with atomic_write(path) as part: save_file(state, part, metadata)
     return Path(path)
 
 # %% ../../nbs/recognition/synthetic_recognisers.ipynb #a2c6e775
 def train_embedder(
-    network: str = "arcface",      # "arcface", "mobilefacenet" or "matcher"
+    network: str = "synthetic-arcface",      # "synthetic-arcface", "synthetic-mobilefacenet" or "synthetic-matcher"
     subjects: int = 500,           # people to learn from
     images_per_subject: int = 10,  # frames of each, in both sessions
     steps: int = 1400,

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..runtime.files import written_whole
+from ..runtime.files import atomic_write
 
 # %% auto #0
 __all__ = ['BINS', 'BLOCKS', 'ROWS', 'COLUMNS', 'POINTS', 'PILOT', 'INTERVAL', 'Histogram', 'subject_weights', 'central_interval',
@@ -322,7 +322,7 @@ class ScoreCounts:
 
     def save(self, path: str | Path) -> None:  # an .npz file
         "Write the counts to a file."
-        with written_whole(path) as whole, open(whole, "wb") as file:
+        with atomic_write(path) as whole, open(whole, "wb") as file:
             np.savez_compressed(file, fine=[self.fine.genuine, self.fine.impostor], genuine=self.blocks.genuine,
                                 impostor=self.blocks.impostor, parts=self.parts, subjects=self.subjects,
                                 **self.bins._asdict())

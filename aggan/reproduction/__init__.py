@@ -6,12 +6,11 @@
 __all__ = ['ABLATIONS', 'FIGURES', 'TARGETS', 'EPOCHS_SHOWN', 'EXPLAINED_PEOPLE', 'EXPLAINED_FACES', 'TEMPLATES', 'KERNEL_STARTS',
            'CPU_SECONDS', 'GPU_SECONDS', 'CPU_HOURS', 'table_methods', 'table_experiments', 'equal_time',
            'target_experiments', 'figure_experiments', 'with_references', 'write_table', 'cost', 'order_agreement',
-           'order_sentence', 'as_markdown', 'shown_faces', 'unit_range', 'caption', 'translation_grid',
-           'attention_maps', 'grid_of', 'attention_of', 'explained_faces', 'in_groups', 'explanation',
-           'write_explanation', 'method_claims', 'write_claims', 'consistency_claim', 'write_evaluation',
-           'run_notebook', 'run_to_end', 'notebook_parameters', 'parse_settings', 'run_in_notebook', 'run_experiments',
-           'experiments_behind', 'target_folder', 'target_parameters', 'reproduce', 'regenerate', 'provenance',
-           'code_hash', 'demand', 'runs_table']
+           'order_sentence', 'as_markdown', 'shown_faces', 'caption', 'translation_grid', 'attention_maps', 'grid_of',
+           'attention_of', 'explained_faces', 'in_groups', 'explanation', 'write_explanation', 'method_claims',
+           'write_claims', 'consistency_claim', 'write_evaluation', 'run_notebook', 'run_to_end', 'notebook_parameters',
+           'parse_settings', 'run_in_notebook', 'run_experiments', 'experiments_behind', 'target_folder',
+           'target_parameters', 'reproduce', 'regenerate', 'provenance', 'code_hash', 'demand', 'runs_table']
 
 # %% ../../nbs/reproduction/reproduction.ipynb #1db6eb51
 import hashlib
@@ -42,9 +41,10 @@ from ..experiments import (Experiment, default_device, evaluate_weights, experim
                                seconds_per_step, translator)
 from ..explanation import claim, explain_pairs, explanation_table, measure_epochs
 from ..experiments.figures import attention_figure, image_grid, save_figure
-from ..runtime.files import read_json, write_json, written_whole
-from ..data.images import check_choice
-from ..runtime.allocator import keeping_memory
+from ..runtime.files import read_json, write_json, atomic_write
+from ..data.images import unit_range
+from ..runtime.checks import check_choice
+from ..runtime.allocator import allocator_environment
 from ..methods import Method, list_methods, method_label
 from ..recognition import load_embedder
 from ..training import steps_done
@@ -52,7 +52,7 @@ from ..training import steps_done
 # %% ../../nbs/reproduction/reproduction.ipynb #5fe434cd
 ABLATIONS = {
     3: {"AG-GAN": {}, "w/o DCAM": {"dcam": False}, "w/o GCAM": {"gcam": False}, "w/o GDCAM": {"gcam": False, "dcam": False}},
-    4: {"w/o ID": {"identity": "none"}, "w/ MobileFaceNet": {"identity": "mobilefacenet"}, "w/ ArcFace": {}},
+    4: {"w/o ID": {"identity": "none"}, "w/ MobileFaceNet": {"identity": "synthetic-mobilefacenet"}, "w/ ArcFace": {}},
 }
 
 def table_methods(
@@ -73,7 +73,7 @@ def table_experiments(
 ) -> dict[str, Experiment]:  # by row label, in the paper's order, the methods that there are
     """The experiments behind a table's rows.
 
-    `options` are by method here, {"ag-gan": {"perceptual": 10}}, or by row of Tables 3 and 4: {"w/ ArcFace": {"identity": "w600k_r50"}}."""
+    `options` are by method here, {"ag-gan": {"lambda_perceptual": 10}}, or by row of Tables 3 and 4: {"w/ ArcFace": {"identity": "w600k_r50"}}."""
     check_choice("budget", budget, ("steps", "time"))
     settings = {"dataset": "synthetic-speakingfaces" if table == 2 else "synthetic-arl"} | settings
     options = settings.pop("options", {})
@@ -151,11 +151,11 @@ def write_table(
     if experiments is not None:
         costs = pd.DataFrame([{"method": row} | cost(experiment) for row, experiment in experiments.items()])
         made = made.merge(costs, on="method", how="left")
-    with written_whole(Path(output) / "table.csv") as part:
+    with atomic_write(Path(output) / "table.csv") as part:
         made.to_csv(part, index=False, float_format="%.4f")
     notes = "".join(f"\n{row}: {report['note']}.\n" for row, report in reports.items() if report.get("note"))
     notes += "".join(f"\nEvery row is {note}.\n" for note in dict.fromkeys(report.get("matcher_note") for report in reports.values()) if note)
-    with written_whole(Path(output) / "table.md") as part:
+    with atomic_write(Path(output) / "table.md") as part:
         part.write_text(as_markdown(made) + "\n" + notes + order_sentence(made), encoding="utf-8")
     return made
 
@@ -207,11 +207,6 @@ def shown_faces(experiment: Experiment, split: str = "test", count: int = 8) -> 
     pairs = experiment.pairs(split)
     probes = [index for index in range(len(pairs)) if pairs.records[index].role != "gallery"]
     return collate([pairs[probes[place * len(probes) // count]] for place in range(min(count, len(probes)))])
-
-# %% ../../nbs/reproduction/reproduction.ipynb #c713261f
-def unit_range(images: Tensor) -> Tensor:
-    "From [-1,1] to [0,1], three channels."
-    return ((images.detach().float().cpu().clamp(-1, 1) + 1) / 2).expand(-1, 3, -1, -1)
 
 # %% ../../nbs/reproduction/reproduction.ipynb #2d3df629
 def caption(experiment: Experiment) -> str:
@@ -297,7 +292,7 @@ def write_explanation(
     report = explain_pairs(method, in_groups(explained_faces(experiment)), load_embedder(experiment.matcher).to(default_device()), experiment.seed)
     label = f"{method_label(experiment.method)}, {caption(experiment)}"
     write_json(Path(output) / "explanation.json", report | {"data": label, "matcher": experiment.matcher})
-    with written_whole(Path(output) / "explanation.md") as part:
+    with atomic_write(Path(output) / "explanation.md") as part:
         part.write_text(f"{label}; {report['faces']} faces of {report['subjects']} people, mean [95 % interval over people]\n\n{explanation_table(report).to_markdown()}\n", encoding="utf-8")
     save_figure(attention_maps(method, shown_faces(experiment), label, alpha=.5), Path(output) / "overlays")
     return report
@@ -322,11 +317,11 @@ def write_claims(
 ) -> pd.DataFrame:
     "Write a table of claims and return it."
     table = pd.DataFrame(claims).assign(data=data)
-    with written_whole(Path(output) / "table.csv") as part: table.to_csv(part, index=False, float_format="%.4f")
+    with atomic_write(Path(output) / "table.csv") as part: table.to_csv(part, index=False, float_format="%.4f")
     def text(row): return "" if pd.isna(row["value"]) else f"{row['value']:.2f}" + ("" if pd.isna(row["low"]) else f" [{row['low']:.2f}, {row['high']:.2f}]")
     shown = pd.DataFrame({"claim": table["claim"], "measure": table["measure"], "mean [95 % interval]": [text(row) for row in table.to_dict("records")],
                           "held if": [f"{row['side']} {row['border']:.2f}" for row in table.to_dict("records")], "verdict": table["verdict"]})
-    with written_whole(Path(output) / "table.md") as part: part.write_text(shown.to_markdown(index=False) + f"\n\n{data}\n", encoding="utf-8")
+    with atomic_write(Path(output) / "table.md") as part: part.write_text(shown.to_markdown(index=False) + f"\n\n{data}\n", encoding="utf-8")
     return shown
 
 def consistency_claim(
@@ -374,7 +369,7 @@ def run_notebook(
     if unknown := set(parameters) - set(known):
         raise ValueError(f"{template} has no parameter {', '.join(sorted(unknown))}; it has {', '.join(known) or 'none'}.")
     Path(output).parent.mkdir(parents=True, exist_ok=True)
-    environment = keeping_memory(os.environ) | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
+    environment = allocator_environment(os.environ) | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
     command = [sys.executable, "-m", "papermill", str(template), str(output), "-y", json.dumps(parameters), "-k", "python3",
                "--no-progress-bar"]
     for _ in range(KERNEL_STARTS):

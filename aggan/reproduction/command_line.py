@@ -14,7 +14,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from ..runtime.allocator import start_again_keeping_memory
+from ..runtime.allocator import restart_with_allocator_settings
 
 # %% ../../nbs/reproduction/command_line.ipynb #7a48f71d
 def prepare(args: argparse.Namespace) -> None:
@@ -35,11 +35,11 @@ def experiment_settings(args: argparse.Namespace) -> dict:
 def train(args: argparse.Namespace) -> None:
     "Train a method and judge it."
     from aggan.experiments import Experiment, run_experiment
-    from aggan.runtime.distributed import process_rank
+    from aggan.runtime.distributed import rank
 
     experiment = Experiment(args.method, **experiment_settings(args))
     report = run_experiment(experiment, args.devices, args.nodes)
-    if process_rank():
+    if rank():
         return
     print_row(args.method, report)
     if report["test_seen_in_training"]:
@@ -266,5 +266,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def program() -> int:
     "The command `aggan`: `main` in a process whose memory allocator suits it (`aggan.runtime.allocator`)."
-    start_again_keeping_memory()
+    restart_with_allocator_settings()
     return main()
