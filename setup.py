@@ -1,4 +1,5 @@
 """Everything that describes the package stands in settings.ini; this file only hands it to setuptools."""
+
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -23,6 +24,9 @@ setup(
     package_data={"aggan": ["weights/*.safetensors"]},
     python_requires=f">={settings['min_python']}",
     install_requires=settings["requirements"].split(),
-    extras_require={"dev": settings["dev_requirements"].split(), "cluster": settings["cluster_requirements"].split()},
+    extras_require={
+        "dev": settings["dev_requirements"].split(),
+        "cluster": settings["cluster_requirements"].split(),
+    },
     entry_points={"console_scripts": settings["console_scripts"].split()},
 )

@@ -22,7 +22,9 @@ class AttentionOutput(NamedTuple):
     "What an attention module makes of a feature map"
 
     features: torch.Tensor  # (B, C, H, W) attention feature map a_t
-    domain_logits: torch.Tensor | None  # (B, 2) logits of the average- and max-pooled head; None without a classifier
+    domain_logits: (
+        torch.Tensor | None
+    )  # (B, 2) logits of the average- and max-pooled head; None without a classifier
     heatmap: torch.Tensor  # (B, 1, H, W) mean of `features` over the channels, raw
 
 
@@ -43,7 +45,9 @@ class Attention(nn.Module):
 
     def forward(self, x: torch.Tensor) -> AttentionOutput:
         features, domain_logits = self.attend(x)
-        return AttentionOutput(features, domain_logits, at_least_float32(features).mean(1, keepdim=True))
+        return AttentionOutput(
+            features, domain_logits, at_least_float32(features).mean(1, keepdim=True)
+        )
 
 # %% ../nbs/04_attention.ipynb #03239298
 class ClassActivationAttention(Attention):
@@ -52,13 +56,16 @@ class ClassActivationAttention(Attention):
     def __init__(self, channels: int, slope: float = 0.0, spectral: bool = False):
         super().__init__(channels)
         self.slope, self.spectral = slope, spectral
-        self.gap_head, self.gmp_head = nn.Linear(channels, 1, bias=False), nn.Linear(channels, 1, bias=False)
+        self.gap_head, self.gmp_head = (
+            nn.Linear(channels, 1, bias=False),
+            nn.Linear(channels, 1, bias=False),
+        )
         self.merge = nn.Conv2d(2 * channels, channels, 1)
 
     def attend(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         weights = torch.cat((self.gap_head.weight, self.gmp_head.weight))
         if self.spectral:
-            weights = F.normalize(weights, dim=1)   # the one singular value of a row is its length
+            weights = F.normalize(weights, dim=1)  # the one singular value of a row is its length
         pooled = torch.stack((at_least_float32(x).mean((2, 3)), x.amax((2, 3))), dim=1)
         folded = (self.merge.weight.flatten(1).unflatten(1, (2, -1)) * weights).sum(1)
         features = F.leaky_relu(F.conv2d(x, folded[..., None, None], self.merge.bias), self.slope)
@@ -78,7 +85,10 @@ class SqueezeExcitationAttention(Attention):
     def __init__(self, channels: int, slope: float = 0.0, spectral: bool = False):
         super().__init__(channels)
         reduced = reduced_channels(channels)
-        self.fc2, self.fc1 = nn.Linear(channels, reduced, bias=False), nn.Linear(reduced, channels, bias=False)
+        self.fc2, self.fc1 = (
+            nn.Linear(channels, reduced, bias=False),
+            nn.Linear(reduced, channels, bias=False),
+        )
 
     def attend(self, x: torch.Tensor) -> tuple[torch.Tensor, None]:
         squeezed = at_least_float32(x).mean((2, 3))
@@ -92,7 +102,10 @@ class SpatialAttention(Attention):
     def __init__(self, channels: int, slope: float = 0.0, spectral: bool = False):
         super().__init__(channels)
         reduced = reduced_channels(channels)
-        self.fc1, self.fc2 = nn.Linear(channels, reduced, bias=False), nn.Linear(reduced, channels, bias=False)
+        self.fc1, self.fc2 = (
+            nn.Linear(channels, reduced, bias=False),
+            nn.Linear(reduced, channels, bias=False),
+        )
         self.position = nn.Conv2d(2, 1, 7, padding=3, bias=False)
         if spectral:
             spectral_norm(self.position)
@@ -101,7 +114,9 @@ class SpatialAttention(Attention):
         pooled = torch.stack((at_least_float32(x).mean((2, 3)), x.amax((2, 3))), dim=1)
         weights = torch.sigmoid(self.fc2(F.relu(self.fc1(pooled))).sum(1))
         x = x * weights[:, :, None, None].to(x.dtype)
-        positions = self.position(torch.cat((x.mean(1, keepdim=True), x.amax(1, keepdim=True)), dim=1))
+        positions = self.position(
+            torch.cat((x.mean(1, keepdim=True), x.amax(1, keepdim=True)), dim=1)
+        )
         return x * torch.sigmoid(positions).to(x.dtype), None
 
 # %% ../nbs/04_attention.ipynb #735cd0c6
@@ -113,12 +128,19 @@ class SelfAttention(Attention):
     def __init__(self, channels: int, slope: float = 0.0, spectral: bool = False):
         super().__init__(channels)
         if channels % self.heads:
-            raise ValueError(f"self-attention needs a number of channels divisible by {self.heads}, got {channels}")
-        self.qkv, self.out = nn.Linear(channels, 3 * channels, bias=False), nn.Linear(channels, channels)
+            raise ValueError(
+                f"self-attention needs a number of channels divisible by {self.heads}, got {channels}"
+            )
+        self.qkv, self.out = (
+            nn.Linear(channels, 3 * channels, bias=False),
+            nn.Linear(channels, channels),
+        )
 
     def attend(self, x: torch.Tensor) -> tuple[torch.Tensor, None]:
         tokens = x.flatten(2).transpose(1, 2)
-        query, key, value = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key, value = (
+            self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        )
         mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
         return x + self.out(mixed).transpose(1, 2).unflatten(2, x.shape[2:]), None
 
@@ -140,5 +162,7 @@ def create_attention(
 ) -> Attention:
     "The attention module of that name; raises ValueError for a name that is not known"
     if name not in ATTENTIONS:
-        raise ValueError(f"unknown attention {name!r}: known are {', '.join(map(repr, ATTENTIONS))}")
+        raise ValueError(
+            f"unknown attention {name!r}: known are {', '.join(map(repr, ATTENTIONS))}"
+        )
     return ATTENTIONS[name](channels, slope, spectral)

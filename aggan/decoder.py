@@ -9,7 +9,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .layers import LIN, AdaLIN, ConvBlock, ResidualBlock, Upsample, at_least_float32, reflect_conv
+from aggan.layers import (
+    LIN,
+    AdaLIN,
+    ConvBlock,
+    ResidualBlock,
+    Upsample,
+    at_least_float32,
+    reflect_conv,
+)
 
 # %% auto #0
 __all__ = ['ModulationHead', 'Decoder']
@@ -21,7 +29,8 @@ class ModulationHead(nn.Module):
     def __init__(
         self,
         channels: int,  # channels C of the map
-        map_size: int | None = None,  # height and width of the maps to flatten; None pools maps of any size
+        map_size: int
+        | None = None,  # height and width of the maps to flatten; None pools maps of any size
     ):
         super().__init__()
         self.map_size = map_size
@@ -58,9 +67,12 @@ class Decoder(nn.Module):
         super().__init__()
         self.head = ModulationHead(channels, map_size)
         self.blocks = nn.ModuleList(ResidualBlock(channels, AdaLIN) for _ in range(blocks))
-        self.up = nn.Sequential(*(
-            ConvBlock(Upsample(wide, wide // 2), LIN(wide // 2)) for wide in (channels, channels // 2)
-        ))
+        self.up = nn.Sequential(
+            *(
+                ConvBlock(Upsample(wide, wide // 2), LIN(wide // 2))
+                for wide in (channels, channels // 2)
+            )
+        )
         self.to_image = reflect_conv(channels // 4, out_channels, 7)
 
     def forward(self, attention: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,8 @@
 # %% ../nbs/07_discriminator.ipynb #636dc651
 from __future__ import annotations
 
-from typing import NamedTuple, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -23,7 +24,9 @@ class DiscriminatorOutput(NamedTuple):
 
     patch: torch.Tensor  # (B, 1, h, w) one score per patch: 1 genuine, 0 fake, unbounded (LSGAN)
     domain_logits: torch.Tensor | None  # (B, 2) of the attention's classifier; None without one
-    heatmap: torch.Tensor  # (B, 1, h + 1, w + 1) mean of the attention feature map over the channels, raw
+    heatmap: (
+        torch.Tensor
+    )  # (B, 1, h + 1, w + 1) mean of the attention feature map over the channels, raw
 
 
 def smallest_size(
@@ -83,7 +86,9 @@ class MultiScaleDiscriminator(nn.Module):
     ):
         super().__init__()
         self.in_channels = in_channels
-        self.scales = nn.ModuleList(PatchDiscriminator(n, attention, width, in_channels) for n in layers)
+        self.scales = nn.ModuleList(
+            PatchDiscriminator(n, attention, width, in_channels) for n in layers
+        )
 
     def forward(
         self,
@@ -96,5 +101,7 @@ class MultiScaleDiscriminator(nn.Module):
                 f"got {thermal.shape[1]} thermal and {visible.shape[1]} visible ones: set in_channels"
             )
         pair = torch.cat((thermal, visible), dim=1)
-        judged = [scale(pair) for scale in reversed(self.scales)]   # backward the last comes first: its maps are gone when the widest layers need room
+        judged = [
+            scale(pair) for scale in reversed(self.scales)
+        ]  # backward the last comes first: its maps are gone when the widest layers need room
         return tuple(reversed(judged))

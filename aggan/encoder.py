@@ -26,11 +26,18 @@ class Encoder(nn.Module):
         super().__init__()
         self.out_channels = 4 * width
         self.stem = ConvBlock(reflect_conv(in_channels, width, 7), nn.InstanceNorm2d(width))
-        self.down = nn.Sequential(*(
-            ConvBlock(reflect_conv(channels, 2 * channels, 3, stride=2), nn.InstanceNorm2d(2 * channels))
-            for channels in (width, 2 * width)
-        ))
-        self.blocks = nn.Sequential(*(ResidualBlock(self.out_channels, nn.InstanceNorm2d) for _ in range(blocks)))
+        self.down = nn.Sequential(
+            *(
+                ConvBlock(
+                    reflect_conv(channels, 2 * channels, 3, stride=2),
+                    nn.InstanceNorm2d(2 * channels),
+                )
+                for channels in (width, 2 * width)
+            )
+        )
+        self.blocks = nn.Sequential(
+            *(ResidualBlock(self.out_channels, nn.InstanceNorm2d) for _ in range(blocks))
+        )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.blocks(self.down(self.stem(images)))

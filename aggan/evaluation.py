@@ -5,7 +5,8 @@
 # %% ../nbs/10_evaluation.ipynb #f49843c4
 from __future__ import annotations
 
-from typing import Callable, Mapping, NamedTuple, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,10 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from .recognition.alignment import face_crop
 from .data import Batch, PairDataset, collate
 from .recognition import load_embedder
-from .recognition.verification import Histogram, Verification, central_interval, subject_weights, verification
+from .recognition.alignment import face_crop
+from aggan.recognition.verification import (
+    Histogram,
+    Verification,
+    central_interval,
+    subject_weights,
+    verification,
+)
 
 _all_ = ["Histogram", "Verification", "verification"]  # also to be had from here
 
@@ -28,6 +35,7 @@ __all__ = ['REFERENCES', 'MOST_VALUES', 'PAPER_TABLES', 'MEASURES', 'ImageQualit
 # %% ../nbs/10_evaluation.ipynb #63620e4b
 class ImageQuality(NamedTuple):
     "One number per image."
+
     psnr: Tensor  # (B,) in dB, infinite for identical images
     ssim: Tensor  # (B,) in [-1, 1]
 
@@ -42,20 +50,32 @@ def image_quality(
     Raises ValueError for values outside [0, 1], unequal shapes and images under 11 pixels.
     """
     if translated.ndim != 4 or translated.shape != truth.shape:
-        raise ValueError(f"Image quality compares two batches (B, C, H, W) of one shape, not {tuple(translated.shape)} "
-                         f"with {tuple(truth.shape)}.")
+        raise ValueError(
+            f"Image quality compares two batches (B, C, H, W) of one shape, not {tuple(translated.shape)} "
+            f"with {tuple(truth.shape)}."
+        )
     if min(truth.shape[-2:]) < 11:
-        raise ValueError(f"SSIM looks through a window of 11 pixels: images of {truth.shape[-2]}×{truth.shape[-1]} "
-                         "are too small.")
+        raise ValueError(
+            f"SSIM looks through a window of 11 pixels: images of {truth.shape[-2]}×{truth.shape[-1]} "
+            "are too small."
+        )
     for images in (translated, truth):
         if not (images.min() >= -1e-3 and images.max() <= 1 + 1e-3):
-            raise ValueError(f"Image quality needs values in [0, 1], not {images.min():.3g} … {images.max():.3g}: "
-                             "rescale the networks' [-1, 1] by (images + 1) / 2.")
+            raise ValueError(
+                f"Image quality needs values in [0, 1], not {images.min():.3g} … {images.max():.3g}: "
+                "rescale the networks' [-1, 1] by (images + 1) / 2."
+            )
     # imported here because it loads all of matplotlib
-    from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+    from torchmetrics.functional.image import (
+        peak_signal_noise_ratio,
+        structural_similarity_index_measure,
+    )
+
     pair = translated.float().clamp(0, 1), truth.float().clamp(0, 1)
     psnr = peak_signal_noise_ratio(*pair, data_range=1.0, dim=(1, 2, 3), reduction="none")
-    ssim = structural_similarity_index_measure(*pair, data_range=1.0, sigma=1.5, kernel_size=11, reduction="none")
+    ssim = structural_similarity_index_measure(
+        *pair, data_range=1.0, sigma=1.5, kernel_size=11, reduction="none"
+    )
     return ImageQuality(psnr, ssim)
 
 # %% ../nbs/10_evaluation.ipynb #f347dddc
@@ -68,9 +88,11 @@ def subject_mean(
     "Mean over images and its 95 % interval over subjects; `None` for a mean that is not finite."
     values = np.asarray(values, dtype=np.float64)
     subject = np.unique(np.asarray(subjects).astype(str), return_inverse=True)[1]
-    if not np.isfinite(values.mean()): return None, None
+    if not np.isfinite(values.mean()):
+        return None, None
     images = np.bincount(subject)
-    if not resamples or len(images) < 5: return float(values.mean()), None
+    if not resamples or len(images) < 5:
+        return float(values.mean()), None
     weights = subject_weights(len(images), resamples, seed).double().numpy()
     means = weights @ np.bincount(subject, values) / (weights @ images)
     return float(values.mean()), tuple(central_interval(means).tolist())
@@ -78,7 +100,8 @@ def subject_mean(
 # %% ../nbs/10_evaluation.ipynb #76877d22
 @torch.no_grad()
 def embed(
-    images: Tensor | torch.utils.data.Dataset,  # (N, C, H, W) in [-1, 1], or a data set of (C, H, W)
+    images: Tensor
+    | torch.utils.data.Dataset,  # (N, C, H, W) in [-1, 1], or a data set of (C, H, W)
     embedder: nn.Module,  # (B, 3, 112, 112) in [-1, 1] -> (B, D) unit vectors
     batch_size: int = 32,
 ) -> Tensor:  # (N, D) on the CPU
@@ -101,6 +124,7 @@ REFERENCES = {"thermal, untranslated": untranslated, "visible, upper bound": vis
 # %% ../nbs/10_evaluation.ipynb #2a8ef2bd
 class _Galleried(NamedTuple):
     "What is kept of a gallery image."
+
     embedding: Tensor
     subject: str
     frame: str
@@ -108,6 +132,7 @@ class _Galleried(NamedTuple):
 
 class _Probed(NamedTuple):
     "What is kept of a probe."
+
     embedding: Tensor
     subject: str
     frame: str
@@ -127,10 +152,16 @@ def _rows(batch, roles):
 def _translated(translate, batch):
     "The translation of a batch, checked."
     images = translate(batch).to(batch.visible)
-    if images.shape != batch.visible.shape or not images.isfinite().all() or images.abs().max() > 1.001:
-        raise ValueError(f"A translation must be finite, in [-1, 1] and of the visible images' shape "
-                         f"{tuple(batch.visible.shape)}; this one has shape {tuple(images.shape)} and values "
-                         f"{images.min():.3g} … {images.max():.3g}.")
+    if (
+        images.shape != batch.visible.shape
+        or not images.isfinite().all()
+        or images.abs().max() > 1.001
+    ):
+        raise ValueError(
+            f"A translation must be finite, in [-1, 1] and of the visible images' shape "
+            f"{tuple(batch.visible.shape)}; this one has shape {tuple(images.shape)} and values "
+            f"{images.min():.3g} … {images.max():.3g}."
+        )
     return images
 
 # %% ../nbs/10_evaluation.ipynb #e690ba0b
@@ -145,16 +176,27 @@ def _collect(translate, pairs, embedder, batch_size, device):
         rows, part = _rows(batch, ("gallery", "both"))
         gallery += map(_Galleried, truth[rows], part.subject, [frames[row] for row in rows])
         rows, part = _rows(batch, ("probe", "both"))
-        if not rows: continue
+        if not rows:
+            continue
         translated = _translated(translate, part)
         quality = image_quality((translated + 1) / 2, (part.visible + 1) / 2)
         embeddings = embed(translated, embedder, batch_size)
         cosine = torch.cosine_similarity(embeddings, truth[rows])
-        probes += map(_Probed, embeddings, part.subject, [frames[row] for row in rows],
-                      cosine.tolist(), quality.psnr.tolist(), quality.ssim.tolist(), [meta.get("attributes") or {} for meta in part.meta])
+        probes += map(
+            _Probed,
+            embeddings,
+            part.subject,
+            [frames[row] for row in rows],
+            cosine.tolist(),
+            quality.psnr.tolist(),
+            quality.ssim.tolist(),
+            [meta.get("attributes") or {} for meta in part.meta],
+        )
     if not gallery or not probes:
-        raise ValueError("Evaluation needs gallery and probe images; "
-                         f"these pairs have {len(gallery)} and {len(probes)}.")
+        raise ValueError(
+            "Evaluation needs gallery and probe images; "
+            f"these pairs have {len(gallery)} and {len(probes)}."
+        )
     return _Galleried(*zip(*gallery)), _Probed(*zip(*probes))
 
 # %% ../nbs/10_evaluation.ipynb #bcf4e64f
@@ -162,8 +204,13 @@ def _identical_pairs(probes, gallery):
     "'none', 'excluded' or 'kept': what happens to pairs of a probe with its own frame."
     frames, images = set(gallery.frame), pd.Series(gallery.subject).value_counts()
     shared = [(subject, frame in frames) for subject, frame in zip(probes.subject, probes.frame)]
-    if not any(identical for _, identical in shared): return "none"
-    return "kept" if any(identical and images[subject] == 1 for subject, identical in shared) else "excluded"
+    if not any(identical for _, identical in shared):
+        return "none"
+    return (
+        "kept"
+        if any(identical and images[subject] == 1 for subject, identical in shared)
+        else "excluded"
+    )
 
 
 def _entry(name, value, interval):
@@ -184,9 +231,17 @@ def _report(result, probes, resamples, seed):
         **_entry("eer", result.eer, result.eer_interval),
         **_entry("tar_1", result.tar(0.01), result.tar_interval(0.01)),
         **_entry("tar_01", result.tar(0.001), result.tar_interval(0.001)),
-        **{key: number for name, values in means.items()
-           for key, number in _entry(name, *subject_mean(values, probes.subject, resamples, seed)).items()},
-        "roc": {name: None if curve is None else curve.round(6).tolist() for name, curve in curves.items()},
+        **{
+            key: number
+            for name, values in means.items()
+            for key, number in _entry(
+                name, *subject_mean(values, probes.subject, resamples, seed)
+            ).items()
+        },
+        "roc": {
+            name: None if curve is None else curve.round(6).tolist()
+            for name, curve in curves.items()
+        },
     }
 
 # %% ../nbs/10_evaluation.ipynb #65d20f44
@@ -199,8 +254,14 @@ def _groups(probes, gallery, resamples, seed, identical):
     for attribute in sorted({name for own in probes.attributes for name in own} - {"lists"}):
         of_probe = np.array([own.get(attribute, "") for own in probes.attributes])
         values = sorted(set(of_probe) - {""})
-        if not 1 < len(values) <= MOST_VALUES: continue
-        groups[attribute] = {value: _group(np.flatnonzero(of_probe == value), probes, gallery, resamples, seed, identical) for value in values}
+        if not 1 < len(values) <= MOST_VALUES:
+            continue
+        groups[attribute] = {
+            value: _group(
+                np.flatnonzero(of_probe == value), probes, gallery, resamples, seed, identical
+            )
+            for value in values
+        }
     return groups
 
 
@@ -208,17 +269,34 @@ def _group(rows, probes, gallery, resamples, seed, identical):
     "Matching of some probes against the whole gallery; only their numbers where none has a partner there."
     own = _Probed(*([column[row] for row in rows] for column in probes))
     counts = {"probes": len(rows), "subjects": len(set(own.subject))}
-    if not set(own.subject) & set(gallery.subject) or len(set(gallery.subject)) < 2: return counts
+    if not set(own.subject) & set(gallery.subject) or len(set(gallery.subject)) < 2:
+        return counts
     frames = (own.frame, gallery.frame) if identical == "excluded" else (None, None)
-    result = verification(torch.stack(own.embedding), own.subject, torch.stack(gallery.embedding), gallery.subject, resamples, seed, *frames)
-    return counts | _entry("auc", result.auc, result.auc_interval) | _entry("eer", result.eer, result.eer_interval)
+    result = verification(
+        torch.stack(own.embedding),
+        own.subject,
+        torch.stack(gallery.embedding),
+        gallery.subject,
+        resamples,
+        seed,
+        *frames,
+    )
+    return (
+        counts
+        | _entry("auc", result.auc, result.auc_interval)
+        | _entry("eer", result.eer, result.eer_interval)
+    )
 
 
 def group_table(
     report: Mapping,  # of `evaluate`
 ) -> pd.DataFrame:  # attribute, group, probes, subjects, auc and eer with their intervals in %
     "What a report says of groups of people; empty where the data say nothing of them."
-    rows = [{"attribute": attribute, "group": value} | numbers for attribute, values in report.get("groups", {}).items() for value, numbers in values.items()]
+    rows = [
+        {"attribute": attribute, "group": value} | numbers
+        for attribute, values in report.get("groups", {}).items()
+        for value, numbers in values.items()
+    ]
     rates = ["auc", "auc_low", "auc_high", "eer", "eer_low", "eer_high"]
     table = pd.DataFrame(rows, columns=["attribute", "group", "subjects", "probes", *rates])
     table[rates] = 100 * table[rates].astype(float)
@@ -226,7 +304,9 @@ def group_table(
 
 # %% ../nbs/10_evaluation.ipynb #c81d6f62
 def evaluate(
-    translate: Callable[[Batch], Tensor],  # to visible images: `lambda batch: method.translate(batch.thermal)`
+    translate: Callable[
+        [Batch], Tensor
+    ],  # to visible images: `lambda batch: method.translate(batch.thermal)`
     pairs: PairDataset,  # their roles say what is gallery (visible), probe (thermal) or both
     matcher: str | nn.Module,  # a face embedder or its name
     batch_size: int = 32,
@@ -241,15 +321,25 @@ def evaluate(
     for is None. `groups` has AUC and EER by attribute and value, see `group_table`. Raises ValueError when there is nothing to compare or the translation is not an image.
     """
     embedder = matcher if isinstance(matcher, nn.Module) else load_embedder(matcher)
-    if device is None: device = next((parameter.device for parameter in embedder.parameters()), "cpu")
+    if device is None:
+        device = next((parameter.device for parameter in embedder.parameters()), "cpu")
     gallery, probes = _collect(translate, pairs, embedder.to(device), batch_size, device)
     identical = _identical_pairs(probes, gallery)
     frames = (probes.frame, gallery.frame) if identical == "excluded" else (None, None)
-    result = verification(torch.stack(probes.embedding), probes.subject,
-                          torch.stack(gallery.embedding), gallery.subject, resamples, seed, *frames)
+    result = verification(
+        torch.stack(probes.embedding),
+        probes.subject,
+        torch.stack(gallery.embedding),
+        gallery.subject,
+        resamples,
+        seed,
+        *frames,
+    )
     return {
         **_report(result, probes, resamples, seed),
-        "probes": len(probes.subject), "gallery": len(gallery.subject), "subjects": result.subjects,
+        "probes": len(probes.subject),
+        "gallery": len(gallery.subject),
+        "subjects": result.subjects,
         "matcher": type(matcher).__name__ if isinstance(matcher, nn.Module) else str(matcher),
         "identical_pairs": identical,
         "groups": _groups(probes, gallery, resamples, seed, identical),
@@ -302,6 +392,7 @@ def paper_tables() -> dict[int, pd.DataFrame]:
 # %% ../nbs/10_evaluation.ipynb #4a2f7dc9
 class RankCorrelation(NamedTuple):
     "Spearman's rank correlation."
+
     rho: float  # in [-1, 1]
     p_value: float
     methods: int  # how many were compared
@@ -312,11 +403,15 @@ def rank_correlation(
     paper: Mapping[str, float],  # method -> number
 ) -> RankCorrelation:
     "How far two lists agree on the order of their common methods. Raises ValueError for fewer than three of them."
-    from scipy.stats import spearmanr   # half a second, which importing this module should not take
+    from scipy.stats import spearmanr  # half a second, which importing this module should not take
 
-    shared = pd.DataFrame({"ours": pd.Series(ours, dtype=float), "paper": pd.Series(paper, dtype=float)}).dropna()
+    shared = pd.DataFrame(
+        {"ours": pd.Series(ours, dtype=float), "paper": pd.Series(paper, dtype=float)}
+    ).dropna()
     if len(shared) < 3:
-        raise ValueError(f"A rank correlation needs at least three methods with both numbers; there are {len(shared)}.")
+        raise ValueError(
+            f"A rank correlation needs at least three methods with both numbers; there are {len(shared)}."
+        )
     rho, p_value = spearmanr(shared["ours"], shared["paper"])
     return RankCorrelation(float(rho), float(p_value), len(shared))
 
@@ -331,9 +426,16 @@ def comparison_table(
     ours = {name.casefold(): report for name, report in reports.items()}
     in_paper = {name.casefold() for name in printed["method"]}
     names = [*printed["method"], *(name for name in reports if name.casefold() not in in_paper)]
-    table = pd.DataFrame([ours.get(name.casefold(), {}) for name in names]).reindex(columns=columns).astype(float)
+    table = (
+        pd.DataFrame([ours.get(name.casefold(), {}) for name in names])
+        .reindex(columns=columns)
+        .astype(float)
+    )
     table.iloc[:, :6] *= 100
     table.insert(0, "method", names)
     table.insert(1, "status", ["run" if name.casefold() in ours else "not run" for name in names])
-    if paper is None: return table
-    return table.merge(paper.rename(columns={name: f"paper_{name}" for name in MEASURES}), on="method", how="left")
+    if paper is None:
+        return table
+    return table.merge(
+        paper.rename(columns={name: f"paper_{name}" for name in MEASURES}), on="method", how="left"
+    )

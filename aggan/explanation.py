@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from .recognition.alignment import align, face_crop
 from .evaluation import subject_mean
 from .methods import Method
+from .recognition.alignment import align, face_crop
 from .synthetic.rendering import REGIONS
 
 # %% auto #0
@@ -34,35 +34,44 @@ def scale_map(
 ) -> Tensor:  # (N, 1, h, w) in [0, 1]
     "Min-max scale each map; flat maps become zeros. Raises ValueError for values that are not finite."
     if not heatmap.isfinite().all():
-        raise ValueError("An attention map holds values that are not finite; the network that made it has diverged.")
+        raise ValueError(
+            "An attention map holds values that are not finite; the network that made it has diverged."
+        )
     heatmap = heatmap.detach().float().cpu()
     low, high = heatmap.amin((1, 2, 3), keepdim=True), heatmap.amax((1, 2, 3), keepdim=True)
     # what is left of a constant map after rounding is no pattern
     flat = high - low <= 1e-6 * torch.maximum(low.abs(), high.abs())
     return torch.where(flat, 0.0, (heatmap - low) / torch.where(flat, 1.0, high - low))
 
+
 def enlarged(
     heatmap: Tensor,  # (N, 1, h, w), raw
-    size: int,        # pixels
+    size: int,  # pixels
 ) -> Tensor:  # (N, size, size) in [0, 1]
     "A map as it is drawn, at the size of its image."
-    return F.interpolate(scale_map(heatmap), (size, size), mode="bilinear", align_corners=False)[:, 0]
+    return F.interpolate(scale_map(heatmap), (size, size), mode="bilinear", align_corners=False)[
+        :, 0
+    ]
 
 # %% ../nbs/11_explanation.ipynb #1ef21b43
 def edge_map(
     thermal: Tensor,  # (N, C, H, W) in [-1, 1]
 ) -> Tensor:  # (N, 1, H/4, W/4)
     "The baseline that sees edges: magnitude of Sobel's gradient, at the size of an attention map."
-    grey = F.pad(thermal.detach().float().cpu().mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
-    kernel = torch.tensor([[[[1., 0, -1], [2, 0, -2], [1, 0, -1]]]])
+    grey = F.pad(
+        thermal.detach().float().cpu().mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate"
+    )
+    kernel = torch.tensor([[[[1.0, 0, -1], [2, 0, -2], [1, 0, -1]]]])
     gradient = torch.cat([F.conv2d(grey, kernel), F.conv2d(grey, kernel.mT)], 1)
     return F.avg_pool2d(gradient.norm(dim=1, keepdim=True), 4, ceil_mode=True)
+
 
 def uniform_map(
     thermal: Tensor,  # (N, C, H, W)
 ) -> Tensor:  # (N, 1, H/4, W/4)
     "The baseline that sees nothing in particular."
     return torch.ones_like(edge_map(thermal))
+
 
 def baselines(
     thermal: Tensor,  # (N, C, H, W) in [-1, 1]
@@ -73,31 +82,49 @@ def baselines(
 # %% ../nbs/11_explanation.ipynb #70688937
 def regions_from_landmarks(
     landmarks: Tensor,  # (5, 2) pixels: eyes, nose, corners of the mouth
-    size: int,          # side of the image, pixels
+    size: int,  # side of the image, pixels
 ) -> Tensor:  # (size, size) uint8, index of `REGIONS`
     "Regions as far as five points tell: eyes, nose, mouth, the skin of the rest of the face, background."
-    y, x = torch.meshgrid(torch.arange(size) + .5, torch.arange(size) + .5, indexing="ij")
+    y, x = torch.meshgrid(torch.arange(size) + 0.5, torch.arange(size) + 0.5, indexing="ij")
     eyes, mouth = landmarks[:2].mean(0), landmarks[3:].mean(0)
-    unit = (landmarks[0] - landmarks[1]).norm().maximum((eyes - mouth).norm() * .6)  # the eyes' distance, also of a turned face
-    def disc(centre, across, down): return ((x - centre[0]) / (across * unit)) ** 2 + ((y - centre[1]) / (down * unit)) ** 2 < 1
-    regions = torch.where(disc((eyes + mouth) / 2, 1.15, 1.55), REGIONS.index("skin"), REGIONS.index("background"))
-    for name, centre, across, down in (("nose", landmarks[2], .32, .38), ("mouth", mouth, .5, .25), ("eyes", landmarks[0], .32, .2), ("eyes", landmarks[1], .32, .2)):
+    unit = (
+        (landmarks[0] - landmarks[1]).norm().maximum((eyes - mouth).norm() * 0.6)
+    )  # the eyes' distance, also of a turned face
+
+    def disc(centre, across, down):
+        return ((x - centre[0]) / (across * unit)) ** 2 + ((y - centre[1]) / (down * unit)) ** 2 < 1
+
+    regions = torch.where(
+        disc((eyes + mouth) / 2, 1.15, 1.55), REGIONS.index("skin"), REGIONS.index("background")
+    )
+    for name, centre, across, down in (
+        ("nose", landmarks[2], 0.32, 0.38),
+        ("mouth", mouth, 0.5, 0.25),
+        ("eyes", landmarks[0], 0.32, 0.2),
+        ("eyes", landmarks[1], 0.32, 0.2),
+    ):
         regions = torch.where(disc(centre, across, down), REGIONS.index(name), regions)
     return regions.to(torch.uint8)
 
+
 def face_regions(
     meta: Sequence[Mapping],  # of a batch
-    size: int,                # side of the images, pixels
+    size: int,  # side of the images, pixels
 ) -> Tensor | None:  # (N, size, size) uint8, index of `REGIONS`; None where nothing is known
     "Regions of a batch: as rendered, else from landmarks."
-    if all(each.get("regions") is not None for each in meta): return torch.stack([each["regions"] for each in meta])
-    if any(each.get("landmarks") is None for each in meta): return None
+    if all(each.get("regions") is not None for each in meta):
+        return torch.stack([each["regions"] for each in meta])
+    if any(each.get("landmarks") is None for each in meta):
+        return None
     return torch.stack([regions_from_landmarks(each["landmarks"], size) for each in meta])
+
 
 def region_shares(
     heatmap: Tensor,  # (N, 1, h, w), raw
     regions: Tensor,  # (N, H, H) uint8, index of `REGIONS`
-) -> dict[str, np.ndarray]:  # region of the face -> (N,): share of the mass over share of the area; NaN where a face does not have it
+) -> dict[
+    str, np.ndarray
+]:  # region of the face -> (N,): share of the mass over share of the area; NaN where a face does not have it
     "How much brighter than the face's mean a region is (the paper's §4.4 in a number)."
     light = enlarged(heatmap, regions.shape[-1])
     face = regions != REGIONS.index("background")
@@ -106,9 +133,12 @@ def region_shares(
     for name in REGIONS[1:]:
         inside = regions == REGIONS.index(name)
         # under 8 pixels a region is what is left of one behind a head
-        own = torch.where(inside.sum((1, 2)) >= 8, (light * inside).sum((1, 2)) / inside.sum((1, 2)), torch.nan)
+        own = torch.where(
+            inside.sum((1, 2)) >= 8, (light * inside).sum((1, 2)) / inside.sum((1, 2)), torch.nan
+        )
         ratio = own / mean
-        if own.isfinite().any(): shares[name] = torch.where(ratio.isfinite(), ratio, torch.nan).numpy()
+        if own.isfinite().any():
+            shares[name] = torch.where(ratio.isfinite(), ratio, torch.nan).numpy()
     return shares
 
 # %% ../nbs/11_explanation.ipynb #d765043a
@@ -127,47 +157,81 @@ def concentration(
 # %% ../nbs/11_explanation.ipynb #15fb8a08
 def pearson(a: Tensor, b: Tensor) -> np.ndarray:
     "Correlation of each map of `a` (N, ...) with the one of `b`; 0 where one of them is constant."
-    a, b = ((maps.flatten(1).double() - maps.flatten(1).double().mean(1, keepdim=True)) for maps in (a, b))
+    a, b = (
+        (maps.flatten(1).double() - maps.flatten(1).double().mean(1, keepdim=True))
+        for maps in (a, b)
+    )
     return ((a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp(min=1e-12)).numpy()
+
 
 def spearman(a: Tensor, b: Tensor) -> np.ndarray:
     "Rank correlation of each map of `a` (N, ...) with the one of `b`."
-    from scipy.stats import rankdata   # half a second, which importing this module should not take
+    from scipy.stats import rankdata  # half a second, which importing this module should not take
 
-    ranks = (torch.from_numpy(rankdata(maps.detach().float().cpu().flatten(1).numpy(), axis=1)) for maps in (a, b))
+    ranks = (
+        torch.from_numpy(rankdata(maps.detach().float().cpu().flatten(1).numpy(), axis=1))
+        for maps in (a, b)
+    )
     return pearson(*ranks)
+
 
 def pairwise_correlation(
     maps: Sequence[Tensor],  # K maps (N, 1, h, w) of the same N faces
 ) -> np.ndarray:  # (N,) in [-1, 1]
     "Mean correlation of all pairs of maps of each face. Raises ValueError for fewer than two."
-    if len(maps) < 2: raise ValueError("consistency needs at least two maps of each face")
-    return np.mean([pearson(one, other) for one, other in combinations(map(scale_map, maps), 2)], axis=0)
+    if len(maps) < 2:
+        raise ValueError("consistency needs at least two maps of each face")
+    return np.mean(
+        [pearson(one, other) for one, other in combinations(map(scale_map, maps), 2)], axis=0
+    )
+
 
 def undo_pose(
-    heatmap: Tensor,    # (N, 1, h, w), raw
+    heatmap: Tensor,  # (N, 1, h, w), raw
     landmarks: Tensor,  # (N, 5, 2) pixels of an image of `size`
     size: int,
 ) -> Tensor:  # (N, 1, size, size) in [0, 1]
     "Maps moved so that the faces' landmarks lie on the template."
-    return torch.stack([align(own[None], points, size, padding="border") for own, points in zip(enlarged(heatmap, size), landmarks)])
+    return torch.stack(
+        [
+            align(own[None], points, size, padding="border")
+            for own, points in zip(enlarged(heatmap, size), landmarks)
+        ]
+    )
+
 
 def grouped_correlation(
-    maps: Tensor,            # (N, 1, h, w)
-    groups: Sequence[str],   # N labels: maps of one label are of one face
-) -> dict[str, float]:  # label -> mean correlation of the pairs of its maps; labels with one map are left out
+    maps: Tensor,  # (N, 1, h, w)
+    groups: Sequence[str],  # N labels: maps of one label are of one face
+) -> dict[
+    str, float
+]:  # label -> mean correlation of the pairs of its maps; labels with one map are left out
     "How alike the maps of each face are."
-    places = {label: [n for n, own in enumerate(groups) if own == label] for label in dict.fromkeys(groups)}
-    return {label: float(np.mean([pearson(maps[a:a + 1], maps[b:b + 1])[0] for a, b in combinations(own, 2)])) for label, own in places.items() if len(own) > 1}
+    places = {
+        label: [n for n, own in enumerate(groups) if own == label]
+        for label in dict.fromkeys(groups)
+    }
+    return {
+        label: float(
+            np.mean([pearson(maps[a : a + 1], maps[b : b + 1])[0] for a, b in combinations(own, 2)])
+        )
+        for label, own in places.items()
+        if len(own) > 1
+    }
+
 
 def strangers_correlation(
-    maps: Tensor,           # (N, 1, h, w)
+    maps: Tensor,  # (N, 1, h, w)
     people: Sequence[str],  # N labels
 ) -> np.ndarray:  # (N,), NaN where the other map is of the same person
     "Correlation of each map with one of somebody else, half the list away."
     half = len(people) // 2
     others = [people[(n - half) % len(people)] for n in range(len(people))]
-    return np.where([one != other for one, other in zip(people, others)], pearson(maps, maps.roll(half, 0)), np.nan)
+    return np.where(
+        [one != other for one, other in zip(people, others)],
+        pearson(maps, maps.roll(half, 0)),
+        np.nan,
+    )
 
 # %% ../nbs/11_explanation.ipynb #5b51d39e
 def blurred(
@@ -177,8 +241,10 @@ def blurred(
     sigma = thermal.shape[-1] / 12
     return gaussian_blur(thermal, 2 * int(2 * sigma) + 1, sigma)
 
+
 def area_under(curve: np.ndarray) -> np.ndarray:  # (N,), of (N, steps + 1) over shares from 0 to 1
     return np.trapezoid(curve, dx=1 / (curve.shape[1] - 1), axis=1)
+
 
 @torch.no_grad()
 def deletion_insertion(
@@ -186,8 +252,10 @@ def deletion_insertion(
     thermal: Tensor,  # (N, C, H, W) in [-1, 1]
     heatmap: Tensor,  # (N, 1, h, w), raw
     steps: int = 10,
-    seed: int = 0,    # of the order of equally bright pixels, as those of the uniform map are
-) -> dict[str, np.ndarray]:  # "deletion" and "insertion", (N, steps + 1): the score when a share 0, …, 1 of the pixels is taken or given
+    seed: int = 0,  # of the order of equally bright pixels, as those of the uniform map are
+) -> dict[
+    str, np.ndarray
+]:  # "deletion" and "insertion", (N, steps + 1): the score when a share 0, …, 1 of the pixels is taken or given
     "Scores while the brightest pixels of a map are blurred, or given back."
     light = enlarged(heatmap, thermal.shape[-1])
     light = light + 1e-6 * torch.rand(light.shape, generator=torch.Generator().manual_seed(seed))
@@ -200,13 +268,17 @@ def deletion_insertion(
         curves["insertion"].append(score(torch.where(lit, thermal, hidden)).cpu().numpy())
     return {name: np.stack(values, 1) for name, values in curves.items()}
 
+
 def identity_score(
     translate: Callable[[Tensor], Tensor],  # thermal to visible images
-    matcher: nn.Module,                     # face embedder
-    visible: Tensor,                        # (N, 3, H, W) in [-1, 1], the truth
-) -> Callable[[Tensor], Tensor]:  # thermal images (N, C, H, W) -> (N,), differentiable if `translate` is
+    matcher: nn.Module,  # face embedder
+    visible: Tensor,  # (N, 3, H, W) in [-1, 1], the truth
+) -> Callable[
+    [Tensor], Tensor
+]:  # thermal images (N, C, H, W) -> (N,), differentiable if `translate` is
     "How much of the person is in the translation: cosine of its identity with that of the true face."
-    with torch.no_grad(): truth = matcher(face_crop(visible))
+    with torch.no_grad():
+        truth = matcher(face_crop(visible))
     return lambda thermal: (matcher(face_crop(translate(thermal))) * truth).sum(1)
 
 # %% ../nbs/11_explanation.ipynb #a6110b1e
@@ -219,24 +291,36 @@ def shuffled(
     generator, method = torch.Generator().manual_seed(seed), copy.deepcopy(method)
     for network in method.trainable:
         for name, parameter in getattr(method, network).named_parameters():
-            if only in name: parameter.data = parameter.data.flatten()[torch.randperm(parameter.numel(), generator=generator).to(parameter.device)].view(parameter.shape)
+            if only in name:
+                parameter.data = parameter.data.flatten()[
+                    torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
+                ].view(parameter.shape)
     return method.eval()
+
 
 SHUFFLED = {"attention shuffled": "attention", "all shuffled": ""}
 
+
 def randomisation(
-    method: Method,   # trained
+    method: Method,  # trained
     thermal: Tensor,  # (N, C, H, W) in [-1, 1]
     seed: int = 0,
-) -> dict[str, dict[str, np.ndarray]]:  # map -> what was shuffled -> (N,) rank correlation with the trained map
+) -> dict[
+    str, dict[str, np.ndarray]
+]:  # map -> what was shuffled -> (N,) rank correlation with the trained map
     "The parameter-randomisation check of a method's maps."
     trained = method.explain(thermal)
-    others = {stage: shuffled(method, only, seed).explain(thermal) for stage, only in SHUFFLED.items()}
-    return {name: {stage: spearman(heatmap, maps[name]) for stage, maps in others.items()} for name, heatmap in trained.items()}
+    others = {
+        stage: shuffled(method, only, seed).explain(thermal) for stage, only in SHUFFLED.items()
+    }
+    return {
+        name: {stage: spearman(heatmap, maps[name]) for stage, maps in others.items()}
+        for name, heatmap in trained.items()
+    }
 
 # %% ../nbs/11_explanation.ipynb #7200126d
 def attributions(
-    method: Method,   # with a `generator` that has an `attention`
+    method: Method,  # with a `generator` that has an `attention`
     thermal: Tensor,  # (N, C, H, W) in [-1, 1]
     visible: Tensor,  # (N, 3, H, W) in [-1, 1]
     matcher: nn.Module,
@@ -244,44 +328,75 @@ def attributions(
 ) -> dict[str, Tensor]:  # (N, 1, h, w) each, raw
     "Integrated gradients and Grad-CAM of the translation's identity; nothing for a method without a generator's attention."
     from captum.attr import IntegratedGradients, LayerGradCam
+
     generator = getattr(method, "generator", None)
-    if not hasattr(generator, "attention"): return {}
+    if not hasattr(generator, "attention"):
+        return {}
     score = identity_score(lambda images: generator(images).visible, matcher, visible)
-    def one_by_one(images):  # captum stacks the steps of the integral: each image needs its own truth
-        own = identity_score(lambda part: generator(part).visible, matcher, visible.repeat(len(images) // len(visible), 1, 1, 1))
+
+    def one_by_one(
+        images,
+    ):  # captum stacks the steps of the integral: each image needs its own truth
+        own = identity_score(
+            lambda part: generator(part).visible,
+            matcher,
+            visible.repeat(len(images) // len(visible), 1, 1, 1),
+        )
         return own(images)
+
     with torch.enable_grad():
-        integrated = IntegratedGradients(one_by_one).attribute(thermal, baselines=blurred(thermal), n_steps=steps, internal_batch_size=len(thermal))
+        integrated = IntegratedGradients(one_by_one).attribute(
+            thermal, baselines=blurred(thermal), n_steps=steps, internal_batch_size=len(thermal)
+        )
         cam = LayerGradCam(score, generator.encoder).attribute(thermal, relu_attributions=True)
-    return {"integrated gradients": F.avg_pool2d(integrated.abs().sum(1, keepdim=True), 4, ceil_mode=True).detach().cpu(), "Grad-CAM": cam.detach().cpu()}
+    return {
+        "integrated gradients": F.avg_pool2d(
+            integrated.abs().sum(1, keepdim=True), 4, ceil_mode=True
+        )
+        .detach()
+        .cpu(),
+        "Grad-CAM": cam.detach().cpu(),
+    }
 
 # %% ../nbs/11_explanation.ipynb #41209094
 def entry(
-    values: np.ndarray,      # (N,), NaN where there is nothing to measure
+    values: np.ndarray,  # (N,), NaN where there is nothing to measure
     subjects: Sequence[str],
     seed: int = 0,
 ) -> dict[str, float | None]:  # value, low, high
     "A mean and its 95 % interval over people; the interval is None under five of them."
     known = np.isfinite(values)
-    if not known.any(): return {"value": None, "low": None, "high": None}
-    value, interval = subject_mean(np.asarray(values)[known], np.asarray(subjects)[known], seed=seed)
+    if not known.any():
+        return {"value": None, "low": None, "high": None}
+    value, interval = subject_mean(
+        np.asarray(values)[known], np.asarray(subjects)[known], seed=seed
+    )
     low, high = interval or (None, None)
     return {"value": value, "low": low, "high": high}
+
 
 def measure_map(
     name: str,
     heatmap: Tensor,  # (N, 1, h, w), raw
-    batch,            # `aggan.data.Batch` of the faces
+    batch,  # `aggan.data.Batch` of the faces
     score: Callable[[Tensor], Tensor],
 ) -> dict[str, np.ndarray]:  # measure -> (N,)
     "Every measure of one map of each face."
     regions = face_regions(batch.meta, batch.thermal.shape[-1])
     shares = region_shares(heatmap, regions) if regions is not None else {}
-    if name == "uniform": shares = {region: np.where(np.isfinite(values), 1.0, np.nan) for region, values in
-                                    (region_shares(edge_map(batch.thermal), regions) if regions is not None else {}).items()}
+    if name == "uniform":
+        shares = {
+            region: np.where(np.isfinite(values), 1.0, np.nan)
+            for region, values in (
+                region_shares(edge_map(batch.thermal), regions) if regions is not None else {}
+            ).items()
+        }
     curves = deletion_insertion(score, batch.thermal, heatmap)
-    measured = {f"region {region}": values for region, values in shares.items()} | concentration(heatmap)
+    measured = {f"region {region}": values for region, values in shares.items()} | concentration(
+        heatmap
+    )
     return measured | {f"{way} area": area_under(curve) for way, curve in curves.items()}
+
 
 def measure_batch(
     method: Method,
@@ -291,37 +406,69 @@ def measure_batch(
 ) -> dict[str, dict[str, np.ndarray]]:  # map or baseline -> measure -> (N,)
     "Every measure of a method's maps, and of the baselines, on some faces."
     score = identity_score(method.translate, matcher, batch.visible)
-    own, others = method.explain(batch.thermal), attributions(method, batch.thermal, batch.visible, matcher)
+    own, others = (
+        method.explain(batch.thermal),
+        attributions(method, batch.thermal, batch.visible, matcher),
+    )
     checks, known = randomisation(method, batch.thermal, seed), baselines(batch.thermal)
-    measured = {name: measure_map(name, heatmap, batch, score) for name, heatmap in (own | known).items()}
+    measured = {
+        name: measure_map(name, heatmap, batch, score) for name, heatmap in (own | known).items()
+    }
     for name, heatmap in (own | known).items():
-        measured[name] |= {f"agreement with {other}": spearman(F.interpolate(heatmap.cpu(), attributed.shape[-2:], mode="area"), attributed) for other, attributed in others.items()}
-        if name in own: measured[name] |= {f"correlation, {stage}": values for stage, values in checks[name].items()}
+        measured[name] |= {
+            f"agreement with {other}": spearman(
+                F.interpolate(heatmap.cpu(), attributed.shape[-2:], mode="area"), attributed
+            )
+            for other, attributed in others.items()
+        }
+        if name in own:
+            measured[name] |= {
+                f"correlation, {stage}": values for stage, values in checks[name].items()
+            }
     for name in own:
         for way, sign in (("deletion", -1), ("insertion", 1)):
-            measured[name][f"{way} gain over uniform"] = sign * (measured[name][f"{way} area"] - measured["uniform"][f"{way} area"])
+            measured[name][f"{way} gain over uniform"] = sign * (
+                measured[name][f"{way} area"] - measured["uniform"][f"{way} area"]
+            )
     edges = known["edges"]
-    for name, heatmap in own.items(): measured[name]["correlation with edges"] = spearman(F.interpolate(heatmap.cpu(), edges.shape[-2:], mode="area"), edges)
+    for name, heatmap in own.items():
+        measured[name]["correlation with edges"] = spearman(
+            F.interpolate(heatmap.cpu(), edges.shape[-2:], mode="area"), edges
+        )
     return measured
 
 # %% ../nbs/11_explanation.ipynb #75aca50e
 def measure_poses(
     method: Method,
     batches: Sequence,  # `aggan.data.Batch`es with landmarks
-) -> dict[str, dict[str, dict]]:  # map or baseline -> "same person" and "different people" -> value, low, high
+) -> dict[
+    str, dict[str, dict]
+]:  # map or baseline -> "same person" and "different people" -> value, low, high
     "How alike maps of several poses are once the pose is undone (Figure 8); empty without landmarks or several poses of a person."
-    if any(meta.get("landmarks") is None for batch in batches for meta in batch.meta): return {}
-    size, maps, people = batches[0].thermal.shape[-1], {}, [subject for batch in batches for subject in batch.subject]
+    if any(meta.get("landmarks") is None for batch in batches for meta in batch.meta):
+        return {}
+    size, maps, people = (
+        batches[0].thermal.shape[-1],
+        {},
+        [subject for batch in batches for subject in batch.subject],
+    )
     for batch in batches:
         points = torch.stack([meta["landmarks"] for meta in batch.meta])
-        for name, heatmap in (method.explain(batch.thermal) | {"edges": edge_map(batch.thermal)}).items():
+        for name, heatmap in (
+            method.explain(batch.thermal) | {"edges": edge_map(batch.thermal)}
+        ).items():
             maps.setdefault(name, []).append(undo_pose(heatmap, points, size))
     report = {}
     for name, parts in maps.items():
         own = grouped_correlation(aligned := torch.cat(parts), people)
-        if not own: return {}
-        report[name] = {"same person": entry(np.array(list(own.values())), list(own)), "different people": entry(strangers_correlation(aligned, people), people)}
+        if not own:
+            return {}
+        report[name] = {
+            "same person": entry(np.array(list(own.values())), list(own)),
+            "different people": entry(strangers_correlation(aligned, people), people),
+        }
     return report
+
 
 def measure_epochs(
     checkpoints: Sequence[Method],  # of one run
@@ -333,7 +480,10 @@ def measure_epochs(
     report = {}
     for name in maps[0][0]:
         own = [torch.cat([part[name] for part in parts]) for parts in maps]
-        report[name] = {"same face": entry(pairwise_correlation(own), people), "different people": entry(strangers_correlation(scale_map(own[-1]), people), people)}
+        report[name] = {
+            "same face": entry(pairwise_correlation(own), people),
+            "different people": entry(strangers_correlation(scale_map(own[-1]), people), people),
+        }
     return report
 
 # %% ../nbs/11_explanation.ipynb #52c6ff2f
@@ -344,47 +494,91 @@ def explain_pairs(
     seed: int = 0,
 ) -> dict:  # plain numbers, ready for JSON: "maps" -> map or baseline -> measure -> value, low, high; "poses"; "faces", "subjects"
     "Measure what a method's maps show. Raises ValueError for a method without maps."
-    if not method.explain(batches[0].thermal[:1]): raise ValueError("this method has no maps of its own to measure")
+    if not method.explain(batches[0].thermal[:1]):
+        raise ValueError("this method has no maps of its own to measure")
     subjects = [subject for batch in batches for subject in batch.subject]
     measured = [measure_batch(method, batch, matcher, seed) for batch in batches]
-    def joined(name, measure): return np.concatenate([part[name].get(measure, np.full(len(batch.subject), np.nan)) for part, batch in zip(measured, batches)])
-    names = {name: dict.fromkeys(measure for part in measured for measure in part[name]) for name in measured[0]}
-    return {"maps": {name: {measure: entry(joined(name, measure), subjects, seed) for measure in measures} for name, measures in names.items()},
-            "poses": measure_poses(method, batches), "faces": len(subjects), "subjects": len(set(subjects))}
+
+    def joined(name, measure):
+        return np.concatenate(
+            [
+                part[name].get(measure, np.full(len(batch.subject), np.nan))
+                for part, batch in zip(measured, batches)
+            ]
+        )
+
+    names = {
+        name: dict.fromkeys(measure for part in measured for measure in part[name])
+        for name in measured[0]
+    }
+    return {
+        "maps": {
+            name: {measure: entry(joined(name, measure), subjects, seed) for measure in measures}
+            for name, measures in names.items()
+        },
+        "poses": measure_poses(method, batches),
+        "faces": len(subjects),
+        "subjects": len(set(subjects)),
+    }
+
 
 def explanation_table(
     report: Mapping,  # of `explain_pairs`
 ) -> pd.DataFrame:  # a row per measure, a column per map or baseline: value [low, high]
     "A report to read."
+
     def text(number):
-        if not number or number["value"] is None: return ""
-        return f"{number['value']:.2f}" + (f" [{number['low']:.2f}, {number['high']:.2f}]" if number["low"] is not None else "")
+        if not number or number["value"] is None:
+            return ""
+        return f"{number['value']:.2f}" + (
+            f" [{number['low']:.2f}, {number['high']:.2f}]" if number["low"] is not None else ""
+        )
+
     measures = list(dict.fromkeys(measure for own in report["maps"].values() for measure in own))
-    rows = {measure: {name: text(own.get(measure)) for name, own in report["maps"].items()} for measure in measures}
-    rows |= {f"correlation over poses, {who}": {name: text(own[who]) for name, own in report["poses"].items()} for who in ("same person", "different people") if report["poses"]}
+    rows = {
+        measure: {name: text(own.get(measure)) for name, own in report["maps"].items()}
+        for measure in measures
+    }
+    rows |= {
+        f"correlation over poses, {who}": {
+            name: text(own[who]) for name, own in report["poses"].items()
+        }
+        for who in ("same person", "different people")
+        if report["poses"]
+    }
     return pd.DataFrame(rows).T.reindex(columns=list(report["maps"])).fillna("")
 
 # %% ../nbs/11_explanation.ipynb #749313d7
 def verdict(
-    number: Mapping,      # value, low, high
+    number: Mapping,  # value, low, high
     border: float,
-    above: bool = True,   # whether the sentence says "more than the border"
+    above: bool = True,  # whether the sentence says "more than the border"
 ) -> str:  # "held", "not held" or "open"
     "What an interval says of a sentence."
-    if number.get("low") is None: return "open"
+    if number.get("low") is None:
+        return "open"
     over, under = number["low"] > border, number["high"] < border
     return "open" if not (over or under) else "held" if over == above else "not held"
 
+
 def claim(
     sentence: str,
-    measure: str,     # what was measured
+    measure: str,  # what was measured
     number: Mapping | None,  # value, low, high; None where it could not be measured
     border: float,
     above: bool = True,
 ) -> dict[str, str | float | None]:  # a row of a table of claims
     "A sentence of the paper, its number and what the number says of it."
     number = number or {"value": None, "low": None, "high": None}
-    return {"claim": sentence, "measure": measure, **number, "border": border, "side": "above" if above else "below", "verdict": verdict(number, border, above)}
+    return {
+        "claim": sentence,
+        "measure": measure,
+        **number,
+        "border": border,
+        "side": "above" if above else "below",
+        "verdict": verdict(number, border, above),
+    }
+
 
 def map_claims(
     report: Mapping,  # of `explain_pairs`
@@ -393,8 +587,39 @@ def map_claims(
 ) -> list[dict]:
     "What §4.4 says of the maps of Figures 6 and 8, and what an explanation implies."
     own = report["maps"][name]
-    rows = [claim(f"{label}: {name} maps light {region}", f"light on {region} over the face's mean", own.get(f"region {region}"), 1) for region in ("eyes", "nose", "mouth", "hair")]
-    rows.append(claim(f"{label}: {name} maps do not light skin", "light on skin over the face's mean", own.get("region skin"), 1, above=False))
-    rows += [claim(f"{label}: the output depends on what the {name} map lights ({way})", f"{way} area better than a random order's", own.get(f"{way} gain over uniform"), 0)
-             for way in ("deletion", "insertion")]
-    return rows + [claim(f"{label}: {name} maps are the network's, not the image's", "rank correlation after shuffling all weights", own.get("correlation, all shuffled"), .5, above=False)]
+    rows = [
+        claim(
+            f"{label}: {name} maps light {region}",
+            f"light on {region} over the face's mean",
+            own.get(f"region {region}"),
+            1,
+        )
+        for region in ("eyes", "nose", "mouth", "hair")
+    ]
+    rows.append(
+        claim(
+            f"{label}: {name} maps do not light skin",
+            "light on skin over the face's mean",
+            own.get("region skin"),
+            1,
+            above=False,
+        )
+    )
+    rows += [
+        claim(
+            f"{label}: the output depends on what the {name} map lights ({way})",
+            f"{way} area better than a random order's",
+            own.get(f"{way} gain over uniform"),
+            0,
+        )
+        for way in ("deletion", "insertion")
+    ]
+    return rows + [
+        claim(
+            f"{label}: {name} maps are the network's, not the image's",
+            "rank correlation after shuffling all weights",
+            own.get("correlation, all shuffled"),
+            0.5,
+            above=False,
+        )
+    ]

@@ -25,7 +25,9 @@ class GeneratorOutput(NamedTuple):
     visible: torch.Tensor  # (B, out_channels, H, W) translated images in [-1, 1]
     attention: torch.Tensor  # (B, C, H/4, W/4) attention feature map a_t
     heatmap: torch.Tensor  # (B, 1, H/4, W/4) its mean over the channels, raw
-    domain_logits: torch.Tensor | None  # (B, 2) thermal (positive) or visible; None without a classifier
+    domain_logits: (
+        torch.Tensor | None
+    )  # (B, 2) thermal (positive) or visible; None without a classifier
 
 # %% ../nbs/06_generator.ipynb #b4a5256b
 class Generator(nn.Module):

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from typing import Callable
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -26,7 +26,9 @@ def reflect_conv(
 ) -> nn.Conv2d:
     "A convolution with reflection padding; the input needs more pixels per side than are padded"
     padding = (kernel_size - 1) // 2
-    return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=bias, padding_mode="reflect")
+    return nn.Conv2d(
+        in_channels, out_channels, kernel_size, stride, padding, bias=bias, padding_mode="reflect"
+    )
 
 # %% ../nbs/02_layers.ipynb #23462654
 class ConvBlock(nn.Module):
@@ -62,7 +64,10 @@ def largest_singular_value(
             with torch.no_grad():
                 layer.u.copy_(F.normalize(matrix @ layer.v, dim=0))
                 layer.v.copy_(F.normalize(matrix.T @ layer.u, dim=0))
-        u, v = layer.u.clone(), layer.v.clone()   # a later pass changes the buffers before this one's gradients are taken
+        u, v = (
+            layer.u.clone(),
+            layer.v.clone(),
+        )  # a later pass changes the buffers before this one's gradients are taken
         return torch.dot(u, matrix @ v)
 
 # %% ../nbs/02_layers.ipynb #e33e64cd
@@ -73,14 +78,14 @@ def _divide_output(layer, inputs, output):
     return output * share.to(output.dtype) + kept
 
 
-def spectral_norm(
-    layer: nn.Conv2d | nn.ConvTranspose2d,
-) -> nn.Module:  # the same layer
+def spectral_norm(layer: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:  # the same layer
     "Divide what the layer computes by the largest singular value of its weights (Miyato et al. 2018)"
     with torch.no_grad():
         out, *rest = by_output(layer.weight, isinstance(layer, nn.ConvTranspose2d)).shape
         for name, length in (("u", out), ("v", math.prod(rest))):
-            layer.register_buffer(name, F.normalize(torch.randn(length, dtype=layer.weight.dtype), dim=0))
+            layer.register_buffer(
+                name, F.normalize(torch.randn(length, dtype=layer.weight.dtype), dim=0)
+            )
         for _ in range(15):
             largest_singular_value(layer)
     layer.register_forward_hook(_divide_output)
@@ -138,7 +143,9 @@ def adalin(
     variance = torch.linalg.vector_norm(centred, dim=(2, 3), keepdim=True).square() / (count - 1)
     offset, layer_variance = layer_statistics(mean, variance, count)
     instance, layer = rho * (variance + eps).rsqrt(), (1 - rho) * (layer_variance + eps).rsqrt()
-    return torch.addcmul(gamma * layer * offset + beta, gamma * (instance + layer), centred).to(x.dtype)
+    return torch.addcmul(gamma * layer * offset + beta, gamma * (instance + layer), centred).to(
+        x.dtype
+    )
 
 # %% ../nbs/02_layers.ipynb #399dbfd9
 class AdaLIN(nn.Module):
@@ -164,7 +171,10 @@ class LIN(AdaLIN):
         channels: int,  # channels of the map
     ):
         super().__init__(channels, rho=0.0)
-        self.gamma, self.beta = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        self.gamma, self.beta = (
+            nn.Parameter(torch.ones(channels)),
+            nn.Parameter(torch.zeros(channels)),
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return super().forward(x, self.gamma, self.beta)

@@ -18,12 +18,20 @@ from .recognition.pretrained import fetch_weights
 
 # %% ../nbs/08_losses.ipynb #a579419f
 def least_squares(
-    answers: Iterable[Tensor | None],  # patch maps or logits of the scales, any shape; None (no classifier) counts as 0
+    answers: Iterable[
+        Tensor | None
+    ],  # patch maps or logits of the scales, any shape; None (no classifier) counts as 0
     target: float,  # 1 for "genuine", 0 for "fake"
 ) -> Tensor:  # scalar
     "LSGAN: the mean squared distance of every answer to `target`, summed over the scales (§3.3 and Eq. 13)."
-    return sum((F.mse_loss(answer, torch.full_like(answer, target)) for answer in answers if answer is not None),
-               start=torch.zeros(()))
+    return sum(
+        (
+            F.mse_loss(answer, torch.full_like(answer, target))
+            for answer in answers
+            if answer is not None
+        ),
+        start=torch.zeros(()),
+    )
 
 # %% ../nbs/08_losses.ipynb #0f1a93e7
 def pixel_loss(
@@ -50,12 +58,14 @@ def cam_loss(
     visible_logits: Tensor,  # the same on visible images
 ) -> Tensor:  # scalar
     "Binary cross-entropy of the auxiliary classifier, thermal 1 and visible 0 (Eq. 12, corrected)."
-    return (F.binary_cross_entropy_with_logits(thermal_logits, torch.ones_like(thermal_logits))
-            + F.binary_cross_entropy_with_logits(visible_logits, torch.zeros_like(visible_logits)))
+    return F.binary_cross_entropy_with_logits(
+        thermal_logits, torch.ones_like(thermal_logits)
+    ) + F.binary_cross_entropy_with_logits(visible_logits, torch.zeros_like(visible_logits))
 
 # %% ../nbs/08_losses.ipynb #23549972
 class PerceptualLoss(nn.Module):
     "L1 between VGG-19 features of two images in [-1,1], summed over relu1_1, 2_1, 3_1, 4_1 and 5_1 (Eq. 14)."
+
     layers = (1, 6, 11, 20, 29)
 
     def __init__(
@@ -80,8 +90,12 @@ class PerceptualLoss(nn.Module):
     def forward(self, visible: Tensor, translated: Tensor) -> Tensor:
         with torch.no_grad():
             targets = self.activations(visible)
-        return sum(weight * F.l1_loss(ours, target)
-                   for weight, ours, target in zip(self.level_weights, self.activations(translated), targets))
+        return sum(
+            weight * F.l1_loss(ours, target)
+            for weight, ours, target in zip(
+                self.level_weights, self.activations(translated), targets
+            )
+        )
 
 # %% ../nbs/08_losses.ipynb #169119c3
 def vgg19_features(weights: str) -> nn.Sequential:
@@ -96,14 +110,20 @@ def vgg19_features(weights: str) -> nn.Sequential:
         try:
             weights = fetch_weights("vgg19")
         except OSError as error:
-            raise OSError(f'{error}; or train without the perceptual loss (perceptual weight 0), or ask for random features by name (weights="random")') from error
+            raise OSError(
+                f'{error}; or train without the perceptual loss (perceptual weight 0), or ask for random features by name (weights="random")'
+            ) from error
     if weights != "random":
         if not Path(weights).is_file():
-            raise FileNotFoundError(f'No VGG-19 weights at {weights}: give a file, "imagenet" or "random".')
+            raise FileNotFoundError(
+                f'No VGG-19 weights at {weights}: give a file, "imagenet" or "random".'
+            )
         try:
             network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
         except Exception as error:
-            raise ValueError(f"{weights} does not hold the weights of torchvision's VGG-19: delete it or name another file.") from error
+            raise ValueError(
+                f"{weights} does not hold the weights of torchvision's VGG-19: delete it or name another file."
+            ) from error
     for layer in network.features:
         if isinstance(layer, nn.ReLU):
             layer.inplace = False

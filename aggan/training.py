@@ -24,12 +24,20 @@ from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.utils import make_grid
 from tqdm.auto import tqdm
 
-from .runtime.cuda_graphs import GraphedStep, make_capturable, set_rate
 from .data import AugmentedPairs, Batch, PairDataset, ResidentPairs, UnpairedImages, collate
-from .runtime.files import atomic_write
 from .methods import Method
-from .runtime.distributed import (all_reduce_gradients, broadcast_module, rank_zero_first, all_reduce_mean, shard,
-                                     world_size, rank, barrier)
+from .runtime.cuda_graphs import GraphedStep, make_capturable, set_rate
+from aggan.runtime.distributed import (
+    all_reduce_gradients,
+    all_reduce_mean,
+    barrier,
+    broadcast_module,
+    rank,
+    rank_zero_first,
+    shard,
+    world_size,
+)
+from .runtime.files import atomic_write
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -47,13 +55,23 @@ def derive_seed(
     *numbers: int,  # what the random numbers are for, e.g. the epoch and the place in it; at least 0
 ) -> int:  # in [0, 2^63)
     "A seed of its own for every tuple of integers (`numpy.random.SeedSequence`)"
-    return int(np.random.SeedSequence(seed, spawn_key=numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return int(
+        np.random.SeedSequence(seed, spawn_key=numbers).generate_state(1, np.uint64)[0]
+        >> np.uint64(1)
+    )
 
 # %% ../nbs/09_training.ipynb #c87bd6a7
 class ResumableBatchSampler:
     "The batches of steps `start` to `steps`, as lists of (index of a pair, draw); of several processes each has its share."
+
     def __init__(self, pairs: int, batch_size: int, seed: int, start: int, steps: int):
-        self.pairs, self.batch_size, self.seed, self.start, self.steps = pairs, batch_size, seed, start, steps
+        self.pairs, self.batch_size, self.seed, self.start, self.steps = (
+            pairs,
+            batch_size,
+            seed,
+            start,
+            steps,
+        )
 
     def __len__(self) -> int:
         return self.steps - self.start
@@ -65,7 +83,10 @@ class ResumableBatchSampler:
             for place in range(step * self.batch_size, (step + 1) * self.batch_size):
                 if place // self.pairs != epoch:
                     epoch = place // self.pairs
-                    order = torch.randperm(self.pairs, generator=torch.Generator().manual_seed(derive_seed(self.seed, epoch))).tolist()
+                    order = torch.randperm(
+                        self.pairs,
+                        generator=torch.Generator().manual_seed(derive_seed(self.seed, epoch)),
+                    ).tolist()
                 batch.append((order[place % self.pairs], derive_seed(self.seed, epoch, place)))
             yield shard(batch)
 
@@ -75,14 +96,21 @@ def network_tensors(
     parts: Sequence[str] | None = None,  # attributes of the method; None: its trained networks
 ) -> dict[str, Tensor]:
     "The state of a method's parts, by part and name."
-    return {f"{part}.{name}": tensor for part in (method.trainable if parts is None else parts)
-            for name, tensor in getattr(method, part).state_dict().items()}
+    return {
+        f"{part}.{name}": tensor
+        for part in (method.trainable if parts is None else parts)
+        for name, tensor in getattr(method, part).state_dict().items()
+    }
 
 # %% ../nbs/09_training.ipynb #6d0b5073
 def optimizer_tensors(optimizers: dict[str, Optimizer]) -> dict[str, Tensor]:
     "The moments and step counts of every optimiser, by network, parameter number and name."
-    return {f"optimizer.{network}.{index}.{name}": torch.as_tensor(value) for network, optimizer in optimizers.items()
-            for index, state in optimizer.state_dict()["state"].items() for name, value in state.items()}
+    return {
+        f"optimizer.{network}.{index}.{name}": torch.as_tensor(value)
+        for network, optimizer in optimizers.items()
+        for index, state in optimizer.state_dict()["state"].items()
+        for name, value in state.items()
+    }
 
 # %% ../nbs/09_training.ipynb #fb123aa4
 def save_checkpoint(
@@ -102,10 +130,14 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict]:
         raise FileNotFoundError(f"There is no checkpoint {path}.")
     try:
         with safe_open(path, "pt") as file:
-            return ({name: file.get_tensor(name) for name in file.keys()},
-                    {key: json.loads(value) for key, value in (file.metadata() or {}).items()})
+            return (
+                {name: file.get_tensor(name) for name in file.keys()},
+                {key: json.loads(value) for key, value in (file.metadata() or {}).items()},
+            )
     except (SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not a whole checkpoint of aggan ({error}): name another one, or delete it to train anew.") from error
+        raise ValueError(
+            f"{path} is not a whole checkpoint of aggan ({error}): name another one, or delete it to train anew."
+        ) from error
 
 # %% ../nbs/09_training.ipynb #e0500585
 def load_networks(
@@ -116,13 +148,19 @@ def load_networks(
 ) -> None:
     "Put a checkpoint's weights into the networks of `method`. Raises ValueError when they do not fit."
     for network in method.trainable if parts is None else parts:
-        state = {name.removeprefix(f"{network}."): t for name, t in tensors.items() if name.startswith(f"{network}.")}
+        state = {
+            name.removeprefix(f"{network}."): t
+            for name, t in tensors.items()
+            if name.startswith(f"{network}.")
+        }
         try:
             getattr(method, network).load_state_dict(state)
         except RuntimeError as error:
             reason = str(error).splitlines()[1].strip() if "\n" in str(error) else error
-            raise ValueError(f"{path} does not fit the {network} of this method ({reason}): it was trained with other options, "
-                             "or is no checkpoint of this method.") from error
+            raise ValueError(
+                f"{path} does not fit the {network} of this method ({reason}): it was trained with other options, "
+                "or is no checkpoint of this method."
+            ) from error
 
 # %% ../nbs/09_training.ipynb #0b9ac292
 def load_optimizers(optimizers: dict[str, Optimizer], tensors: dict[str, Tensor]) -> None:
@@ -134,13 +172,23 @@ def load_optimizers(optimizers: dict[str, Optimizer], tensors: dict[str, Tensor]
             index, name = key.removeprefix(prefix).split(".", 1)
             state.setdefault(int(index), {})[name] = tensors[key]
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-        for index, moments in state.items():   # laid out as the weights are, which on a GPU have their channels last
-            moments |= {name: torch.empty_like(weights[index]).copy_(value) for name, value in moments.items() if value.shape == weights[index].shape}
-        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        for (
+            index,
+            moments,
+        ) in state.items():  # laid out as the weights are, which on a GPU have their channels last
+            moments |= {
+                name: torch.empty_like(weights[index]).copy_(value)
+                for name, value in moments.items()
+                if value.shape == weights[index].shape
+            }
+        optimizer.load_state_dict(
+            {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+        )
 
 # %% ../nbs/09_training.ipynb #6493708f
 class Record:
     "The run's `metrics.jsonl`; going on from a checkpoint drops what was written after it."
+
     def __init__(self, path: Path, start: int):
         self.path, self.sums, self.count = path, {}, 0
         if rank():
@@ -156,12 +204,16 @@ class Record:
 
     def read(self, step: int) -> dict[str, float]:
         "Mean losses since the last reading, over all processes. Raises FloatingPointError when one is not finite."
-        means = {name: float(all_reduce_mean(total)) / self.count for name, total in self.sums.items()}
+        means = {
+            name: float(all_reduce_mean(total)) / self.count for name, total in self.sums.items()
+        }
         self.sums, self.count = {}, 0
         for name, value in means.items():
             if not math.isfinite(value):
-                raise FloatingPointError(f'The loss "{name}" became {value} at or before step {step} of {self.path.parent}; the last '
-                                         "checkpoint is untouched. Lower the learning rate or look for constant images, then run again.")
+                raise FloatingPointError(
+                    f'The loss "{name}" became {value} at or before step {step} of {self.path.parent}; the last '
+                    "checkpoint is untouched. Lower the learning rate or look for constant images, then run again."
+                )
         return means
 
     def write(self, row: dict) -> None:
@@ -191,12 +243,18 @@ def steps_done(folder: str | Path) -> int:
 def check_split(devices: int, nodes: int, batch_size: int) -> None:
     "Raises ValueError for a batch that cannot be split evenly, or for more GPUs than there are."
     if min(devices, nodes) < 1:
-        raise ValueError(f"Training takes one device on one node at least, not {devices} on {nodes}.")
+        raise ValueError(
+            f"Training takes one device on one node at least, not {devices} on {nodes}."
+        )
     if batch_size % (devices * nodes):
-        raise ValueError(f"A batch of {batch_size} cannot be split evenly over {devices * nodes} processes: choose devices and nodes whose product "
-                         "divides it, or another batch_size in the profile's changes, which is another experiment.")
+        raise ValueError(
+            f"A batch of {batch_size} cannot be split evenly over {devices * nodes} processes: choose devices and nodes whose product "
+            "divides it, or another batch_size in the profile's changes, which is another experiment."
+        )
     if torch.cuda.is_available() and devices > torch.cuda.device_count():
-        raise ValueError(f"{devices} devices were asked for, and this process sees {torch.cuda.device_count()} GPU(s).")
+        raise ValueError(
+            f"{devices} devices were asked for, and this process sees {torch.cuda.device_count()} GPU(s)."
+        )
 
 # %% ../nbs/09_training.ipynb #ee6257f9
 def start_processes(
@@ -206,11 +264,14 @@ def start_processes(
     precision: str = "32-true",  # as Lightning Fabric names them, or "tf32"
 ) -> Fabric:
     "Start or join the processes that train together. Raises ValueError for a batch that cannot be split, RuntimeError for another number of them."
-    from lightning_fabric import Fabric   # it imports matplotlib by way of torchmetrics, which takes a second
+    from lightning_fabric import (
+        Fabric,
+    )  # it imports matplotlib by way of torchmetrics, which takes a second
     from lightning_fabric.strategies import DDPStrategy
 
     class AveragedGradients(DDPStrategy):
-        def setup_module(self, module): return module
+        def setup_module(self, module):
+            return module
 
         def optimizer_step(self, optimizer, **kwargs):
             all_reduce_gradients(optimizer)
@@ -219,23 +280,34 @@ def start_processes(
     check_split(devices, nodes, batch_size)
     several, products = devices * nodes > 1, "tf32" if precision == "tf32" else "ieee"
     torch.backends.cudnn.conv.fp32_precision = torch.backends.cuda.matmul.fp32_precision = products
-    torch.backends.cudnn.benchmark = True   # shapes do not change
+    torch.backends.cudnn.benchmark = True  # shapes do not change
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The `srun` command is available")   # training in one process needs none
-        fabric = Fabric(accelerator="auto", devices=devices, num_nodes=nodes, precision="32-true" if precision == "tf32" else precision,
-                        strategy=AveragedGradients() if several else "auto")
+        warnings.filterwarnings(
+            "ignore", "The `srun` command is available"
+        )  # training in one process needs none
+        fabric = Fabric(
+            accelerator="auto",
+            devices=devices,
+            num_nodes=nodes,
+            precision="32-true" if precision == "tf32" else precision,
+            strategy=AveragedGradients() if several else "auto",
+        )
     if several:
         fabric.launch()
         if world_size() != devices * nodes:
-            raise RuntimeError(f"{world_size()} process(es) were started where {devices} devices on {nodes} node(s) need {devices * nodes}: "
-                               "under Slurm put `srun --ntasks-per-node` before the command.")
+            raise RuntimeError(
+                f"{world_size()} process(es) were started where {devices} devices on {nodes} node(s) need {devices * nodes}: "
+                "under Slurm put `srun --ntasks-per-node` before the command."
+            )
     return fabric
 
 # %% ../nbs/09_training.ipynb #db6dd0de
 def set_up(fabric: Fabric, method: Method) -> dict[str, Optimizer]:
     "Put the method on the device; its trained networks and their optimisers are wrapped by Fabric."
     on_gpu = fabric.device.type == "cuda"
-    method.to(fabric.device, memory_format=torch.channels_last if on_gpu else torch.preserve_format).train()
+    method.to(
+        fabric.device, memory_format=torch.channels_last if on_gpu else torch.preserve_format
+    ).train()
     broadcast_module(method)
     optimizers = method.optimizers()
     for name in method.trainable:
@@ -252,9 +324,17 @@ def augmented(pairs: PairDataset, image_size: int, load_size: int, paired: bool)
     "Registered pairs, or thermal and visible images drawn independently, cropped and mirrored at random."
     return (AugmentedPairs if paired else UnpairedImages)(pairs, image_size, load_size)
 
+
 def loader(images: AugmentedPairs, order: ResumableBatchSampler, workers: int) -> DataLoader:
     "The batches of an order, made by worker processes."
-    return DataLoader(images, batch_sampler=order, num_workers=workers, collate_fn=collate, pin_memory=torch.cuda.is_available())
+    return DataLoader(
+        images,
+        batch_sampler=order,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=torch.cuda.is_available(),
+    )
+
 
 def training_batches(
     pairs: PairDataset,
@@ -268,10 +348,15 @@ def training_batches(
     paired: bool = True,  # registered pairs, or thermal and visible images drawn independently
 ) -> DataLoader:  # of `aggan.data.Batch`
     "The augmented batches of steps `start` to `steps`."
-    return loader(augmented(pairs, image_size, load_size, paired), ResumableBatchSampler(len(pairs), batch_size, seed, start, steps), workers)
+    return loader(
+        augmented(pairs, image_size, load_size, paired),
+        ResumableBatchSampler(len(pairs), batch_size, seed, start, steps),
+        workers,
+    )
 
 # %% ../nbs/09_training.ipynb #37f31b9f
 Inputs = tuple[Tensor, ...]  # what a step is given
+
 
 def step_inputs(
     images: AugmentedPairs,  # or `UnpairedImages`
@@ -280,10 +365,17 @@ def step_inputs(
     workers: int = 0,  # processes that load
 ) -> tuple[Iterator[Inputs], Callable[..., Batch]]:
     "What changes from step to step, and how a batch is made of it: crops of images that lie on the GPU, or images."
-    if device.type == "cuda" and 4 * ResidentPairs.size(images) < torch.cuda.mem_get_info(device)[0]:
-        return ((torch.tensor([images.crops(item) for item in items]),) for items in order), ResidentPairs(images, device, workers)
+    if (
+        device.type == "cuda"
+        and 4 * ResidentPairs.size(images) < torch.cuda.mem_get_info(device)[0]
+    ):
+        return (
+            (torch.tensor([images.crops(item) for item in items]),) for items in order
+        ), ResidentPairs(images, device, workers)
     loaded = loader(images, order, workers)
-    return ((batch.thermal, batch.visible) for batch in loaded), lambda *pair: Batch(*(image.to(device) for image in pair), [], [])
+    return ((batch.thermal, batch.visible) for batch in loaded), lambda *pair: Batch(
+        *(image.to(device) for image in pair), [], []
+    )
 
 # %% ../nbs/09_training.ipynb #66f3c517
 def make_step(
@@ -293,6 +385,7 @@ def make_step(
     make_batch: Callable[..., Batch],  # of a step's inputs
 ) -> Callable[..., dict[str, Tensor]]:
     "The training step as a function of its inputs; on one GPU it is recorded and replayed."
+
     def step(*inputs: Tensor) -> dict[str, Tensor]:
         return method.training_step(make_batch(*inputs), optimizers, fabric.backward)
 
@@ -307,7 +400,13 @@ def save_samples(
 ) -> None:
     "A grid: thermal, translated and true visible faces, a row each."
     thermal = samples.thermal.to(next(method.parameters()).device)
-    rows = torch.cat([samples.thermal.expand_as(samples.visible), method.translate(thermal).float().cpu(), samples.visible])
+    rows = torch.cat(
+        [
+            samples.thermal.expand_as(samples.visible),
+            method.translate(thermal).float().cpu(),
+            samples.visible,
+        ]
+    )
     grid = make_grid((rows.clamp(-1, 1) + 1) / 2, nrow=len(samples.thermal), padding=1)
     with atomic_write(path) as part:
         to_pil_image(grid).save(part, format="PNG")
@@ -322,7 +421,9 @@ def train(
     batch_size: int,
     image_size: int,
     load_size: int,
-    validate: Callable[[Method], dict[str, float]] = lambda method: {},  # figures for a checkpoint, e.g. {"eer": 0.1}
+    validate: Callable[
+        [Method], dict[str, float]
+    ] = lambda method: {},  # figures for a checkpoint, e.g. {"eer": 0.1}
     samples: Batch | None = None,  # translated with every checkpoint, to look at
     checkpoint_every: int = 1000,  # steps
     log_every: int = 50,  # steps
@@ -338,16 +439,30 @@ def train(
     folder = Path(folder)
     fabric = start_processes(devices, nodes, batch_size, precision)
     optimizers = set_up(fabric, method)
-    rates = {name: [float(group["lr"]) for group in optimizer.param_groups] for name, optimizer in optimizers.items()}
+    rates = {
+        name: [float(group["lr"]) for group in optimizer.param_groups]
+        for name, optimizer in optimizers.items()
+    }
     start = resume(method, optimizers, folder)
     record = Record(folder / "metrics.jsonl", start)
     with rank_zero_first():
         pairs.prepare_data()
-    inputs, make_batch = step_inputs(augmented(pairs, image_size, load_size, method.paired),
-                                     ResumableBatchSampler(len(pairs), batch_size, seed, start, steps), fabric.device, workers)
+    inputs, make_batch = step_inputs(
+        augmented(pairs, image_size, load_size, method.paired),
+        ResumableBatchSampler(len(pairs), batch_size, seed, start, steps),
+        fabric.device,
+        workers,
+    )
     step = make_step(method, optimizers, fabric, make_batch)
     saved = began = time.monotonic()
-    with tqdm(total=steps, initial=start, desc=folder.name, mininterval=1.0, unit="step", disable=rank() > 0) as bar:
+    with tqdm(
+        total=steps,
+        initial=start,
+        desc=folder.name,
+        mininterval=1.0,
+        unit="step",
+        disable=rank() > 0,
+    ) as bar:
         for done, given in enumerate(inputs, start + 1):
             torch.manual_seed(derive_seed(seed, done))
             set_learning_rates(optimizers, rates, method.learning_rate_factor((done - 1) / steps))
@@ -357,7 +472,10 @@ def train(
             if not checkpoint and done % log_every:
                 continue
             row = {"step": done} | record.read(done)
-            bar.set_postfix({name: f"{value:.3g}" for name, value in row.items() if name != "step"}, refresh=False)
+            bar.set_postfix(
+                {name: f"{value:.3g}" for name, value in row.items() if name != "step"},
+                refresh=False,
+            )
             if checkpoint:
                 method.before_checkpoint(pairs)
                 if rank() == 0:
@@ -366,13 +484,17 @@ def train(
             if rank():
                 continue
             if checkpoint or time.monotonic() - saved > resume_seconds:
-                state = network_tensors(method, method.trainable + method.extra_state) | optimizer_tensors(optimizers)
+                state = network_tensors(
+                    method, method.trainable + method.extra_state
+                ) | optimizer_tensors(optimizers)
                 save_checkpoint(folder / "resume.safetensors", state, {"step": done})
                 saved = time.monotonic()
     barrier()
 
 # %% ../nbs/09_training.ipynb #13acaf33
-def set_learning_rates(optimizers: dict[str, Optimizer], rates: dict[str, list[float]], factor: float) -> None:
+def set_learning_rates(
+    optimizers: dict[str, Optimizer], rates: dict[str, list[float]], factor: float
+) -> None:
     "Each parameter group's own rate times `factor`."
     for name, optimizer in optimizers.items():
         for group, rate in zip(optimizer.param_groups, rates[name]):
@@ -390,7 +512,9 @@ def resume(method: Method, optimizers: dict[str, Optimizer], folder: Path) -> in
     return header["step"]
 
 # %% ../nbs/09_training.ipynb #93f4eb2a
-def save_and_validate(method: Method, folder: Path, step: int, validate: Callable, samples, header: dict) -> dict[str, float]:
+def save_and_validate(
+    method: Method, folder: Path, step: int, validate: Callable, samples, header: dict
+) -> dict[str, float]:
     "Write the checkpoint of this step and its sample grid; return its validation figures, named `val_…`."
     save_checkpoint(checkpoint_path(folder, step), network_tensors(method), header | {"step": step})
     method.eval()
@@ -420,14 +544,19 @@ def step_seconds(
 
     The method is trained a little by it."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)   # as experiments run side by side; more would wait for each other on a busy machine
+    torch.set_num_threads(
+        1
+    )  # as experiments run side by side; more would wait for each other on a busy machine
     fabric = start_processes(1, 1, batch_size, precision)
     optimizers = set_up(fabric, method)
-    inputs, make_batch = step_inputs(augmented(pairs, image_size, load_size, method.paired),
-                                     ResumableBatchSampler(len(pairs), batch_size, 0, 0, repeats + 4), fabric.device)
+    inputs, make_batch = step_inputs(
+        augmented(pairs, image_size, load_size, method.paired),
+        ResumableBatchSampler(len(pairs), batch_size, 0, 0, repeats + 4),
+        fabric.device,
+    )
     step, times = make_step(method, optimizers, fabric, make_batch), [time.perf_counter()]
     for given in inputs:
-        float(sum(step(*given).values()))   # waits for the device
+        float(sum(step(*given).values()))  # waits for the device
         times.append(time.perf_counter())
     torch.set_num_threads(threads)
     return min(later - earlier for earlier, later in zip(times[4:], times[5:]))
@@ -435,7 +564,13 @@ def step_seconds(
 # %% ../nbs/09_training.ipynb #5731ad7c
 def best_step(folder: str | Path) -> int:
     "The step of the chosen checkpoint. Raises FileNotFoundError for a folder without checkpoints."
-    rows = [row for row in read_metrics(Path(folder) / "metrics.jsonl") if checkpoint_path(folder, row["step"]).exists()]
+    rows = [
+        row
+        for row in read_metrics(Path(folder) / "metrics.jsonl")
+        if checkpoint_path(folder, row["step"]).exists()
+    ]
     if not rows:
         raise FileNotFoundError(f"{folder} has no checkpoint: train first.")
-    return min(rows, key=lambda row: (row.get("val_eer", 1.0), -row.get("val_auc", 0.0), -row["step"]))["step"]
+    return min(
+        rows, key=lambda row: (row.get("val_eer", 1.0), -row.get("val_auc", 0.0), -row["step"])
+    )["step"]

@@ -1,4 +1,5 @@
 """How long importing takes, in fresh processes: the package and its command line beside `import torch, torchvision`, which they cannot do without."""
+
 import argparse
 import subprocess
 import sys
@@ -11,7 +12,9 @@ REFERENCE = "import torch, torchvision"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=3, help="how often each is timed")
-    parser.add_argument("--modules", nargs="*", default=["aggan", "aggan.experiments"], help="to import")
+    parser.add_argument(
+        "--modules", nargs="*", default=["aggan", "aggan.experiments"], help="to import"
+    )
 
 
 def start(*command: str) -> None:
@@ -25,5 +28,12 @@ def measure(given: argparse.Namespace) -> list[dict]:
     rows = []
     for what, command in cases.items():
         times = alternate(lambda: start("-c", REFERENCE), lambda: start(*command), given.rounds)
-        rows.append({"what": what, "torch, torchvision s": times["reference_s"], "seconds": times["ours_s"], "ours / torch, torchvision": 1 / times["ratio"]})
+        rows.append(
+            {
+                "what": what,
+                "torch, torchvision s": times["reference_s"],
+                "seconds": times["ours_s"],
+                "ours / torch, torchvision": 1 / times["ratio"],
+            }
+        )
     return rows

@@ -6,6 +6,7 @@ generator runs in the discriminator's half of a step, with gradients, and again 
 The other methods are compared with themselves: with plain layers, and with the steps of their public code (taesungp/contrastive-unpaired-translation, NVlabs/MUNIT for LG-GAN,
 junyanz/pytorch-CycleGAN-and-pix2pix, Ha0Tang/AttentionGAN), which call a network once for each image, and CUT's and MUNIT's compute some of it twice.
 """
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,9 +14,14 @@ from torch.nn.utils.parametrizations import spectral_norm
 from torch.optim import Adam
 
 
-def conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, bias: bool = False) -> list[nn.Module]:
+def conv(
+    in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, bias: bool = False
+) -> list[nn.Module]:
     """Reflection padding, then a convolution."""
-    return [nn.ReflectionPad2d((kernel_size - 1) // 2), nn.Conv2d(in_channels, out_channels, kernel_size, stride, bias=bias)]
+    return [
+        nn.ReflectionPad2d((kernel_size - 1) // 2),
+        nn.Conv2d(in_channels, out_channels, kernel_size, stride, bias=bias),
+    ]
 
 
 class Residual(nn.Module):
@@ -23,8 +29,13 @@ class Residual(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.layers = nn.Sequential(*conv(channels, channels, 3), nn.InstanceNorm2d(channels), nn.ReLU(),
-                                    *conv(channels, channels, 3), nn.InstanceNorm2d(channels))
+        self.layers = nn.Sequential(
+            *conv(channels, channels, 3),
+            nn.InstanceNorm2d(channels),
+            nn.ReLU(),
+            *conv(channels, channels, 3),
+            nn.InstanceNorm2d(channels),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.layers(x)
@@ -39,8 +50,13 @@ class AdaLIN(nn.Module):
 
     def forward(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
         instance = (x - x.mean((2, 3), keepdim=True)) / (x.var((2, 3), keepdim=True) + 1e-5).sqrt()
-        layer = (x - x.mean((1, 2, 3), keepdim=True)) / (x.var((1, 2, 3), keepdim=True) + 1e-5).sqrt()
-        return gamma[:, :, None, None] * (self.rho * instance + (1 - self.rho) * layer) + beta[:, :, None, None]
+        layer = (x - x.mean((1, 2, 3), keepdim=True)) / (
+            x.var((1, 2, 3), keepdim=True) + 1e-5
+        ).sqrt()
+        return (
+            gamma[:, :, None, None] * (self.rho * instance + (1 - self.rho) * layer)
+            + beta[:, :, None, None]
+        )
 
 
 class LIN(AdaLIN):
@@ -48,7 +64,10 @@ class LIN(AdaLIN):
 
     def __init__(self, channels: int):
         super().__init__(channels, 0.0)
-        self.gamma, self.beta = nn.Parameter(torch.ones(1, channels)), nn.Parameter(torch.zeros(1, channels))
+        self.gamma, self.beta = (
+            nn.Parameter(torch.ones(1, channels)),
+            nn.Parameter(torch.zeros(1, channels)),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x, self.gamma, self.beta)
@@ -63,7 +82,9 @@ class AdaptiveResidual(nn.Module):
         self.conv2, self.norm2 = nn.Sequential(*conv(channels, channels, 3)), AdaLIN(channels, 0.9)
 
     def forward(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-        return x + self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x), gamma, beta))), gamma, beta)
+        return x + self.norm2(
+            self.conv2(F.relu(self.norm1(self.conv1(x), gamma, beta))), gamma, beta
+        )
 
 
 class ClassActivation(nn.Module):
@@ -77,9 +98,14 @@ class ClassActivation(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         gap, gmp = F.adaptive_avg_pool2d(x, 1).flatten(1), F.adaptive_max_pool2d(x, 1).flatten(1)
-        gap_weight, gmp_weight = self.gap_head.weight, self.gmp_head.weight   # one power iteration for both uses
+        gap_weight, gmp_weight = (
+            self.gap_head.weight,
+            self.gmp_head.weight,
+        )  # one power iteration for both uses
         logits = torch.cat([F.linear(gap, gap_weight), F.linear(gmp, gmp_weight)], 1)
-        weighted = torch.cat([x * gap_weight[:, :, None, None], x * gmp_weight[:, :, None, None]], 1)
+        weighted = torch.cat(
+            [x * gap_weight[:, :, None, None], x * gmp_weight[:, :, None, None]], 1
+        )
         return F.leaky_relu(self.merge(weighted), self.slope), logits
 
 
@@ -89,14 +115,32 @@ class Generator(nn.Module):
     def __init__(self, width: int = 64, blocks: int = 4):
         super().__init__()
         stages = [(3, width, 7, 1), (width, 2 * width, 3, 2), (2 * width, 4 * width, 3, 2)]
-        self.down = nn.Sequential(*(layer for i, o, k, s in stages for layer in (*conv(i, o, k, s), nn.InstanceNorm2d(o), nn.ReLU())))
+        self.down = nn.Sequential(
+            *(
+                layer
+                for i, o, k, s in stages
+                for layer in (*conv(i, o, k, s), nn.InstanceNorm2d(o), nn.ReLU())
+            )
+        )
         channels = 4 * width
         self.encoder_blocks = nn.Sequential(*(Residual(channels) for _ in range(blocks)))
         self.attention = ClassActivation(channels, 0.0)
-        self.fc1, self.fc2, self.gamma, self.beta = (nn.Linear(channels, channels, bias=False) for _ in range(4))
+        self.fc1, self.fc2, self.gamma, self.beta = (
+            nn.Linear(channels, channels, bias=False) for _ in range(4)
+        )
         self.decoder_blocks = nn.ModuleList(AdaptiveResidual(channels) for _ in range(blocks))
-        self.up = nn.Sequential(*(layer for c in (channels, channels // 2) for layer in (
-            nn.Upsample(scale_factor=2), *conv(c, c // 2, 3), LIN(c // 2), nn.ReLU())))
+        self.up = nn.Sequential(
+            *(
+                layer
+                for c in (channels, channels // 2)
+                for layer in (
+                    nn.Upsample(scale_factor=2),
+                    *conv(c, c // 2, 3),
+                    LIN(c // 2),
+                    nn.ReLU(),
+                )
+            )
+        )
         self.to_image = nn.Sequential(*conv(width, 3, 7), nn.Tanh())
 
     def forward(self, thermal: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -116,7 +160,9 @@ class Discriminator(nn.Module):
         super().__init__()
         widths, strides = [6, *(width * 2**i for i in range(layers - 1))], [2] * (layers - 2) + [1]
         convs = [conv(i, o, 4, s, bias=True) for i, o, s in zip(widths, widths[1:], strides)]
-        self.layers = nn.Sequential(*(layer for pad, c in convs for layer in (pad, spectral_norm(c), nn.LeakyReLU(0.2))))
+        self.layers = nn.Sequential(
+            *(layer for pad, c in convs for layer in (pad, spectral_norm(c), nn.LeakyReLU(0.2)))
+        )
         self.attention = ClassActivation(widths[-1], 0.2, spectral=True)
         pad, last = conv(widths[-1], 1, 4)
         self.to_patch = nn.Sequential(pad, spectral_norm(last))
@@ -134,7 +180,13 @@ def score(answers: list[Tensor], target: float) -> Tensor:
 class PlainAGGAN:
     """AG-GAN with its training step; the identity term is left out."""
 
-    def __init__(self, width: int = 64, blocks: int = 4, layers: tuple[int, ...] = (5, 7), networks: tuple[nn.Module, nn.ModuleList] | None = None):
+    def __init__(
+        self,
+        width: int = 64,
+        blocks: int = 4,
+        layers: tuple[int, ...] = (5, 7),
+        networks: tuple[nn.Module, nn.ModuleList] | None = None,
+    ):
         own = Generator(width, blocks), nn.ModuleList(Discriminator(n, width) for n in layers)
         self.generator, self.discriminators = networks or own
         rates = dict(lr=1e-4, betas=(0.5, 0.999), weight_decay=1e-4)
@@ -143,28 +195,41 @@ class PlainAGGAN:
 
     def judge(self, thermal: Tensor, visible: Tensor) -> list[Tensor]:
         """The answers of all discriminators."""
-        return [answer for d in self.discriminators for answer in d(torch.cat([thermal, visible], 1))]
+        return [
+            answer for d in self.discriminators for answer in d(torch.cat([thermal, visible], 1))
+        ]
 
     def step(self, thermal: Tensor, visible: Tensor) -> dict[str, Tensor]:
         """One update of the discriminators, then one of the generator."""
         self.discriminator_optimizer.zero_grad()
         translated, _, _ = self.generator(thermal)
-        discriminator = score(self.judge(thermal, visible), 1.0) + score(self.judge(thermal, translated), 0.0)
+        discriminator = score(self.judge(thermal, visible), 1.0) + score(
+            self.judge(thermal, translated), 0.0
+        )
         discriminator.backward()
         self.discriminator_optimizer.step()
 
         self.generator_optimizer.zero_grad()
         translated, thermal_logits, _ = self.generator(thermal)
         _, visible_logits, _ = self.generator(visible)
-        adversarial, pixel = score(self.judge(thermal, translated), 1.0), F.l1_loss(translated, visible)
-        cam = (F.binary_cross_entropy_with_logits(thermal_logits, torch.ones_like(thermal_logits))
-               + F.binary_cross_entropy_with_logits(visible_logits, torch.zeros_like(visible_logits)))
+        adversarial, pixel = (
+            score(self.judge(thermal, translated), 1.0),
+            F.l1_loss(translated, visible),
+        )
+        cam = F.binary_cross_entropy_with_logits(
+            thermal_logits, torch.ones_like(thermal_logits)
+        ) + F.binary_cross_entropy_with_logits(visible_logits, torch.zeros_like(visible_logits))
         (adversarial + 100 * pixel + 1000 * cam).backward()
         self.generator_optimizer.step()
         for module in self.generator.modules():
             if isinstance(module, AdaLIN):
                 module.rho.data.clamp_(0, 1)
-        return {"discriminator": discriminator.detach(), "adversarial": adversarial.detach(), "pixel": pixel.detach(), "cam": cam.detach()}
+        return {
+            "discriminator": discriminator.detach(),
+            "adversarial": adversarial.detach(),
+            "pixel": pixel.detach(),
+            "cam": cam.detach(),
+        }
 
 
 def literal_adalin(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
@@ -177,13 +242,19 @@ def literal_adalin(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
 
 def literal_upsample(self, x: Tensor) -> Tensor:
     """`forward` of `aggan.layers.Upsample` and `Upsample5`: the large map is made, then convolved."""
-    return F.conv2d(F.pad(F.interpolate(x, scale_factor=2), (self.kernel_size[0] // 2,) * 4, mode="reflect"), self.weight, self.bias)
+    return F.conv2d(
+        F.pad(F.interpolate(x, scale_factor=2), (self.kernel_size[0] // 2,) * 4, mode="reflect"),
+        self.weight,
+        self.bias,
+    )
 
 
 def one_by_one(network: nn.Module) -> None:
     """Let a network, without batch normalisation, see the images of a batch in turn: where the method passes two as one batch, its public code calls twice."""
+
     def forward(images: Tensor, whole=network.forward) -> Tensor:
         return torch.cat([whole(image) for image in images.split(1)])
+
     network.forward = forward
 
 
@@ -193,8 +264,15 @@ def literal_painting(self, images: Tensor) -> Tensor:
 
     features, channels = self.trunk(images), self.out_channels
     pictures, masks = torch.tanh(self.content(features)), F.softmax(self.attention(features), dim=1)
-    painted = [pictures[:, channels * i:channels * (i + 1)] * masks[:, i:i + 1].repeat(1, channels, 1, 1) for i in range(self.contents)]
-    return sum(painted, start=as_channels(images, channels) * masks[:, self.contents:].repeat(1, channels, 1, 1))
+    painted = [
+        pictures[:, channels * i : channels * (i + 1)]
+        * masks[:, i : i + 1].repeat(1, channels, 1, 1)
+        for i in range(self.contents)
+    ]
+    return sum(
+        painted,
+        start=as_channels(images, channels) * masks[:, self.contents :].repeat(1, channels, 1, 1),
+    )
 
 
 def cut_contrast(self, features: list[Tensor], translated: Tensor) -> tuple[Tensor, Tensor]:
@@ -203,7 +281,9 @@ def cut_contrast(self, features: list[Tensor], translated: Tensor) -> tuple[Tens
     from aggan.methods.cut import draw_positions, patch_nce
 
     losses = []
-    for source, target in zip(features[0][..., 3:-3, 3:-3].split(1), as_channels(translated, self.channels).split(1)):
+    for source, target in zip(
+        features[0][..., 3:-3, 3:-3].split(1), as_channels(translated, self.channels).split(1)
+    ):
         queries, keys = self.generator.features(target), self.generator.features(source)
         positions = draw_positions(keys)
         pairs = zip(self.head(queries, positions), self.head(keys, positions))
@@ -215,9 +295,24 @@ def literal_attention(self, x: Tensor) -> tuple[Tensor, Tensor]:
     """`forward` of Axial-GAN's attention as the public code of Axial-DeepLab has it: the parts of the logits side by side for one normalisation, those of the output too."""
     q, k, v = self.norm_qkv(self.qkv(x)).unflatten(1, (self.heads, -1)).split(self.sizes, dim=2)
     rq, rk, rv = self.distances[:, self.offsets].split(self.sizes)
-    logits = torch.stack([torch.einsum("bhcli,bhclj->bhlij", q, k), torch.einsum("bhcli,cij->bhlij", q, rq), torch.einsum("bhclj,cij->bhlij", k, rk)], dim=1)
-    attention = self.norm_logits(logits.flatten(1, 2).flatten(2, 3)).view(logits.shape).sum(1).softmax(-1)
-    out = torch.stack([torch.einsum("bhlij,bhclj->bhcli", attention, v), torch.einsum("bhlij,cij->bhcli", attention, rv)], dim=1)
+    logits = torch.stack(
+        [
+            torch.einsum("bhcli,bhclj->bhlij", q, k),
+            torch.einsum("bhcli,cij->bhlij", q, rq),
+            torch.einsum("bhclj,cij->bhlij", k, rk),
+        ],
+        dim=1,
+    )
+    attention = (
+        self.norm_logits(logits.flatten(1, 2).flatten(2, 3)).view(logits.shape).sum(1).softmax(-1)
+    )
+    out = torch.stack(
+        [
+            torch.einsum("bhlij,bhclj->bhcli", attention, v),
+            torch.einsum("bhlij,cij->bhcli", attention, rv),
+        ],
+        dim=1,
+    )
     return self.norm_output(out.flatten(1, 3)).unflatten(1, (2, -1)).sum(1), attention
 
 
@@ -228,12 +323,24 @@ def munit_step(self, batch, optimizers: dict[str, Adam]) -> dict[str, Tensor]:
 
     images = {"visible": batch.visible, "thermal": batch.thermal}
 
-    def encode(): return {domain: self.generators(image, domain) for domain, image in images.items()}
-    def decode(codes, own): return {domain: self.generators.decode(codes[domain if own else other][0], codes[domain][1], domain)
-                                    for domain, other in (("visible", "thermal"), ("thermal", "visible"))}
+    def encode():
+        return {domain: self.generators(image, domain) for domain, image in images.items()}
+
+    def decode(codes, own):
+        return {
+            domain: self.generators.decode(
+                codes[domain if own else other][0], codes[domain][1], domain
+            )
+            for domain, other in (("visible", "thermal"), ("thermal", "visible"))
+        }
+
     optimizers["discriminators"].zero_grad()
     fakes = decode(encode(), own=False)
-    loss = sum(least_squares(self.discriminators(fakes[domain].detach(), domain), 0.0) + least_squares(self.discriminators(images[domain], domain), 1.0) for domain in images)
+    loss = sum(
+        least_squares(self.discriminators(fakes[domain].detach(), domain), 0.0)
+        + least_squares(self.discriminators(images[domain], domain), 1.0)
+        for domain in images
+    )
     loss.backward()
     optimizers["discriminators"].step()
 
@@ -252,7 +359,7 @@ def as_published(method: nn.Module) -> None:
     if isinstance(method, attentiongan.AttentionGAN):
         for network in method.generators.children():
             network.forward = literal_painting.__get__(network)
-    if isinstance(method, cyclegan.CycleGAN):   # AttentionGAN too
+    if isinstance(method, cyclegan.CycleGAN):  # AttentionGAN too
         for network in (*method.generators.children(), *method.discriminators.children()):
             one_by_one(network)
     elif isinstance(method, cut.CUT):
@@ -274,7 +381,9 @@ def with_plain_layers(method: nn.Module) -> nn.Module:
 
     for module in list(method.modules()):
         if isinstance(module, layers.LIN):
-            module.forward = lambda x, module=module: literal_adalin(module, x, module.gamma, module.beta)
+            module.forward = lambda x, module=module: literal_adalin(
+                module, x, module.gamma, module.beta
+            )
         elif isinstance(module, layers.AdaLIN):
             module.forward = literal_adalin.__get__(module)
         elif isinstance(module, (layers.Upsample, layers.Upsample5)):

@@ -3,6 +3,7 @@
 Experiments are those of `aggan train`, their run folders are kept, and what has been run is not run again. A seed decides the weights, the order and the crops; the faces
 are **synthetic** and the same for all. `difference` is bfloat16 less float32, the mean over the seeds, each compared with itself; the spread is the standard deviation over seeds.
 """
+
 import argparse
 import statistics
 
@@ -10,7 +11,7 @@ from aggan.evaluation import MEASURES
 from aggan.experiments import PRECISIONS, Experiment
 from aggan.reproduction import run_experiments
 
-SCALES = {"auc": 100, "eer": 100}   # in %, as in the tables
+SCALES = {"auc": 100, "eer": 100}  # in %, as in the tables
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,16 +24,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def compared(measure: str, reports: dict[tuple[str, int], dict], seeds: list[int]) -> dict:
     """One measure in both precisions."""
-    wide, narrow = ([SCALES.get(measure, 1) * reports[precision, seed][measure] for seed in seeds] for precision in PRECISIONS)
+    wide, narrow = (
+        [SCALES.get(measure, 1) * reports[precision, seed][measure] for seed in seeds]
+        for precision in PRECISIONS
+    )
     apart = [n - w for w, n in zip(wide, narrow)]
-    row = {"synthetic faces": measure, "float32": statistics.mean(wide), "its spread": statistics.stdev(wide), "bf16": statistics.mean(narrow),
-           "spread of bf16": statistics.stdev(narrow), "difference": statistics.mean(apart), "spread of differences": statistics.stdev(apart)}
-    return row | {"within float32's spread": abs(row["difference"]) <= row["its spread"]} | {
-        f"{name}, seed {seed}": value for name, values in (("float32", wide), ("bf16", narrow)) for seed, value in zip(seeds, values)}
+    row = {
+        "synthetic faces": measure,
+        "float32": statistics.mean(wide),
+        "its spread": statistics.stdev(wide),
+        "bf16": statistics.mean(narrow),
+        "spread of bf16": statistics.stdev(narrow),
+        "difference": statistics.mean(apart),
+        "spread of differences": statistics.stdev(apart),
+    }
+    return (
+        row
+        | {"within float32's spread": abs(row["difference"]) <= row["its spread"]}
+        | {
+            f"{name}, seed {seed}": value
+            for name, values in (("float32", wide), ("bf16", narrow))
+            for seed, value in zip(seeds, values)
+        }
+    )
 
 
 def measure(given: argparse.Namespace) -> list[dict]:
-    experiments = {(precision, seed): Experiment(given.method, profile=given.profile, seed=seed, changes={"precision": precision}, runs=given.runs)
-                   for precision in PRECISIONS for seed in given.seeds}
+    experiments = {
+        (precision, seed): Experiment(
+            given.method,
+            profile=given.profile,
+            seed=seed,
+            changes={"precision": precision},
+            runs=given.runs,
+        )
+        for precision in PRECISIONS
+        for seed in given.seeds
+    }
     reports = run_experiments(experiments, given.jobs)
     return [compared(measure, reports, given.seeds) for measure in MEASURES]

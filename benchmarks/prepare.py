@@ -1,4 +1,5 @@
 """How fast pairs are prepared by one process, and what opening a large store takes. Nothing here has a reference to beat."""
+
 import argparse
 import csv
 import json
@@ -28,7 +29,9 @@ def write_frames(root: Path, count: int) -> None:
         left, top = rng.integers(0, 464 - 256), rng.integers(0, 348 - 256)
         for side, images in (("thermal", iron_palette(faces.thermal)), ("visible", faces.visible)):
             frame = np.full((348, 464, 3), (10, 10, 60), np.uint8)
-            frame[top:top + 256, left:left + 256] = images[n % 16].mul(255).byte().movedim(0, -1).numpy()
+            frame[top : top + 256, left : left + 256] = (
+                images[n % 16].mul(255).byte().movedim(0, -1).numpy()
+            )
             Image.fromarray(np.roll(frame, n // 16, axis=1)).save(root / side / f"{n % 40}_{n}.png")
         points = faces.landmarks[n % 16] + torch.tensor([left + n // 16, top])
         rows.append([f"thermal/{n % 40}_{n}.png", *points.flatten().tolist()])
@@ -40,9 +43,14 @@ def write_frames(root: Path, count: int) -> None:
 def pairs_per_second(folder: Path, count: int) -> dict[str, float]:
     """Pairs per second and process, by what is done with them."""
     write_frames(folder / "frames", count)
-    ways = {"landmarks, palette undone": dict(thermal_mode="grey", faces=folder / "frames" / "faces.csv"),
-            "landmarks, colours kept": dict(thermal_mode="iron", faces=folder / "frames" / "faces.csv"),
-            "whole image": dict(thermal_mode="iron"), "detection": dict(thermal_mode="iron", detect=True)}
+    ways = {
+        "landmarks, palette undone": dict(
+            thermal_mode="grey", faces=folder / "frames" / "faces.csv"
+        ),
+        "landmarks, colours kept": dict(thermal_mode="iron", faces=folder / "frames" / "faces.csv"),
+        "whole image": dict(thermal_mode="iron"),
+        "detection": dict(thermal_mode="iron", detect=True),
+    }
     torch.set_num_threads(1)
     speeds = {}
     for number, (name, options) in enumerate(ways.items()):
@@ -56,8 +64,21 @@ def write_large_store(folder: Path, count: int) -> Path:
     """A store of so many pairs of 8 x 8 zeros; its rows go in at one stroke, its pixels take no place on the disk."""
     writer = StoreWriter(folder, 4, 8, {})
     fields = {"split": "train", "role": "both", "landmarks": "null", "attributes": "{}"}
-    rows = (tuple((fields | {"position": n, "name": f"{n % 1000}_{n}", "subject": str(n % 1000), "source_hash": str(n)}).get(name) for name in COLUMNS)
-            for n in range(count))
+    rows = (
+        tuple(
+            (
+                fields
+                | {
+                    "position": n,
+                    "name": f"{n % 1000}_{n}",
+                    "subject": str(n % 1000),
+                    "source_hash": str(n),
+                }
+            ).get(name)
+            for name in COLUMNS
+        )
+        for n in range(count)
+    )
     writer.manifest.write(f"INSERT INTO pairs VALUES ({', '.join('?' * len(COLUMNS))})", rows)
     with open(writer.pixels_path("train"), "wb") as file:
         file.truncate(count * 4 * 8 * 8)
@@ -84,7 +105,11 @@ print(json.dumps({"pairs": len(pairs), "open_ms": 1e3 * opened, "open_mib": abov
 
 def opening(store: Path) -> dict[str, float]:
     """Milliseconds and MiB that a fresh process takes to open a store; microseconds of loading a pair; MiB after 2,000 pairs."""
-    return json.loads(subprocess.run([sys.executable, "-c", OPENING, str(store)], capture_output=True, text=True, check=True).stdout)
+    return json.loads(
+        subprocess.run(
+            [sys.executable, "-c", OPENING, str(store)], capture_output=True, text=True, check=True
+        ).stdout
+    )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,6 +120,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def measure(given: argparse.Namespace) -> list[dict]:
     with tempfile.TemporaryDirectory() as place:
         speeds = pairs_per_second(Path(place), given.pairs)
-        stores = [opening(write_large_store(Path(place) / str(count), count)) for count in (1000, given.large)]
-    return [*({"what": f"prepare at 256 x 256, {way}", "pairs/s on one core": speed} for way, speed in speeds.items()),
-            *({"what": "open a store", **store} for store in stores)]
+        stores = [
+            opening(write_large_store(Path(place) / str(count), count))
+            for count in (1000, given.large)
+        ]
+    return [
+        *(
+            {"what": f"prepare at 256 x 256, {way}", "pairs/s on one core": speed}
+            for way, speed in speeds.items()
+        ),
+        *({"what": "open a store", **store} for store in stores),
+    ]

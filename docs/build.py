@@ -3,6 +3,7 @@
 `_proc/pages` gets what Sphinx reads: `nbs/` is its root, so that a notebook's address is its path; folders that other pages link to
 (`figures/`, `data/`, …) stand beside. Relative links are turned from the project's layout to the site's.
 """
+
 import json
 import re
 import shutil
@@ -21,10 +22,19 @@ WORK, SITE = PROJECT / "_proc", PROJECT / "_docs"
 PAGES = WORK / "pages"
 SECTIONS = {
     "tutorials": ("Tutorials", "To walk through in JupyterLab: `make lab`."),
-    "modules": ("Modules", "The package, from the bottom up: each notebook imports only from those before it."),
+    "modules": (
+        "Modules",
+        "The package, from the bottom up: each notebook imports only from those before it.",
+    ),
     "methods": ("Methods", "One notebook for each method that is compared, and what they share."),
-    "datasets": ("Data sets", "How each data set is read. Where they are to be had, and on what terms, is on the page [data](/data/README.md)."),
-    "paper": ("Tables and figures as notebooks", "Templates that `aggan reproduce` runs, with what was kept of their runs."),
+    "datasets": (
+        "Data sets",
+        "How each data set is read. Where they are to be had, and on what terms, is on the page [data](/data/README.md).",
+    ),
+    "paper": (
+        "Tables and figures as notebooks",
+        "Templates that `aggan reproduce` runs, with what was kept of their runs.",
+    ),
 }
 
 
@@ -40,7 +50,11 @@ def text_of(cell: dict) -> str:
 
 def heading(path: Path) -> tuple[str, str]:
     """A notebook's title, and the line under it that says what it is about."""
-    text = next(text_of(cell) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "markdown")
+    text = next(
+        text_of(cell)
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
+        if cell["cell_type"] == "markdown"
+    )
     about = re.search(r"^> (.+?)\n(?!>)", text + "\n\n", re.M | re.S)
     return re.search(r"^# (.+)$", text, re.M)[1], about[1].replace("\n> ", " ") if about else ""
 
@@ -48,10 +62,14 @@ def heading(path: Path) -> tuple[str, str]:
 def address(target: Path) -> str:
     """Where a file of the project is on the site; one that is no page is copied."""
     inside = target.relative_to(PROJECT)
-    if str(inside) in (pages := {"README.md": "/index.ipynb", "docs/benchmarks.md": "/benchmarks.md"}):
+    if str(inside) in (
+        pages := {"README.md": "/index.ipynb", "docs/benchmarks.md": "/benchmarks.md"}
+    ):
         return pages[str(inside)]
     if FIGURES in target.parents and target.suffix == ".md":
-        return {"figures": "/gallery.md", "benchmarks": "/benchmarks.md"}.get(target.parent.name, f"/paper/{target.parent.name}.ipynb")
+        return {"figures": "/gallery.md", "benchmarks": "/benchmarks.md"}.get(
+            target.parent.name, f"/paper/{target.parent.name}.ipynb"
+        )
     if NBS in target.parents:
         return f"/{target.relative_to(NBS)}"
     (PAGES / inside).parent.mkdir(parents=True, exist_ok=True)
@@ -62,13 +80,18 @@ def address(target: Path) -> str:
 
 def relinked(text: str, origin: Path) -> str:
     """Markdown of a file of the project, its relative links those of the site. Raises FileNotFoundError for a dead one, or a folder."""
+
     def link(match):
         target, _, anchor = match[1].partition("#")
         if not target or re.match(r"\w+:|/", target):
             return match[0]
         place = (origin.parent / target).resolve()
-        if not place.is_file() and place.parent != FIGURES / "benchmarks":   # whose page is there before its results are
-            raise FileNotFoundError(f"{origin.relative_to(PROJECT)} links to {target}, which is no file")
+        if (
+            not place.is_file() and place.parent != FIGURES / "benchmarks"
+        ):  # whose page is there before its results are
+            raise FileNotFoundError(
+                f"{origin.relative_to(PROJECT)} links to {target}, which is no file"
+            )
         return f"]({address(place)}{'#' * bool(anchor)}{anchor})"
 
     return re.sub(r"\]\(([^)\s]+)\)", link, text)
@@ -83,7 +106,11 @@ def shown(cell: dict, origin: Path) -> dict | None:
         return None
     tags = cell["metadata"].get("tags", []) + ["hide-cell"] * source.startswith("#| hide")
     outputs = [output for output in cell["outputs"] if output.get("name") != "stderr"]
-    return cell | {"source": re.sub(r"^#\|.*\n?", "", source, flags=re.M), "metadata": {"tags": tags}, "outputs": outputs}
+    return cell | {
+        "source": re.sub(r"^#\|.*\n?", "", source, flags=re.M),
+        "metadata": {"tags": tags},
+        "outputs": outputs,
+    }
 
 
 def kept(name: str) -> str:
@@ -91,8 +118,14 @@ def kept(name: str) -> str:
     folder = FIGURES / name
     if not folder.is_dir():
         return ""
-    pictures = [f"[![{name}: {path.stem}]({address(path)})]({address(path.with_suffix('.pdf'))})" for path in sorted(folder.glob("*.png"))]
-    tables = [kept_table(path) for path in sorted(folder.glob("*.md"), key=lambda path: path.stem != "table")]
+    pictures = [
+        f"[![{name}: {path.stem}]({address(path)})]({address(path.with_suffix('.pdf'))})"
+        for path in sorted(folder.glob("*.png"))
+    ]
+    tables = [
+        kept_table(path)
+        for path in sorted(folder.glob("*.md"), key=lambda path: path.stem != "table")
+    ]
     return "\n\n".join(["## What was kept of a run", *pictures, *tables, provenance(folder)])
 
 
@@ -118,14 +151,20 @@ def write_notebook(path: Path, *added: str) -> None:
     notebook = json.loads(path.read_text(encoding="utf-8"))
     cells = [made for cell in notebook["cells"] if (made := shown(cell, path))]
     notebook["cells"] = cells + [new_markdown_cell(text) for text in added if text]
-    notebook["metadata"] = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
-                            "language_info": {"name": "python", "pygments_lexer": "ipython3"}}
+    notebook["metadata"] = {
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+        "language_info": {"name": "python", "pygments_lexer": "ipython3"},
+    }
     write(str(path.relative_to(NBS)), json.dumps(notebook))
 
 
 def contents(entries: list[str], caption: str = "", depth: int = 1, hidden: bool = True) -> str:
     """A table of contents that the sidebar shows."""
-    options = [f":maxdepth: {depth}", *[":hidden:"] * hidden, *[f":caption: {caption}"] * bool(caption)]
+    options = [
+        f":maxdepth: {depth}",
+        *[":hidden:"] * hidden,
+        *[f":caption: {caption}"] * bool(caption),
+    ]
     return "\n".join(["```{toctree}", *options, "", *entries, "```"])
 
 
@@ -138,19 +177,45 @@ def write_section(name: str) -> None:
         rows.append(f"| [{title}](/{path.relative_to(NBS)}) | {about} |")
     title, about = SECTIONS[name]
     entries = [f"/{path.relative_to(NBS).with_suffix('')}" for path in notebooks(name)]
-    write(f"{name}/index.md", "\n".join([f"# {title}", "", about, "", "| notebook | |", "|---|---|", *rows, "", contents(entries)]))
+    write(
+        f"{name}/index.md",
+        "\n".join(
+            [
+                f"# {title}",
+                "",
+                about,
+                "",
+                "| notebook | |",
+                "|---|---|",
+                *rows,
+                "",
+                contents(entries),
+            ]
+        ),
+    )
 
 
 def write_results() -> None:
     """The gallery of figures and the page of tables, each entry with its caption and provenance."""
     for page, title, pattern in (("gallery", "Figures", "figure*"), ("tables", "Tables", "table*")):
-        parts = [f"# {title}", "Regenerated by the notebooks under [Tables and figures](/paper/index.md). Everything here comes from **synthetic** faces unless the line below it says otherwise."]
+        parts = [
+            f"# {title}",
+            "Regenerated by the notebooks under [Tables and figures](/paper/index.md). Everything here comes from **synthetic** faces unless the line below it says otherwise.",
+        ]
         for folder in sorted(FIGURES.glob(pattern)):
             name, about = heading(NBS / "paper" / f"{folder.name}.ipynb")
-            shown = [f"[![{name}]({address(path)})](/paper/{folder.name}.ipynb)" for path in sorted(folder.glob("*.png"))]
+            shown = [
+                f"[![{name}]({address(path)})](/paper/{folder.name}.ipynb)"
+                for path in sorted(folder.glob("*.png"))
+            ]
             if page == "tables":
                 shown = [kept_table(folder / "table.md")]
-            parts += [f"## {name}", about, *shown, f"{provenance(folder)} [How it is made](/paper/{folder.name}.ipynb)"]
+            parts += [
+                f"## {name}",
+                about,
+                *shown,
+                f"{provenance(folder)} [How it is made](/paper/{folder.name}.ipynb)",
+            ]
         write(f"{page}.md", "\n\n".join(parts))
 
 
@@ -159,10 +224,20 @@ def write_benchmarks() -> None:
     prose = PROJECT / "docs" / "benchmarks.md"
     parts = [relinked(prose.read_text(encoding="utf-8"), prose)]
     for path in sorted((FIGURES / "benchmarks").glob("*.md")):
-        pictures = [f"![{path.stem}]({address(picture)})" for picture in sorted((FIGURES / "benchmarks").glob(f"{path.stem}*.png"))]
+        pictures = [
+            f"![{path.stem}]({address(picture)})"
+            for picture in sorted((FIGURES / "benchmarks").glob(f"{path.stem}*.png"))
+        ]
         parts += [f"## {path.stem}", path.read_text(encoding="utf-8"), *pictures]
         if (record := path.with_suffix(".json")).exists():
-            parts.append("*" + ", ".join(f"{key} {value}" for key, value in json.loads(record.read_text())["machine"].items()) + ".*")
+            parts.append(
+                "*"
+                + ", ".join(
+                    f"{key} {value}"
+                    for key, value in json.loads(record.read_text())["machine"].items()
+                )
+                + ".*"
+            )
     write("benchmarks.md", "\n\n".join(parts))
 
 
@@ -170,7 +245,11 @@ def write_api() -> None:
     """A page for each module."""
     for name, path in api.modules().items():
         write(f"api/{name}.md", api.page(name, path))
-    write("api/index.md", "# API\n\nEvery public name with its parameters, read from the exported modules.\n\n" + contents(list(api.modules()), hidden=False))
+    write(
+        "api/index.md",
+        "# API\n\nEvery public name with its parameters, read from the exported modules.\n\n"
+        + contents(list(api.modules()), hidden=False),
+    )
 
 
 def write_pages() -> None:
@@ -185,15 +264,44 @@ def write_pages() -> None:
     write_results()
     write_benchmarks()
     write_api()
-    write_notebook(NBS / "index.ipynb", contents(["tutorials/index"], "Walk"),
-                   contents(["gallery", "tables", "paper/index", "benchmarks"], "Results"),
-                   contents(["modules/index", "methods/index", "datasets/index", "Data card <data/README>", "Many machines <cluster/README>", "api/index"], "Reference"))
+    write_notebook(
+        NBS / "index.ipynb",
+        contents(["tutorials/index"], "Walk"),
+        contents(["gallery", "tables", "paper/index", "benchmarks"], "Results"),
+        contents(
+            [
+                "modules/index",
+                "methods/index",
+                "datasets/index",
+                "Data card <data/README>",
+                "Many machines <cluster/README>",
+                "api/index",
+            ],
+            "Reference",
+        ),
+    )
 
 
 def build() -> None:
     """Write the pages and have Sphinx build them; a warning is an error."""
     write_pages()
-    subprocess.run([sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-c", PROJECT / "docs", "-d", WORK / "doctrees", PAGES, WORK / "site"], check=True)
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "sphinx",
+            "-W",
+            "--keep-going",
+            "-q",
+            "-c",
+            PROJECT / "docs",
+            "-d",
+            WORK / "doctrees",
+            PAGES,
+            WORK / "site",
+        ],
+        check=True,
+    )
     shutil.rmtree(SITE, ignore_errors=True)
     (WORK / "site").rename(SITE)
 

@@ -1,4 +1,5 @@
 """Sphinx's settings; `docs/build.py` writes the pages that it reads."""
+
 import re
 import sys
 from pathlib import Path
@@ -20,11 +21,14 @@ extensions = ["myst_nb"]
 source_suffix = {".ipynb": "myst-nb", ".md": "myst-nb"}
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
-suppress_warnings = ["config.cache", "ref.python"]   # types are linked where one class alone bears the name
+suppress_warnings = [
+    "config.cache",
+    "ref.python",
+]  # types are linked where one class alone bears the name
 
-nb_execution_mode = "off"   # outputs are shown as they are committed
-nb_render_markdown_format = "myst"   # outputs that are Markdown may be tables
-nb_ipywidgets_js = {}   # would be fetched from elsewhere
+nb_execution_mode = "off"  # outputs are shown as they are committed
+nb_render_markdown_format = "myst"  # outputs that are Markdown may be tables
+nb_ipywidgets_js = {}  # would be fetched from elsewhere
 nb_code_prompt_show = "Show imports and tests"
 nb_code_prompt_hide = "Hide imports and tests"
 
@@ -38,16 +42,22 @@ python_maximum_signature_line_length = 100
 
 def mathml(self, node):
     """Formulas as MathML, which browsers draw themselves: no script and nothing from elsewhere."""
-    closing = re.sub(r"\\([bB]ig)(?=\\?[])}])", r"\\\1r", node.astext())   # docutils knows \bigl and \bigr, not \big
+    closing = re.sub(
+        r"\\([bB]ig)(?=\\?[])}])", r"\\\1r", node.astext()
+    )  # docutils knows \bigl and \bigr, not \big
     source = re.sub(r"\\([bB]ig)(?![a-zA-Z])", r"\\\1l", closing).replace(r"\dots", r"\ldots")
     try:
         drawn = latex2mathml.tex2mathml(source, as_block=isinstance(node, nodes.math_block))
-    except Exception as error:   # of several types, by what it could not read
+    except Exception as error:  # of several types, by what it could not read
         logger.warning("%s cannot be drawn: %r", source, error, location=node)
         raise nodes.SkipNode
     # an index of an accented letter belongs beside it, not below
-    accented = r"<munderover>\s*(<mi[^>]*>[^<]*</mi>)\s*(.+?)\s*(<mo [^>]*>[~¯]</mo>)\s*</munderover>"
-    self.body.append(re.sub(accented, r"<msub><mover accent='true'>\1\3</mover>\2</msub>", drawn, flags=re.S))
+    accented = (
+        r"<munderover>\s*(<mi[^>]*>[^<]*</mi>)\s*(.+?)\s*(<mo [^>]*>[~¯]</mo>)\s*</munderover>"
+    )
+    self.body.append(
+        re.sub(accented, r"<msub><mover accent='true'>\1\3</mover>\2</msub>", drawn, flags=re.S)
+    )
     raise nodes.SkipNode
 
 
@@ -55,8 +65,19 @@ def link_names(app, doctree):
     """A public name of the package in backticks becomes a link to its description."""
     for literal in list(doctree.findall(nodes.literal)):
         full = app.public_names.get(literal.astext().removesuffix("()"))
-        if full and isinstance(literal.parent, (nodes.paragraph, nodes.entry)) and not literal.get("classes"):
-            link = pending_xref("", literal.deepcopy(), refdomain="py", reftype="obj", reftarget=full, refexplicit=True)
+        if (
+            full
+            and isinstance(literal.parent, (nodes.paragraph, nodes.entry))
+            and not literal.get("classes")
+        ):
+            link = pending_xref(
+                "",
+                literal.deepcopy(),
+                refdomain="py",
+                reftype="obj",
+                reftarget=full,
+                refexplicit=True,
+            )
             literal.replace_self(link)
 
 

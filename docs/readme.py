@@ -1,4 +1,5 @@
 """README.md from nbs/index.ipynb: its Markdown and code cells in turn, links relative to the project. `make readme`."""
+
 import json
 import posixpath
 import re
@@ -11,7 +12,11 @@ NOTE = "<!-- Made from nbs/index.ipynb by `make readme`: change it there. -->"
 def from_project(match: re.Match) -> str:
     """A link of a notebook in nbs/, as it reads from the project's folder; addresses and anchors stay."""
     target = match[1]
-    return match[0] if re.match(r"\w+:|#", target) else f"]({posixpath.normpath(posixpath.join('nbs', target))})"
+    return (
+        match[0]
+        if re.match(r"\w+:|#", target)
+        else f"]({posixpath.normpath(posixpath.join('nbs', target))})"
+    )
 
 
 def readme() -> str:

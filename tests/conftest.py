@@ -1,4 +1,5 @@
 """What the whole-program tests share. They call the command line as a user does, at `smoke` size."""
+
 import os
 import subprocess
 import sys
@@ -8,9 +9,13 @@ import pytest
 from filelock import FileLock
 
 PROJECT = Path(__file__).resolve().parents[1]
-AGGAN = str(Path(sys.executable).parent / "aggan")   # the command beside this Python
-REAL_PAIRS = Path(os.environ.get("AGGAN_REAL_PAIRS", PROJECT.parent / "shared" / "data" / "speakingfaces"))
-REAL_WEIGHTS = Path(os.environ.get("AGGAN_REAL_WEIGHTS", PROJECT.parent / "shared" / "data" / "weights"))
+AGGAN = str(Path(sys.executable).parent / "aggan")  # the command beside this Python
+REAL_PAIRS = Path(
+    os.environ.get("AGGAN_REAL_PAIRS", PROJECT.parent / "shared" / "data" / "speakingfaces")
+)
+REAL_WEIGHTS = Path(
+    os.environ.get("AGGAN_REAL_WEIGHTS", PROJECT.parent / "shared" / "data" / "weights")
+)
 
 
 def aggan(*arguments, cwd, check=True):
@@ -41,7 +46,9 @@ def site(testrun_uid):
     built = PROJECT / "_docs" / f"built_in_{testrun_uid}"
     with FileLock(PROJECT / "_docs.lock"):
         if not built.exists():
-            done = subprocess.run([sys.executable, PROJECT / "docs" / "build.py"], capture_output=True, text=True)
+            done = subprocess.run(
+                [sys.executable, PROJECT / "docs" / "build.py"], capture_output=True, text=True
+            )
             assert done.returncode == 0, done.stderr
             built.touch()
     return PROJECT / "_docs"

@@ -3,6 +3,7 @@
 A pod sees this machine as its image, with the project in /opt/aggan, and an empty folder and the volumes where it mounts them. It takes root, for file systems of its own.
 No cluster can be had for a test; what scheduling, networks and real containers do is not tried here.
 """
+
 import json
 import os
 import shutil
@@ -25,16 +26,29 @@ mount -t proc none proc; mount --rbind /dev dev
 for mount in $mounts; do mkdir -p "./${mount#*:}"; mount --bind "${mount%%:*}" "./${mount#*:}"; done
 exec chroot . env --chdir "$start" "$@"
 """
-IMAGE = ["env", "PATH=/opt/aggan/.venv-cluster/bin:/usr/bin:/bin"]   # what a container image sets
-CONFIGURATION = {"clusters": [{"name": "test"}], "users": [{"name": "test", "user": {}}], "current-context": "test",
-                 "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}]}
+IMAGE = ["env", "PATH=/opt/aggan/.venv-cluster/bin:/usr/bin:/bin"]  # what a container image sets
+CONFIGURATION = {
+    "clusters": [{"name": "test"}],
+    "users": [{"name": "test", "user": {}}],
+    "current-context": "test",
+    "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+}
 
 
 def missing() -> list[str]:
     """What it would take and is not here."""
-    wanted = [str(PROJECT / folder) for folder in (".venv", ".venv-cluster") if not (PROJECT / folder).exists()]
+    wanted = [
+        str(PROJECT / folder)
+        for folder in (".venv", ".venv-cluster")
+        if not (PROJECT / folder).exists()
+    ]
     wanted += [command for command in ("rsync", "unshare") if not shutil.which(command)]
-    if not wanted and subprocess.run(["unshare", "--mount", "--pid", "--fork", "true"], capture_output=True).returncode:
+    if (
+        not wanted
+        and subprocess.run(
+            ["unshare", "--mount", "--pid", "--fork", "true"], capture_output=True
+        ).returncode
+    ):
         wanted.append("root")
     return wanted
 
@@ -42,8 +56,28 @@ def missing() -> list[str]:
 def process(folder, start, mounts, command, **options):
     """A command that sees the machine as a pod does."""
     folder.mkdir()
-    mounts = " ".join(f"{where}:{mounted}" for where, mounted in {PROJECT: "/opt/aggan", **mounts}.items())
-    return subprocess.Popen(["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-ec", ENTER, "sh", folder, start, mounts, *IMAGE, *command], **options)
+    mounts = " ".join(
+        f"{where}:{mounted}" for where, mounted in {PROJECT: "/opt/aggan", **mounts}.items()
+    )
+    return subprocess.Popen(
+        [
+            "unshare",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "sh",
+            "-ec",
+            ENTER,
+            "sh",
+            folder,
+            start,
+            mounts,
+            *IMAGE,
+            *command,
+        ],
+        **options,
+    )
 
 
 class Kubernetes(ThreadingHTTPServer):
@@ -51,10 +85,19 @@ class Kubernetes(ThreadingHTTPServer):
 
     def __init__(self, folder, volume):
         super().__init__(("127.0.0.1", 0), Calls)
-        self.folder, self.volume, self.submitted, self.jobs, self.pods, self.started = folder, volume, [], {}, {}, []
+        self.folder, self.volume, self.submitted, self.jobs, self.pods, self.started = (
+            folder,
+            volume,
+            [],
+            {},
+            {},
+            [],
+        )
         address = {"server": f"http://127.0.0.1:{self.server_port}"}
         self.configuration = folder / "kubeconfig"
-        self.configuration.write_text(json.dumps(CONFIGURATION | {"clusters": [{"name": "test", "cluster": address}]}))
+        self.configuration.write_text(
+            json.dumps(CONFIGURATION | {"clusters": [{"name": "test", "cluster": address}]})
+        )
 
     def start(self, job):
         """Run the pod of a job, at once."""
@@ -64,7 +107,14 @@ class Kubernetes(ThreadingHTTPServer):
         places = {"workdir": empty, "aggan": self.volume}
         mounts = {places[mount["name"]]: mount["mountPath"] for mount in container["volumeMounts"]}
         with open(self.folder / f"{name}.log", "w") as log:
-            self.pods[name] = process(self.folder / name, container["workingDir"], mounts, container["command"] + container["args"], stdout=log, stderr=log)
+            self.pods[name] = process(
+                self.folder / name,
+                container["workingDir"],
+                mounts,
+                container["command"] + container["args"],
+                stdout=log,
+                stderr=log,
+            )
         self.started.append(self.pods[name])
         self.jobs[name] = job
         self.submitted.append(container)
@@ -72,8 +122,17 @@ class Kubernetes(ThreadingHTTPServer):
     def controller(self, *command):
         """A process on the machine from which jobs are submitted, which mounts the volume, too; what it says is in controller.log."""
         with open(self.folder / "controller.log", "w") as log:
-            self.started.append(process(self.folder / "controller", "/aggan", {self.volume: "/aggan"}, command, stdout=log, stderr=log,
-                                        env=os.environ | {"KUBECONFIG": str(self.configuration)}))
+            self.started.append(
+                process(
+                    self.folder / "controller",
+                    "/aggan",
+                    {self.volume: "/aggan"},
+                    command,
+                    stdout=log,
+                    stderr=log,
+                    env=os.environ | {"KUBECONFIG": str(self.configuration)},
+                )
+            )
         return self.started[-1]
 
 
@@ -82,7 +141,10 @@ def wrong(job) -> str | None:
     for container in job["spec"]["template"]["spec"]["containers"]:
         if not container.get("image"):
             return "spec.template.spec.containers[0].image: Required value"
-        requested, limits = container["resources"].get("requests", {}), container["resources"].get("limits", {})
+        requested, limits = (
+            container["resources"].get("requests", {}),
+            container["resources"].get("limits", {}),
+        )
         for name, number in requested.items():
             if "/" in name and name not in limits:
                 return "spec.template.spec.containers[0].resources.limits: Required value: Limit must be set for non overcommitable resources"
@@ -127,11 +189,27 @@ class Calls(BaseHTTPRequestHandler):
         kind, name = self.kind_and_name
         query = parse_qs(urlsplit(self.path).query)
         if kind == "jobs":
-            return self.answer(self.job(name[0])) if name[0] in self.server.jobs else self.refuse(404, "not found")
-        if name:   # the log of a pod; it has no previous container, since none of them is started again
-            return self.refuse(400, "previous terminated container not found") if "previous" in query else self.answer((self.server.folder / f"{name[0]}.log").read_text())
+            return (
+                self.answer(self.job(name[0]))
+                if name[0] in self.server.jobs
+                else self.refuse(404, "not found")
+            )
+        if (
+            name
+        ):  # the log of a pod; it has no previous container, since none of them is started again
+            return (
+                self.refuse(400, "previous terminated container not found")
+                if "previous" in query
+                else self.answer((self.server.folder / f"{name[0]}.log").read_text())
+            )
         wanted = query["labelSelector"][0].removeprefix("job-name=")
-        self.answer({"kind": "PodList", "apiVersion": "v1", "items": [self.pod(wanted)] if wanted in self.server.pods else []})
+        self.answer(
+            {
+                "kind": "PodList",
+                "apiVersion": "v1",
+                "items": [self.pod(wanted)] if wanted in self.server.pods else [],
+            }
+        )
 
     def do_DELETE(self):
         kind, (name,) = self.kind_and_name
@@ -143,14 +221,31 @@ class Calls(BaseHTTPRequestHandler):
 
     def job(self, name):
         code = self.server.pods[name].poll() if name in self.server.pods else -signal.SIGKILL
-        return self.server.jobs[name] | {"status": {"active": int(code is None), "succeeded": int(code == 0), "failed": int(code not in (None, 0))}}
+        return self.server.jobs[name] | {
+            "status": {
+                "active": int(code is None),
+                "succeeded": int(code == 0),
+                "failed": int(code not in (None, 0)),
+            }
+        }
 
     def pod(self, name):
         code = self.server.pods[name].poll()
         state = {"running": {}} if code is None else {"terminated": {"exitCode": code % 256}}
-        status = {"name": "snakemake", "image": "aggan", "imageID": "aggan", "ready": code is None, "restartCount": 0, "state": state}
+        status = {
+            "name": "snakemake",
+            "image": "aggan",
+            "imageID": "aggan",
+            "ready": code is None,
+            "restartCount": 0,
+            "state": state,
+        }
         spec = self.server.jobs[name]["spec"]["template"]["spec"]
-        return {"metadata": {"name": name}, "spec": spec, "status": {"phase": "Running", "containerStatuses": [status]}}
+        return {
+            "metadata": {"name": name},
+            "spec": spec,
+            "status": {"phase": "Running", "containerStatuses": [status]},
+        }
 
 
 @contextmanager

@@ -1,4 +1,5 @@
 """A Slurm of one node for as long as a test lasts, in a folder of its own: Debian's slurm-wlm and munge, started by root."""
+
 import os
 import shutil
 import socket
@@ -6,7 +7,11 @@ import subprocess
 import time
 from contextlib import contextmanager
 
-MISSING = [name for name in ("munged", "slurmctld", "slurmd", "sbatch") if shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin") is None]
+MISSING = [
+    name
+    for name in ("munged", "slurmctld", "slurmd", "sbatch")
+    if shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin") is None
+]
 CONFIGURATION = """
 ClusterName=test
 SlurmctldHost={host}
@@ -41,19 +46,34 @@ def slurm(folder):
     (folder / "munge.key").write_bytes(os.urandom(128))
     (folder / "munge.key").chmod(0o400)
     configuration = folder / "slurm.conf"
-    configuration.write_text(CONFIGURATION.format(host=host, ports=ports, folder=folder, cores=os.cpu_count()))
-    environment = os.environ | {"SLURM_CONF": str(configuration), "PATH": f"{folder}/bin:{os.environ['PATH']}:/usr/sbin"}
+    configuration.write_text(
+        CONFIGURATION.format(host=host, ports=ports, folder=folder, cores=os.cpu_count())
+    )
+    environment = os.environ | {
+        "SLURM_CONF": str(configuration),
+        "PATH": f"{folder}/bin:{os.environ['PATH']}:/usr/sbin",
+    }
     within_jobs(folder, configuration)
     munge = [f"--{name}-file={folder}/munge.{name}" for name in ("key", "pid", "log", "seed")]
     daemons = []
     try:
-        for command in (["munged", "--foreground", "--force", f"--socket={folder}/munge.socket", *munge], ["slurmctld", "-D"], ["slurmd", "-D"]):
-            daemons.append(subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        for command in (
+            ["munged", "--foreground", "--force", f"--socket={folder}/munge.socket", *munge],
+            ["slurmctld", "-D"],
+            ["slurmd", "-D"],
+        ):
+            daemons.append(
+                subprocess.Popen(
+                    command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                )
+            )
             time.sleep(1)
         wait_until_idle(environment, folder)
         yield environment
     finally:
-        subprocess.run(["scancel", "--quiet", "--state=RUNNING", "--state=PENDING"], env=environment)
+        subprocess.run(
+            ["scancel", "--quiet", "--state=RUNNING", "--state=PENDING"], env=environment
+        )
         for daemon in reversed(daemons):
             daemon.terminate()
             daemon.wait()
@@ -75,8 +95,12 @@ def free_port():
 
 def wait_until_idle(environment, folder):
     for _ in range(60):
-        state = subprocess.run(["sinfo", "--noheader", "--format=%T"], env=environment, capture_output=True, text=True)
+        state = subprocess.run(
+            ["sinfo", "--noheader", "--format=%T"], env=environment, capture_output=True, text=True
+        )
         if state.stdout.strip() == "idle":
             return
         time.sleep(0.5)
-    raise RuntimeError(f"Slurm's node is not idle but {state.stdout}{state.stderr}: {(folder / 'slurmctld.log').read_text()[-2000:]}")
+    raise RuntimeError(
+        f"Slurm's node is not idle but {state.stdout}{state.stderr}: {(folder / 'slurmctld.log').read_text()[-2000:]}"
+    )

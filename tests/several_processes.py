@@ -1,4 +1,5 @@
 """Every method trained for a few steps by the processes that share its batches: `python several_processes.py DEVICES FOLDER`."""
+
 import sys
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from aggan.data import open_pairs
 from aggan.experiments import PROFILES
 from aggan.methods import create_method, list_methods
 from aggan.methods.blocks import ImagePool, TwoWay
-from aggan.runtime.distributed import rank_zero_first, rank
+from aggan.runtime.distributed import rank, rank_zero_first
 from aggan.training import start_processes, train
 
 STEPS, BATCH, SIZE = 3, 4, 32
@@ -19,12 +20,22 @@ def fresh(name):
     torch.manual_seed(0)
     method = create_method(name, image_size=SIZE, **PROFILES["smoke"].options[name])
     if hasattr(method, "pools"):
-        method.pools = TwoWay(ImagePool((3, SIZE, SIZE), size=3), ImagePool((3, SIZE, SIZE), size=3))
+        method.pools = TwoWay(
+            ImagePool((3, SIZE, SIZE), size=3), ImagePool((3, SIZE, SIZE), size=3)
+        )
     return method
 
 
 def settings(devices):
-    return dict(steps=STEPS, batch_size=BATCH, image_size=SIZE, load_size=36, log_every=1, checkpoint_every=2, devices=devices)
+    return dict(
+        steps=STEPS,
+        batch_size=BATCH,
+        image_size=SIZE,
+        load_size=36,
+        log_every=1,
+        checkpoint_every=2,
+        devices=devices,
+    )
 
 
 def train_double(method, pairs, folder, devices):
@@ -38,32 +49,43 @@ def train_double(method, pairs, folder, devices):
 
 def faces(folder):
     """Sixteen rendered pairs, kept in a folder."""
-    return open_pairs("synthetic-arl", image_size=SIZE, render_size=36, subjects={"train": 4}, images_per_subject=4, cache=Path(folder) / "faces")
+    return open_pairs(
+        "synthetic-arl",
+        image_size=SIZE,
+        render_size=36,
+        subjects={"train": 4},
+        images_per_subject=4,
+        cache=Path(folder) / "faces",
+    )
 
 
 def stops(step, kind):
     """A kind of method that is interrupted in its step of that number."""
+
     class Stopped(kind):
         def training_step(self, *arguments):
             self.calls = getattr(self, "calls", 0) + 1
             if self.calls == step:
                 raise KeyboardInterrupt
             return super().training_step(*arguments)
+
     return Stopped
 
 
 def explodes(kind):
     """A kind of method whose loss is no number in the last process."""
+
     class Exploding(kind):
         def training_step(self, *arguments):
             losses = super().training_step(*arguments)
             return {name: loss / (rank() == 0) for name, loss in losses.items()}
+
     return Exploding
 
 
 def main(devices, folder):
     start_processes(devices, 1, BATCH)
-    folder = Path(folder) / f"process{rank()}"   # files of any process but the first would show
+    folder = Path(folder) / f"process{rank()}"  # files of any process but the first would show
     pairs = faces(folder.parent)
     with rank_zero_first():
         pairs.prepare_data()

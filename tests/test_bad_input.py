@@ -1,4 +1,5 @@
 """Bad input gets one sentence that names the file and the way out, and no traceback."""
+
 import contextlib
 import io
 import json
@@ -15,13 +16,19 @@ from aggan.reproduction.command_line import main
 
 def make_pairs(root, subjects=("s1", "s2", "s3", "s4", "s5"), images=2, size=40):
     rng = np.random.default_rng(0)
-    for split, members in (("train", subjects[:-3]), ("val", subjects[-3:-1]), ("test", subjects[-1:])):
+    for split, members in (
+        ("train", subjects[:-3]),
+        ("val", subjects[-3:-1]),
+        ("test", subjects[-1:]),
+    ):
         for kind in ("thermal", "visible"):
             (root / split / kind).mkdir(parents=True, exist_ok=True)
             for subject in members:
                 for number in range(images):
                     shape = (size, size) if kind == "thermal" else (size, size, 3)
-                    Image.fromarray(rng.integers(0, 255, shape, np.uint8)).save(root / split / kind / f"{subject}_{number}.png")
+                    Image.fromarray(rng.integers(0, 255, shape, np.uint8)).save(
+                        root / split / kind / f"{subject}_{number}.png"
+                    )
     return root
 
 
@@ -44,7 +51,9 @@ def test_missing_partner(tmp_path):
 
 
 def test_unequal_sizes(tmp_path):
-    Image.new("RGB", (30, 40)).save(make_pairs(tmp_path / "pairs") / "train" / "visible" / "s1_0.png")
+    Image.new("RGB", (30, 40)).save(
+        make_pairs(tmp_path / "pairs") / "train" / "visible" / "s1_0.png"
+    )
     assert "s1_0.png" in refusal(*TRAIN, cwd=tmp_path)
 
 
@@ -77,22 +86,33 @@ def test_subject_in_train_and_test(tmp_path):
     assert "s1" in refusal(*TRAIN, cwd=tmp_path)
 
 
-@pytest.mark.parametrize("arguments, word", [
-    (("train", "--method", "ag-gun"), "known are ag-gan"),
-    (("train", "--dataset", "arl"), "synthetic-arl"),
-    (("train", "--profile", "huge"), "known are smoke"),
-    (("train", "--profile", "smoke", "--options", '{"identity": "synthetic-matcher"}'), "cannot judge it"),
-    (("train", "--profile", "smoke", "--matcher", "nobody"), "nobody"),
-    (("reproduce", "table9"), "table9"),
-    (("translate", "--weights", "nowhere.safetensors", "--input", ".", "--output", "out"), "nowhere.safetensors"),
-])
+@pytest.mark.parametrize(
+    "arguments, word",
+    [
+        (("train", "--method", "ag-gun"), "known are ag-gan"),
+        (("train", "--dataset", "arl"), "synthetic-arl"),
+        (("train", "--profile", "huge"), "known are smoke"),
+        (
+            ("train", "--profile", "smoke", "--options", '{"identity": "synthetic-matcher"}'),
+            "cannot judge it",
+        ),
+        (("train", "--profile", "smoke", "--matcher", "nobody"), "nobody"),
+        (("reproduce", "table9"), "table9"),
+        (
+            ("translate", "--weights", "nowhere.safetensors", "--input", ".", "--output", "out"),
+            "nowhere.safetensors",
+        ),
+    ],
+)
 def test_unknown_names(tmp_path, arguments, word):
     assert word in refusal(*arguments, cwd=tmp_path)
     assert not (tmp_path / "runs").exists(), "work was done before the refusal"
 
 
 def test_nan_loss_stops_and_keeps_what_there_was(tmp_path):
-    said = refusal("train", "--profile", "smoke", "--options", '{"learning_rate": 1e30}', cwd=tmp_path)
+    said = refusal(
+        "train", "--profile", "smoke", "--options", '{"learning_rate": 1e30}', cwd=tmp_path
+    )
     assert "became" in said and "learning rate" in said
     assert not list(tmp_path.glob("runs/**/*.tmp"))
 
@@ -103,12 +123,23 @@ def test_foreign_checkpoints(workplace, run_folder, tmp_path):
     Image.new("L", (40, 40), 90).save(tmp_path / "images" / "a.png")
 
     def said(path):
-        return refusal("translate", "--weights", path, "--input", tmp_path / "images", "--output", tmp_path / "out", cwd=workplace)
+        return refusal(
+            "translate",
+            "--weights",
+            path,
+            "--input",
+            tmp_path / "images",
+            "--output",
+            tmp_path / "out",
+            cwd=workplace,
+        )
 
     (tmp_path / "cut.safetensors").write_bytes(whole.read_bytes()[:5000])
     assert "cut.safetensors is not a whole checkpoint" in said(tmp_path / "cut.safetensors")
     save_file(load_file(whole), tmp_path / "nameless.safetensors")
-    assert "nameless.safetensors does not say which method" in said(tmp_path / "nameless.safetensors")
+    assert "nameless.safetensors does not say which method" in said(
+        tmp_path / "nameless.safetensors"
+    )
     config = {"method": json.dumps("ag-gan"), "options": json.dumps({"width": 16})}
     save_file(load_file(whole), tmp_path / "other.safetensors", config)
     assert "other.safetensors does not fit" in said(tmp_path / "other.safetensors")

@@ -1,4 +1,5 @@
 """The benchmarks run, write down what they measured and whether it is right; how fast is not asked here."""
+
 import json
 
 import pytest
@@ -12,11 +13,13 @@ from aggan.runtime.files import write_json
 @pytest.fixture
 def measured(tmp_path):
     """The rows that `aggan bench NAME …` writes."""
+
     def measured(name, *options):
         said = aggan("bench", name, *options, "--output", tmp_path, cwd=tmp_path).stdout
         rows = json.loads((tmp_path / f"{name}.json").read_text())["rows"]
         assert (tmp_path / f"{name}.md").read_text() == said and said.count("\n") == len(rows) + 2
         return rows
+
     return measured
 
 
@@ -27,7 +30,9 @@ def test_prepare(measured):
 
 
 def test_translate(measured):
-    forward, folder = measured("translate", "--size", 32, "--width", 8, "--images", 12, "--rounds", 1)
+    forward, folder = measured(
+        "translate", "--size", 32, "--width", 8, "--images", 12, "--rounds", 1
+    )
     assert forward["difference"] < 1e-4 and forward["ours GFLOP"] < forward["reference GFLOP"]
     assert folder["what"].startswith("folder of 12") and folder["ratio"] > 0
 
@@ -35,20 +40,42 @@ def test_translate(measured):
 def test_import(measured):
     package, command = measured("import", "--rounds", 1, "--modules", "aggan")
     assert package["what"] == "import aggan" and command["what"] == "aggan --help"
-    assert max(row["ours / torch, torchvision"] for row in (package, command)) < 1   # neither imports torch
+    assert (
+        max(row["ours / torch, torchvision"] for row in (package, command)) < 1
+    )  # neither imports torch
 
 
 def test_data(measured):
-    store, synthetic, rendered = measured("data", "--profile", "smoke", "--rounds", 1, "--batches", 4, "--faces", 16)
-    assert all(row["step with loader / in memory"] > 0 and row["loader, own process, ms"] > 0 for row in (store, synthetic))
+    store, synthetic, rendered = measured(
+        "data", "--profile", "smoke", "--rounds", 1, "--batches", 4, "--faces", 16
+    )
+    assert all(
+        row["step with loader / in memory"] > 0 and row["loader, own process, ms"] > 0
+        for row in (store, synthetic)
+    )
     assert rendered["pairs/s"] > 0
 
 
 def test_match(measured):
-    compared, alone = measured("match", "--images", 300, 400, "--reference", 300, "--dimensions", 32, "--rounds", 1)
+    compared, alone = measured(
+        "match", "--images", 300, 400, "--reference", 300, "--dimensions", 32, "--rounds", 1
+    )
     assert (compared["scores"], alone["scores"]) == (90_000, 160_000)
     assert compared["auc_error"] < 1e-6 and compared["eer_error"] < 1e-5
-    assert all(compared[key] > 0 for key in ("reference_s", "ours_s", "ratio", "reference_mib", "ours_mib", "intervals_s")) and alone["reference_s"] is None
+    assert (
+        all(
+            compared[key] > 0
+            for key in (
+                "reference_s",
+                "ours_s",
+                "ratio",
+                "reference_mib",
+                "ours_mib",
+                "intervals_s",
+            )
+        )
+        and alone["reference_s"] is None
+    )
 
 
 @pytest.fixture
@@ -56,15 +83,23 @@ def step(monkeypatch):
     """The benchmark of the training step as a module."""
     monkeypatch.syspath_prepend(PROJECT / "benchmarks")
     import step
+
     return step
 
 
-@pytest.mark.parametrize("size, width, steps", [(32, 8, 20), (128, 32, 4)])   # the second is large enough for Winograd's algorithm
+@pytest.mark.parametrize(
+    "size, width, steps", [(32, 8, 20), (128, 32, 4)]
+)  # the second is large enough for Winograd's algorithm
 def test_losses_are_those_of_the_plain_step(step, size, width, steps):
     plain, ours = step.losses_side_by_side(size, width, steps)
-    assert len(plain) == steps and plain[0]["pixel"] > 2 * abs(plain[0]["pixel"] - plain[-1]["pixel"]) > 0   # it learns, in both
+    assert (
+        len(plain) == steps
+        and plain[0]["pixel"] > 2 * abs(plain[0]["pixel"] - plain[-1]["pixel"]) > 0
+    )  # it learns, in both
     for theirs, own in zip(plain, ours):
-        assert theirs.keys() == own.keys() and all(abs(theirs[name] - own[name]) <= 1e-4 * abs(theirs[name]) for name in theirs)
+        assert theirs.keys() == own.keys() and all(
+            abs(theirs[name] - own[name]) <= 1e-4 * abs(theirs[name]) for name in theirs
+        )
 
 
 @pytest.mark.parametrize("name", ["attentiongan", "cut", "cyclegan", "lg-gan"])
@@ -74,19 +109,31 @@ def test_losses_are_those_of_the_public_codes_step(step, name):
         torch.manual_seed(0)
         method = step.new_method(name, 32, 8).double()
         method = step.with_plain_layers(method) if plain else method
-        batch, optimizers = step.Batch(*(image.double() for image in step.random_batch(32)[:2]), None, None), method.optimizers()
+        batch, optimizers = (
+            step.Batch(*(image.double() for image in step.random_batch(32)[:2]), None, None),
+            method.optimizers(),
+        )
         torch.manual_seed(1)
-        losses.append([method.training_step(batch, optimizers) for _ in range(1 if name == "cut" else 3)])   # CUT's second image draws other places
+        losses.append(
+            [method.training_step(batch, optimizers) for _ in range(1 if name == "cut" else 3)]
+        )  # CUT's second image draws other places
     for ours, theirs in zip(*losses, strict=True):
         assert ours.keys() == theirs.keys()
-        assert {loss for loss in ours if abs(ours[loss] - theirs[loss]) > 1e-9 * abs(theirs[loss])} <= ({"nce_same"} if name == "cut" else set())
+        assert {
+            loss for loss in ours if abs(ours[loss] - theirs[loss]) > 1e-9 * abs(theirs[loss])
+        } <= ({"nce_same"} if name == "cut" else set())
 
 
 def test_parity(measured):
     rows = measured("parity", "--size", 32, "--width", 8, "--steps", 3)
     assert [row["step"] for row in rows] == [1, 2, 3]
     for row in rows:
-        assert row["float64"] < 1e-12 < max(row["plain, float32 from float64"], row["ours, float32 from float64"]) < 1e-4
+        assert (
+            row["float64"]
+            < 1e-12
+            < max(row["plain, float32 from float64"], row["ours, float32 from float64"])
+            < 1e-4
+        )
         assert all(row[loss] < 1e-4 for loss in ("discriminator", "adversarial", "pixel", "cam"))
 
 
@@ -112,21 +159,26 @@ def define_D(input_nc, ndf, netD, n_layers, norm): return nn.Conv2d(input_nc, 1,
 @pytest.fixture
 def peer(tmp_path):
     """A folder laid out as a peer's checkout, with networks of ours in it."""
+
     def peer(name, text):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
         return tmp_path
+
     return peer
 
 
 def test_peers_networks_take_their_steps(step, peer, capsys):
     import peers
+
     batch = step.random_batch(128)
     folder = peer("models/networks.py", CYCLEGAN)
     for method, falls in (("cyclegan", "generators"), ("pix2pix", "pixel")):
         take = peers.peer_step(folder, method, 128, 8, ())
         losses = [take(batch.thermal, batch.visible)[falls] for _ in range(8)]
-        assert losses[-1] < losses[0] and capsys.readouterr().out == ""   # a contestant's output is its answers
+        assert (
+            losses[-1] < losses[0] and capsys.readouterr().out == ""
+        )  # a contestant's output is its answers
     with pytest.raises(ValueError, match="none for 64"):
         peers.peer_step(folder, "pix2pix", 64, 8, ())
     with pytest.raises(FileNotFoundError, match="no checkout"):
@@ -134,53 +186,154 @@ def test_peers_networks_take_their_steps(step, peer, capsys):
 
 
 def test_step_of_a_peers_modules_is_the_plain_one(step, peer):
-    plain, theirs = step.contestant("plain", 32, 8)(), step.contestant("peer:ag-gan", 32, 8, peer=peer("networks.py", UGATIT))()
+    plain, theirs = (
+        step.contestant("plain", 32, 8)(),
+        step.contestant("peer:ag-gan", 32, 8, peer=peer("networks.py", UGATIT))(),
+    )
     assert theirs.keys() == plain.keys()
-    assert all(abs(theirs[name] - plain[name]) < 0.5 * plain[name] for name in plain)   # other weights; the map that their discriminators return is no answer
+    assert all(
+        abs(theirs[name] - plain[name]) < 0.5 * plain[name] for name in plain
+    )  # other weights; the map that their discriminators return is no answer
 
 
 def test_step(measured):
-    rows = measured("step", "--sizes", 32, "--width", 8, "--rounds", 1, "--methods", "pix2pix", "--methods-size", 32)
+    rows = measured(
+        "step",
+        "--sizes",
+        32,
+        "--width",
+        8,
+        "--rounds",
+        1,
+        "--methods",
+        "pix2pix",
+        "--methods-size",
+        32,
+    )
     assert len(rows) == 5 and all(row["ratio"] > 0 and row["ours_gib"] > 0 for row in rows)
     assert all(row["ours_gflop"] < 0.6 * row["reference_gflop"] for row in rows[:4])
 
 
 def test_gpu(measured):
-    row, = measured("gpu", "--device", "cpu", "--sizes", 32, "--width", 8, "--batches", 2, "--rounds", 1, "--steps", 1, "--steady", 1, "--precisions", "bf16")
+    (row,) = measured(
+        "gpu",
+        "--device",
+        "cpu",
+        "--sizes",
+        32,
+        "--width",
+        8,
+        "--batches",
+        2,
+        "--rounds",
+        1,
+        "--steps",
+        1,
+        "--steady",
+        1,
+        "--precisions",
+        "bf16",
+    )
     assert row["ratio"] > 0 and row["of_bf16_ceiling"] > 0 and row["ours_gflop"] > 0.1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_gpu_says_when_there_is_none(tmp_path):
-    assert aggan("bench", "gpu", cwd=tmp_path, check=False).stderr.endswith("(`aggan bench step` times the step on a CPU)\n")
+    assert aggan("bench", "gpu", cwd=tmp_path, check=False).stderr.endswith(
+        "(`aggan bench step` times the step on a CPU)\n"
+    )
 
 
 def test_scaling(measured):
-    size, width, batch, pairs = measured("scaling", "--sizes", 32, "--widths", 8, "--batches", 2, "--size", 32, "--rounds", 1, "--pairs", 4)
-    assert size["gflop"] > 20 * width["gflop"] and batch["gflop"] > 1.9 * size["gflop"] and batch["images_per_s"] > 0
+    size, width, batch, pairs = measured(
+        "scaling",
+        "--sizes",
+        32,
+        "--widths",
+        8,
+        "--batches",
+        2,
+        "--size",
+        32,
+        "--rounds",
+        1,
+        "--pairs",
+        4,
+    )
+    assert (
+        size["gflop"] > 20 * width["gflop"]
+        and batch["gflop"] > 1.9 * size["gflop"]
+        and batch["images_per_s"] > 0
+    )
     assert pairs["pairs_per_s"] == pytest.approx(4 / pairs["prepare_s"])
 
 
 def test_methods_and_what_they_cost(measured, tmp_path):
-    steps = {row["label"]: row for row in measured("methods", "--methods", "pix2pix", "--size", 32, "--width", 8, "--rounds", 1)}
-    assert len(steps) == 10 and all((row["step_s"] is not None) == (label == "Pix2Pix") and row["gflop"] > 0 for label, row in steps.items())
+    steps = {
+        row["label"]: row
+        for row in measured(
+            "methods", "--methods", "pix2pix", "--size", 32, "--width", 8, "--rounds", 1
+        )
+    }
+    assert len(steps) == 10 and all(
+        (row["step_s"] is not None) == (label == "Pix2Pix") and row["gflop"] > 0
+        for label, row in steps.items()
+    )
     kept = json.loads((PROJECT / "figures" / "benchmarks" / "methods.json").read_text())["rows"]
     *runs, total = measured("cost")
     assert total["runs"] == sum(run["runs"] for run in runs) == 21
-    assert total["CPU hours"] == pytest.approx(sum(run["runs"] * run["steps of a run"] * run["seconds of a step"] for run in runs) / 3600)
-    assert [*runs, total] == json.loads((PROJECT / "figures" / "benchmarks" / "cost.json").read_text())["rows"], "`aggan bench cost --output figures/benchmarks` anew"
+    assert total["CPU hours"] == pytest.approx(
+        sum(run["runs"] * run["steps of a run"] * run["seconds of a step"] for run in runs) / 3600
+    )
+    assert [*runs, total] == json.loads(
+        (PROJECT / "figures" / "benchmarks" / "cost.json").read_text()
+    )["rows"], "`aggan bench cost --output figures/benchmarks` anew"
     (tmp_path / "methods.json").write_text(json.dumps({"rows": kept}))
-    rows = [{"method": "ag-gan", "size": 256, "batch": batch, "precision": "bf16", "ours_ms": 20 * batch} for batch in (1, 16)]
+    rows = [
+        {
+            "method": "ag-gan",
+            "size": 256,
+            "batch": batch,
+            "precision": "bf16",
+            "ours_ms": 20 * batch,
+        }
+        for batch in (1, 16)
+    ]
     (tmp_path / "gpu.json").write_text(json.dumps({"rows": rows, "machine": {"gpu": "a card"}}))
-    own = next(run for run in measured("cost", "--records", tmp_path) if (run["pairs of"], run["method"]) == ("arl", "AG-GAN"))
-    assert own["GPU hours (a card)"] == pytest.approx(own["runs"] * own["steps of a run"] * 0.02 / 3600)
+    own = next(
+        run
+        for run in measured("cost", "--records", tmp_path)
+        if (run["pairs of"], run["method"]) == ("arl", "AG-GAN")
+    )
+    assert own["GPU hours (a card)"] == pytest.approx(
+        own["runs"] * own["steps of a run"] * 0.02 / 3600
+    )
 
 
 def test_precision(measured, tmp_path):
-    figures = {("32-true", 0): 0.90, ("32-true", 1): 0.94, ("bf16-mixed", 0): 0.91, ("bf16-mixed", 1): 0.96}
-    for (precision, seed), auc in figures.items():   # as if these had been run
-        run = Experiment("ag-gan", profile="smoke", seed=seed, changes={"precision": precision}, runs=str(tmp_path))
-        write_json(run.folder / "report.json", {"auc": auc, "eer": 0.1, "psnr": 17.0 + seed, "ssim": 0.7})
-    auc, eer, psnr, ssim = measured("precision", "--profile", "smoke", "--seeds", 0, 1, "--runs", tmp_path)
-    assert (auc["float32"], auc["difference"], auc["its spread"]) == pytest.approx((92, 1.5, 2.828), abs=1e-3)
-    assert auc["within float32's spread"] and psnr["difference"] == 0 and ssim["spread of bf16"] == 0
+    figures = {
+        ("32-true", 0): 0.90,
+        ("32-true", 1): 0.94,
+        ("bf16-mixed", 0): 0.91,
+        ("bf16-mixed", 1): 0.96,
+    }
+    for (precision, seed), auc in figures.items():  # as if these had been run
+        run = Experiment(
+            "ag-gan",
+            profile="smoke",
+            seed=seed,
+            changes={"precision": precision},
+            runs=str(tmp_path),
+        )
+        write_json(
+            run.folder / "report.json", {"auc": auc, "eer": 0.1, "psnr": 17.0 + seed, "ssim": 0.7}
+        )
+    auc, eer, psnr, ssim = measured(
+        "precision", "--profile", "smoke", "--seeds", 0, 1, "--runs", tmp_path
+    )
+    assert (auc["float32"], auc["difference"], auc["its spread"]) == pytest.approx(
+        (92, 1.5, 2.828), abs=1e-3
+    )
+    assert (
+        auc["within float32's spread"] and psnr["difference"] == 0 and ssim["spread of bf16"] == 0
+    )

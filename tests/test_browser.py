@@ -1,4 +1,5 @@
 """The walk through JupyterLab, and through the documentation, in headless Chromium. What was seen is kept in runs/browser."""
+
 import functools
 import http.server
 import json
@@ -19,11 +20,16 @@ from conftest import PROJECT
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (Debian: apt-get install chromium)")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium is installed (Debian: apt-get install chromium)"
+)
 
 SEEN = PROJECT / "runs" / "browser"
-PATIENCE = 240   # seconds for a notebook, on a machine that has other things to do
-NO_NEWS = {"fetchNews": "false", "checkForUpdates": False}   # Lab's pop-up would ask whether to look for news
+PATIENCE = 240  # seconds for a notebook, on a machine that has other things to do
+NO_NEWS = {
+    "fetchNews": "false",
+    "checkForUpdates": False,
+}  # Lab's pop-up would ask whether to look for news
 
 # Only a kernel that has answered takes part in Run All Cells: without waiting for it the command is lost now and then.
 READY = """async () => {
@@ -56,7 +62,12 @@ def browser():
 def page(browser, request):
     """A page that may ask this machine only, and whose last sight is kept."""
     opened, elsewhere = browser.new_page(viewport={"width": 1400, "height": 1000}), []
-    opened.on("request", lambda asked: re.match(r"https?://(?!127\.0\.0\.1)", asked.url) and elsewhere.append(asked.url))
+    opened.on(
+        "request",
+        lambda asked: (
+            re.match(r"https?://(?!127\.0\.0\.1)", asked.url) and elsewhere.append(asked.url)
+        ),
+    )
     yield opened
     photograph(opened, request.node.name)
     opened.close()
@@ -75,17 +86,37 @@ def lab(workplace, tmp_path_factory):
     for name in ("nbs", "figures", "data/README.md"):
         place = folder / name
         place.parent.mkdir(exist_ok=True)
-        shutil.copytree(PROJECT / name, place) if (PROJECT / name).is_dir() else shutil.copy(PROJECT / name, place)
+        shutil.copytree(PROJECT / name, place) if (PROJECT / name).is_dir() else shutil.copy(
+            PROJECT / name, place
+        )
     (settings / "@jupyterlab" / "apputils-extension").mkdir(parents=True)
-    (settings / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings").write_text(json.dumps(NO_NEWS))
+    (
+        settings / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+    ).write_text(json.dumps(NO_NEWS))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     server = subprocess.Popen(
-        [Path(sys.executable).parent / "jupyter", "lab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--IdentityProvider.token=",
-         f"--ServerApp.root_dir={folder}", "--expose-app-in-browser"],
-        env=os.environ | {"JUPYTERLAB_SETTINGS_DIR": str(settings), "JUPYTER_CONFIG_DIR": str(settings), "OMP_NUM_THREADS": "1"},   # Chromium needs a core too
-        stdout=(settings / "log").open("w"), stderr=subprocess.STDOUT)
+        [
+            Path(sys.executable).parent / "jupyter",
+            "lab",
+            "--no-browser",
+            "--allow-root",
+            "--ip=127.0.0.1",
+            f"--port={port}",
+            "--IdentityProvider.token=",
+            f"--ServerApp.root_dir={folder}",
+            "--expose-app-in-browser",
+        ],
+        env=os.environ
+        | {
+            "JUPYTERLAB_SETTINGS_DIR": str(settings),
+            "JUPYTER_CONFIG_DIR": str(settings),
+            "OMP_NUM_THREADS": "1",
+        },  # Chromium needs a core too
+        stdout=(settings / "log").open("w"),
+        stderr=subprocess.STDOUT,
+    )
     address = f"http://127.0.0.1:{port}"
     try:
         for _ in range(120):
@@ -104,7 +135,9 @@ def lab(workplace, tmp_path_factory):
 def set_parameters(path, **values):
     """Give the parameters cell of a notebook's copy other defaults."""
     notebook = json.loads(path.read_text())
-    cell = next(cell for cell in notebook["cells"] if "parameters" in cell["metadata"].get("tags", []))
+    cell = next(
+        cell for cell in notebook["cells"] if "parameters" in cell["metadata"].get("tags", [])
+    )
     text = "".join(cell["source"])
     for name, value in values.items():
         text, found = re.subn(rf"(?m)^({name}: \w+ = )[^#\n]+", rf"\g<1>{value!r}  ", text)
@@ -126,15 +159,25 @@ def run_all(page):
     page.get_by_text("Run All Cells", exact=True).click()
     page.wait_for_function(ENDED, polling=500, timeout=1000 * PATIENCE)
     cells = page.evaluate(CELLS)
-    errors = ["\n".join(output["traceback"]) for cell in cells for output in cell.get("outputs", []) if output["output_type"] == "error"]
+    errors = [
+        "\n".join(output["traceback"])
+        for cell in cells
+        for output in cell.get("outputs", [])
+        if output["output_type"] == "error"
+    ]
     assert not errors, errors[0]
     return cells
 
 
 def shown_images(page, inside):
     """Of the pictures inside an element, how wide each is when all have been read or given up: 0 for one that could not be read."""
-    page.wait_for_function("inside => [...document.querySelectorAll(inside + ' img')].every(picture => picture.complete)", arg=inside)
-    return page.locator(f"{inside} img").evaluate_all("pictures => pictures.map(picture => picture.naturalWidth)")
+    page.wait_for_function(
+        "inside => [...document.querySelectorAll(inside + ' img')].every(picture => picture.complete)",
+        arg=inside,
+    )
+    return page.locator(f"{inside} img").evaluate_all(
+        "pictures => pictures.map(picture => picture.naturalWidth)"
+    )
 
 
 def test_front_page_runs_and_leads_on(page, lab):
@@ -142,18 +185,33 @@ def test_front_page_runs_and_leads_on(page, lab):
     run_all(page)
     page.evaluate(SHOW, 0)
     page.wait_for_timeout(500)
-    assert min(shown_images(page, ".jp-MarkdownOutput")) > 100   # links are relative to the notebook
+    assert min(shown_images(page, ".jp-MarkdownOutput")) > 100  # links are relative to the notebook
     photograph(page, "front page")
     page.evaluate(CLOSE)
 
 
 def test_figure_runs(page, lab, workplace, tmp_path):
     path = "nbs/paper/figure6.ipynb"
-    set_parameters(lab[1] / path, profile="smoke", runs=str(workplace / "runs"), cache=str(workplace / "data" / "synthetic"), output=str(tmp_path / "figure6"))
+    set_parameters(
+        lab[1] / path,
+        profile="smoke",
+        runs=str(workplace / "runs"),
+        cache=str(workplace / "data" / "synthetic"),
+        output=str(tmp_path / "figure6"),
+    )
     open_notebook(page, lab, path)
     cells = run_all(page)
-    assert sum("image/png" in output.get("data", {}) for cell in cells for output in cell.get("outputs", [])) == 1
-    assert (tmp_path / "figure6" / "attention.png").stat().st_size > 5000 and (tmp_path / "figure6" / "table.md").exists()
+    assert (
+        sum(
+            "image/png" in output.get("data", {})
+            for cell in cells
+            for output in cell.get("outputs", [])
+        )
+        == 1
+    )
+    assert (tmp_path / "figure6" / "attention.png").stat().st_size > 5000 and (
+        tmp_path / "figure6" / "table.md"
+    ).exists()
     page.evaluate(SHOW, 4)
     page.wait_for_timeout(500)
     photograph(page, "figure")
@@ -167,17 +225,31 @@ def test_explorer_answers_its_sliders(page, lab, workplace):
     set_parameters(lab[1] / path, runs=str(workplace / "runs"))
     open_notebook(page, lab, path)
     cells = run_all(page)
-    page.evaluate(SHOW, next(place for place, cell in enumerate(cells) if "".join(cell["source"]).startswith("explorer = ")))
+    page.evaluate(
+        SHOW,
+        next(
+            place
+            for place, cell in enumerate(cells)
+            if "".join(cell["source"]).startswith("explorer = ")
+        ),
+    )
     for name in ("pose", "expression"):
         slider = page.locator(".widget-hslider", has_text=name).get_by_role("slider")
         picture = page.locator("img.widget-image")
         before, start = picture.get_attribute("src"), time.perf_counter()
         slider.focus()
         slider.press("ArrowRight")
-        page.wait_for_function("before => document.querySelector('img.widget-image').src !== before", arg=before, timeout=10_000)
+        page.wait_for_function(
+            "before => document.querySelector('img.widget-image').src !== before",
+            arg=before,
+            timeout=10_000,
+        )
         print(f"{name}: a new picture after {time.perf_counter() - start:.2f} s")
     page.wait_for_timeout(500)
-    assert min(shown_images(page, ".jupyter-widgets")) > 100 and "Identity" in page.locator(".widget-html").last.inner_text()
+    assert (
+        min(shown_images(page, ".jupyter-widgets")) > 100
+        and "Identity" in page.locator(".widget-html").last.inner_text()
+    )
     photograph(page, "explorer")
     page.evaluate(CLOSE)
 
@@ -202,10 +274,15 @@ def test_documentation_is_searched_and_clicked_through(page, served):
     page.locator("#search-results").get_by_role("link", name="aggan.losses.identity_loss").click()
     described = page.locator("dl", has=page.locator("[id='aggan.losses.identity_loss']"))
     assert "One minus the mean cosine" in described.inner_text()
-    assert described.locator("tr", has_text="translated").first.locator("td").nth(1).inner_text() == "Tensor"
+    assert (
+        described.locator("tr", has_text="translated").first.locator("td").nth(1).inner_text()
+        == "Tensor"
+    )
     photograph(page, "documentation api")
     page.get_by_role("link", name="08_losses").click()
-    assert page.locator("h1").inner_text().startswith("Losses") and page.locator("math").count() > 10
+    assert (
+        page.locator("h1").inner_text().startswith("Losses") and page.locator("math").count() > 10
+    )
     page.locator(".sidebar-tree").get_by_role("link", name="Figures", exact=True).first.click()
     page.get_by_role("heading", name="Figure 9").scroll_into_view_if_needed()
     assert min(shown_images(page, "article")) > 100

@@ -1,4 +1,5 @@
 """Snakemake runs what `aggan reproduce` runs, into the same folders; on one machine and through Slurm, and goes on when it was killed."""
+
 import csv
 import os
 import shutil
@@ -16,21 +17,40 @@ from aggan.runtime.files import read_json
 from aggan.training import read_metrics
 
 CLUSTER = PROJECT / "cluster"
-SNAKEMAKE = PROJECT / ".venv-cluster" / "bin" / "snakemake"   # as `make cluster` installs it
-SNAKEMAKE = os.environ.get("AGGAN_SNAKEMAKE") or (str(SNAKEMAKE) if SNAKEMAKE.exists() else shutil.which("snakemake"))
-needs_snakemake = pytest.mark.skipif(not SNAKEMAKE, reason="Snakemake is not installed: `make cluster` installs it")
-needs_slurm = pytest.mark.skipif(bool(MISSING) or os.getuid() != 0,
-                                 reason="starting a Slurm takes root and `apt-get install slurm-wlm munge`")
-needs_pods = pytest.mark.skipif(bool(missing()), reason=f"pods as processes take root, `make cluster` and `apt-get install rsync`: no {', '.join(missing())}")
+SNAKEMAKE = PROJECT / ".venv-cluster" / "bin" / "snakemake"  # as `make cluster` installs it
+SNAKEMAKE = os.environ.get("AGGAN_SNAKEMAKE") or (
+    str(SNAKEMAKE) if SNAKEMAKE.exists() else shutil.which("snakemake")
+)
+needs_snakemake = pytest.mark.skipif(
+    not SNAKEMAKE, reason="Snakemake is not installed: `make cluster` installs it"
+)
+needs_slurm = pytest.mark.skipif(
+    bool(MISSING) or os.getuid() != 0,
+    reason="starting a Slurm takes root and `apt-get install slurm-wlm munge`",
+)
+needs_pods = pytest.mark.skipif(
+    bool(missing()),
+    reason=f"pods as processes take root, `make cluster` and `apt-get install rsync`: no {', '.join(missing())}",
+)
 FAR = '{"steps": 80, "checkpoints": 16}'
 
 
 def snakemake_command(*arguments):
-    return [SNAKEMAKE, "--snakefile", CLUSTER / "Snakefile", *arguments, "--config", f"bin={Path(AGGAN).parent}", "threads=1"]
+    return [
+        SNAKEMAKE,
+        "--snakefile",
+        CLUSTER / "Snakefile",
+        *arguments,
+        "--config",
+        f"bin={Path(AGGAN).parent}",
+        "threads=1",
+    ]
 
 
 def snakemake(*arguments, cwd, env=None):
-    done = subprocess.run(snakemake_command(*arguments), cwd=cwd, capture_output=True, text=True, env=env)
+    done = subprocess.run(
+        snakemake_command(*arguments), cwd=cwd, capture_output=True, text=True, env=env
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -45,7 +65,9 @@ def listed(folder, *arguments):
 def test_lists_what_the_local_command_runs(workplace):
     rows = listed(workplace)
     assert [row["name"] for row in rows] == ["AG-GAN of demo", "AG-GAN+ of demo", "demo"]
-    assert all((workplace / row["folder"] / row["result"]).exists() for row in rows)   # done there before
+    assert all(
+        (workplace / row["folder"] / row["result"]).exists() for row in rows
+    )  # done there before
     assert all(int(row["hours"]) >= 1 and row["gpus"] == "0" for row in rows)
 
 
@@ -64,15 +86,25 @@ def test_runs_everything_on_one_machine(workplace, tmp_path):
     shutil.copytree(workplace / "data", tmp_path / "data")
     snakemake("--cores", "2", cwd=tmp_path)
     assert all((tmp_path / row["folder"] / row["result"]).exists() for row in rows)
-    assert {path.name for path in (workplace / "runs" / "demo").iterdir()} == {path.name for path in (tmp_path / "runs" / "demo").iterdir()}
+    assert {path.name for path in (workplace / "runs" / "demo").iterdir()} == {
+        path.name for path in (tmp_path / "runs" / "demo").iterdir()
+    }
     for row in rows[:2]:
-        ours, theirs = (read_json(place / row["folder"] / "report.json") for place in (tmp_path, workplace))
-        assert ours["psnr"] == pytest.approx(theirs["psnr"], rel=1e-3) and (tmp_path / row["folder"] / "train.ipynb").exists()
+        ours, theirs = (
+            read_json(place / row["folder"] / "report.json") for place in (tmp_path, workplace)
+        )
+        assert (
+            ours["psnr"] == pytest.approx(theirs["psnr"], rel=1e-3)
+            and (tmp_path / row["folder"] / "train.ipynb").exists()
+        )
     assert "Nothing to be done" in snakemake("--dry-run", "--cores", "2", cwd=tmp_path)
 
 
 def steps_by_folder(folder):
-    return {path.parent: [row["step"] for row in read_metrics(path)] for path in folder.glob("runs/*/*/*/metrics.jsonl")}
+    return {
+        path.parent: [row["step"] for row in read_metrics(path)]
+        for path in folder.glob("runs/*/*/*/metrics.jsonl")
+    }
 
 
 @needs_snakemake
@@ -81,28 +113,65 @@ def test_goes_on_through_slurm_when_the_controller_is_killed(tmp_path):
     work = tmp_path / "work"
     work.mkdir()
     rows = listed(work, "--changes", FAR)
-    through_slurm = ("--profile", CLUSTER / "profiles" / "slurm", "--slurm-no-account", "--slurm-status-command", "squeue",
-                     "--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5", "--default-resources", "mem_mb=500")
+    through_slurm = (
+        "--profile",
+        CLUSTER / "profiles" / "slurm",
+        "--slurm-no-account",
+        "--slurm-status-command",
+        "squeue",
+        "--slurm-init-seconds-before-status-checks",
+        "2",
+        "--latency-wait",
+        "5",
+        "--default-resources",
+        "mem_mb=500",
+    )
     with slurm(tmp_path) as environment:
         with open(tmp_path / "controller.log", "w") as log:
-            controller = subprocess.Popen(snakemake_command(*through_slurm), cwd=work, env=environment, stdout=log, stderr=log)
-            wait_for(lambda: any(len(steps) > 3 for steps in steps_by_folder(work).values()), controller)
+            controller = subprocess.Popen(
+                snakemake_command(*through_slurm), cwd=work, env=environment, stdout=log, stderr=log
+            )
+            wait_for(
+                lambda: any(len(steps) > 3 for steps in steps_by_folder(work).values()), controller
+            )
             controller.send_signal(signal.SIGKILL)
             controller.wait()
-        for state in ("RUNNING", "PENDING"):   # jobs outlive their controller; here they do not, either
+        for state in (
+            "RUNNING",
+            "PENDING",
+        ):  # jobs outlive their controller; here they do not, either
             subprocess.run(["scancel", f"--state={state}"], env=environment, check=True)
-        wait_for(lambda: not subprocess.run(["squeue", "--noheader"], env=environment, capture_output=True, text=True).stdout.strip())
-        broken = {folder: read_metrics(folder / "metrics.jsonl") for folder in steps_by_folder(work)}
+        wait_for(
+            lambda: (
+                not subprocess.run(
+                    ["squeue", "--noheader"], env=environment, capture_output=True, text=True
+                ).stdout.strip()
+            )
+        )
+        broken = {
+            folder: read_metrics(folder / "metrics.jsonl") for folder in steps_by_folder(work)
+        }
         assert broken and not list(work.glob("runs/*/*/*/report.json"))
-        locked = subprocess.run(snakemake_command(*through_slurm), cwd=work, env=environment, capture_output=True, text=True)
+        locked = subprocess.run(
+            snakemake_command(*through_slurm),
+            cwd=work,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
         assert locked.returncode and "LockException" in locked.stdout + locked.stderr
         snakemake("--unlock", *through_slurm, cwd=work, env=environment)
         snakemake(*through_slurm, cwd=work, env=environment)
     assert all((work / row["folder"] / row["result"]).exists() for row in rows)
     steps = steps_by_folder(work)
     assert len(steps) == 2 and all(found == list(range(5, 81, 5)) for found in steps.values())
-    kept = {folder: [row for row in before if row in read_metrics(folder / "metrics.jsonl")] for folder, before in broken.items()}
-    assert max(map(len, kept.values())) > 2   # with their seconds: what was done before was not done again
+    kept = {
+        folder: [row for row in before if row in read_metrics(folder / "metrics.jsonl")]
+        for folder, before in broken.items()
+    }
+    assert (
+        max(map(len, kept.values())) > 2
+    )  # with their seconds: what was done before was not done again
     assert all(len(kept[folder]) >= len(before) - 1 for folder, before in broken.items())
 
 
@@ -117,21 +186,43 @@ def test_goes_on_through_kubernetes_when_a_pod_is_lost(tmp_path):
         table.writeheader()
         table.writerows(rows)
     with kubernetes(tmp_path / "cluster", volume) as cluster:
-        controller = cluster.controller("snakemake", "--snakefile", "/opt/aggan/cluster/Snakefile", "--profile", "/opt/aggan/cluster/profiles/kubernetes",
-                                        "--container-image", "aggan")
-        wait_for(lambda: len(found := steps_by_folder(volume)) == 2 and min(map(len, found.values())) > 3, controller)
+        controller = cluster.controller(
+            "snakemake",
+            "--snakefile",
+            "/opt/aggan/cluster/Snakefile",
+            "--profile",
+            "/opt/aggan/cluster/profiles/kubernetes",
+            "--container-image",
+            "aggan",
+        )
+        wait_for(
+            lambda: (
+                len(found := steps_by_folder(volume)) == 2 and min(map(len, found.values())) > 3
+            ),
+            controller,
+        )
         lost = next(iter(cluster.pods.values()))
         lost.kill()
-        broken = {folder: read_metrics(folder / "metrics.jsonl") for folder in steps_by_folder(volume)}
+        broken = {
+            folder: read_metrics(folder / "metrics.jsonl") for folder in steps_by_folder(volume)
+        }
         assert controller.wait(timeout=600) == 0, (cluster.folder / "controller.log").read_text()
-        assert not cluster.pods and not cluster.jobs   # cleared away
+        assert not cluster.pods and not cluster.jobs  # cleared away
         assert len(cluster.submitted) == len(rows) + 1
         for container in cluster.submitted:
-            assert container["resources"]["limits"]["nvidia.com/gpu"] == "1" and container["image"] == "aggan"
+            assert (
+                container["resources"]["limits"]["nvidia.com/gpu"] == "1"
+                and container["image"] == "aggan"
+            )
     assert all((volume / row["folder"] / row["result"]).exists() for row in rows)
     assert all(steps == list(range(5, 81, 5)) for steps in steps_by_folder(volume).values())
-    kept = [sum(row in read_metrics(folder / "metrics.jsonl") for row in before) for folder, before in broken.items()]
-    assert all(number >= len(before) - 1 for number, before in zip(kept, broken.values()))   # with their seconds: not done again
+    kept = [
+        sum(row in read_metrics(folder / "metrics.jsonl") for row in before)
+        for folder, before in broken.items()
+    ]
+    assert all(
+        number >= len(before) - 1 for number, before in zip(kept, broken.values())
+    )  # with their seconds: not done again
 
 
 @needs_slurm
@@ -139,8 +230,24 @@ def test_srun_starts_the_processes_of_one_training(tmp_path):
     work = tmp_path / "work"
     work.mkdir()
     with slurm(tmp_path) as environment:
-        done = subprocess.run(["srun", "--ntasks-per-node=2", AGGAN, "train", "--method", "pix2pix", "--profile", "smoke", "--devices", "2"],
-                              cwd=work, env=environment | {"CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True)
+        done = subprocess.run(
+            [
+                "srun",
+                "--ntasks-per-node=2",
+                AGGAN,
+                "train",
+                "--method",
+                "pix2pix",
+                "--profile",
+                "smoke",
+                "--devices",
+                "2",
+            ],
+            cwd=work,
+            env=environment | {"CUDA_VISIBLE_DEVICES": ""},
+            capture_output=True,
+            text=True,
+        )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("AUC") == 1 and "Starting with 2 processes" in done.stderr
     ((folder, steps),) = steps_by_folder(work).items()

@@ -1,4 +1,5 @@
 """Two processes that share each batch do what one does with all of it, and end with it together."""
+
 import json
 import os
 import re
@@ -13,8 +14,8 @@ from conftest import AGGAN, aggan
 from safetensors.torch import load_file
 from several_processes import STEPS, faces, fresh, train_double
 
-from aggan.reproduction.command_line import main
 from aggan.methods import list_methods
+from aggan.reproduction.command_line import main
 from aggan.training import checkpoint_path, read_metrics
 
 PROGRAM = Path(__file__).with_name("several_processes.py")
@@ -25,8 +26,15 @@ ON_CPU = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 def trained(tmp_path_factory):
     """The folder of `several_processes.py` by number of processes."""
     folders = {devices: tmp_path_factory.mktemp(f"processes{devices}") for devices in (1, 2)}
-    running = [subprocess.Popen([sys.executable, PROGRAM, str(devices), folder], stderr=subprocess.PIPE, text=True, env=ON_CPU)
-               for devices, folder in folders.items()]
+    running = [
+        subprocess.Popen(
+            [sys.executable, PROGRAM, str(devices), folder],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=ON_CPU,
+        )
+        for devices, folder in folders.items()
+    ]
     errors = [process.communicate()[1] for process in running]
     assert [process.returncode for process in running] == [0, 0], errors
     return folders
@@ -34,7 +42,10 @@ def trained(tmp_path_factory):
 
 def losses(folder):
     """The losses of each step."""
-    return [[value for name, value in row.items() if name not in ("step", "seconds")] for row in read_metrics(folder / "metrics.jsonl")]
+    return [
+        [value for name, value in row.items() if name not in ("step", "seconds")]
+        for row in read_metrics(folder / "metrics.jsonl")
+    ]
 
 
 def same(one, other, tolerance):
@@ -49,7 +60,10 @@ def test_two_processes_equal_one(trained, name):
     same(losses(one), losses(two), 1e-9)
     weights, others = (load_file(checkpoint_path(folder, STEPS)) for folder in (one, two))
     assert weights.keys() == others.keys()
-    assert all((weights[tensor].double() - others[tensor].double()).abs().max() < 1e-8 for tensor in weights)
+    assert all(
+        (weights[tensor].double() - others[tensor].double()).abs().max() < 1e-8
+        for tensor in weights
+    )
 
 
 @pytest.mark.parametrize("name", ["ag-gan", "cut"])
@@ -58,12 +72,20 @@ def test_two_processes_equal_one_in_single_precision(trained, name):
 
 
 def test_only_the_first_process_writes(trained):
-    assert sorted(path.name for path in trained[2].iterdir()) == ["exploded0", "exploded1", "faces", "process0"]
+    assert sorted(path.name for path in trained[2].iterdir()) == [
+        "exploded0",
+        "exploded1",
+        "faces",
+        "process0",
+    ]
 
 
 def test_a_loss_that_is_no_number_in_one_stops_all(trained):
     for rank in (0, 1):
-        assert re.match('The loss "discriminator" became inf at or before step 1', (trained[2] / f"exploded{rank}").read_text())
+        assert re.match(
+            'The loss "discriminator" became inf at or before step 1',
+            (trained[2] / f"exploded{rank}").read_text(),
+        )
     assert not list((trained[2] / "process0" / "exploded").glob("**/*.safetensors"))
 
 
@@ -75,21 +97,43 @@ def test_one_process_goes_on_where_two_were_stopped(trained):
 
 
 def test_command_killed_with_two_goes_on_with_one(tmp_path):
-    command = ("train", "--method", "pix2pix", "--profile", "smoke", "--changes", '{"steps": 40, "checkpoints": 20}')
-    process = subprocess.Popen([AGGAN, *command, "--devices", "2"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ON_CPU)
-    while not any(path.read_bytes().count(b"\n") > 2 for path in tmp_path.glob("runs/*/*/*/metrics.jsonl")):
+    command = (
+        "train",
+        "--method",
+        "pix2pix",
+        "--profile",
+        "smoke",
+        "--changes",
+        '{"steps": 40, "checkpoints": 20}',
+    )
+    process = subprocess.Popen(
+        [AGGAN, *command, "--devices", "2"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ON_CPU,
+    )
+    while not any(
+        path.read_bytes().count(b"\n") > 2 for path in tmp_path.glob("runs/*/*/*/metrics.jsonl")
+    ):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)   # until the other process has let go of the pipes, too
+    process.communicate(timeout=60)  # until the other process has let go of the pipes, too
     assert len(children) == 1 and not Path(f"/proc/{children[0]}/exe").exists()
     (folder,) = tmp_path.glob("runs/*/*/*")
     assert not (folder / "report.json").exists()
     done = aggan(*command, cwd=tmp_path)
-    assert done.stdout.count("AUC") == 1 and done.stdout.splitlines()[-1] == str(folder.relative_to(tmp_path))
+    assert done.stdout.count("AUC") == 1 and done.stdout.splitlines()[-1] == str(
+        folder.relative_to(tmp_path)
+    )
     steps = [row["step"] for row in read_metrics(folder / "metrics.jsonl")]
-    assert steps == list(range(2, 41, 2)) and json.loads((folder / "report.json").read_text())["checkpoint"] in steps
+    assert (
+        steps == list(range(2, 41, 2))
+        and json.loads((folder / "report.json").read_text())["checkpoint"] in steps
+    )
 
 
 def test_a_batch_that_cannot_be_split_is_refused(tmp_path, monkeypatch, capsys):

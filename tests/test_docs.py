@@ -1,12 +1,21 @@
 """The documentation: every notebook and module has its page, every figure its place, and nothing comes from elsewhere."""
+
 import re
 from html.parser import HTMLParser
 
 import pytest
 from conftest import PROJECT
 
-NOTEBOOKS = [path.relative_to(PROJECT / "nbs") for path in (PROJECT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts]
-MODULES = [path for path in (PROJECT / "aggan").rglob("*.py") if "__all__" in path.read_text() and path.name != "_modidx.py"]
+NOTEBOOKS = [
+    path.relative_to(PROJECT / "nbs")
+    for path in (PROJECT / "nbs").rglob("*.ipynb")
+    if ".ipynb_checkpoints" not in path.parts
+]
+MODULES = [
+    path
+    for path in (PROJECT / "aggan").rglob("*.py")
+    if "__all__" in path.read_text() and path.name != "_modidx.py"
+]
 
 
 class Loaded(HTMLParser):
@@ -35,13 +44,22 @@ def test_every_notebook_and_module_has_its_page(site):
         page = (site / "api" / f"{name}.html").read_text(encoding="utf-8")
         assert f'id="{name}.' in page, name
     page = (site / "api" / "aggan.losses.html").read_text(encoding="utf-8")
-    assert re.search(r"<strong>answers</strong>.*?Iterable.*?patch maps or logits of the scales", page, re.S)
+    assert re.search(
+        r"<strong>answers</strong>.*?Iterable.*?patch maps or logits of the scales", page, re.S
+    )
 
 
 def test_every_kept_figure_and_table_is_shown(site):
-    gallery, tables = ((site / name).read_text(encoding="utf-8") for name in ("gallery.html", "tables.html"))
-    figures = [path for folder in (PROJECT / "figures").glob("figure*") for path in folder.glob("*.png")]
-    assert gallery.count('src="_images/') == len(figures) > 7 and "Everything here comes from <strong>synthetic</strong>" in gallery
+    gallery, tables = (
+        (site / name).read_text(encoding="utf-8") for name in ("gallery.html", "tables.html")
+    )
+    figures = [
+        path for folder in (PROJECT / "figures").glob("figure*") for path in folder.glob("*.png")
+    ]
+    assert (
+        gallery.count('src="_images/') == len(figures) > 7
+        and "Everything here comes from <strong>synthetic</strong>" in gallery
+    )
     for path in figures:
         assert f'href="paper/{path.parent.name}.html"' in gallery
     for number in range(1, 5):
@@ -54,5 +72,9 @@ def test_pages_lead_nowhere_that_is_not_there(site, part):
         for target in getattr(Loaded(page), part):
             if part == "links" and (re.match(r"https?:", target) or target.startswith("#")):
                 continue
-            assert not re.match(r"\w+:|//", target) or target.startswith("data:"), f"{page} needs {target}"
-            assert target.startswith("data:") or (page.parent / re.sub(r"[?#].*", "", target)).exists(), f"{page.relative_to(site)}: {target}"
+            assert not re.match(r"\w+:|//", target) or target.startswith("data:"), (
+                f"{page} needs {target}"
+            )
+            assert (
+                target.startswith("data:") or (page.parent / re.sub(r"[?#].*", "", target)).exists()
+            ), f"{page.relative_to(site)}: {target}"

@@ -12,18 +12,51 @@ from pathlib import Path
 
 from .folders import FolderPairs, describe_files, open_folder
 from .images import open_thermal, read_image
-from ..runtime.checks import check_choice
 from aggan.data.pairs import (
-    SPLITS, AugmentedPairs, Batch, PairDataset, PairRecord, ResidentPairs, Sample, Stored,
-    UnpairedImages, collate,
+    SPLITS,
+    AugmentedPairs,
+    Batch,
+    PairDataset,
+    PairRecord,
+    ResidentPairs,
+    Sample,
+    Stored,
+    UnpairedImages,
+    collate,
 )
-from ..runtime.files import content_hash
-from .protocols import RECOGNITION_POOL_START, SyntheticPairs, open_protocol, recognition_pool
+from aggan.data.protocols import (
+    RECOGNITION_POOL_START,
+    SyntheticPairs,
+    open_protocol,
+    recognition_pool,
+)
 from .store import StoredThermal, is_store, open_store
+from ..runtime.checks import check_choice
+from ..runtime.files import content_hash
 
-_all_ = ["FolderPairs", "describe_files", "check_choice", "open_thermal", "read_image", "SPLITS", "AugmentedPairs",
-         "Batch", "PairDataset", "PairRecord", "ResidentPairs", "Sample", "Stored", "collate", "digest", "RECOGNITION_POOL_START",
-         "SyntheticPairs", "recognition_pool", "UnpairedImages", "StoredThermal", "is_store"]
+_all_ = [
+    "FolderPairs",
+    "describe_files",
+    "check_choice",
+    "open_thermal",
+    "read_image",
+    "SPLITS",
+    "AugmentedPairs",
+    "Batch",
+    "PairDataset",
+    "PairRecord",
+    "ResidentPairs",
+    "Sample",
+    "Stored",
+    "collate",
+    "digest",
+    "RECOGNITION_POOL_START",
+    "SyntheticPairs",
+    "recognition_pool",
+    "UnpairedImages",
+    "StoredThermal",
+    "is_store",
+]
 
 # %% auto #0
 __all__ = ['OPENERS', 'register_dataset', 'check_options', 'open_pairs', 'FolderPairs', 'describe_files', 'check_choice',
@@ -34,18 +67,28 @@ __all__ = ['OPENERS', 'register_dataset', 'check_options', 'open_pairs', 'Folder
 # %% ../../nbs/01_data.ipynb #30aa5ac4
 OPENERS: dict[str, Callable[..., PairDataset]] = {}
 
+
 def register_dataset(
     *names: str,  # under which `open_pairs` finds the function
 ) -> Callable:  # takes the function and gives it back
     "Make a function known to `open_pairs`."
+
     def register(opener):
         OPENERS.update(dict.fromkeys(names, opener))
         return opener
+
     return register
+
 
 register_dataset("folder")(open_folder)
 register_dataset("store")(open_store)
-for _name in ("speakingfaces", "arl-vtf", "tufts", "eurecom", "carl"):  # read as `aggan prepare` stored them
+for _name in (
+    "speakingfaces",
+    "arl-vtf",
+    "tufts",
+    "eurecom",
+    "carl",
+):  # read as `aggan prepare` stored them
     register_dataset(_name)(partial(open_store, dataset=_name))
 register_dataset("synthetic-arl", "synthetic")(partial(open_protocol, "synthetic-arl"))
 register_dataset("synthetic-speakingfaces")(partial(open_protocol, "synthetic-speakingfaces"))
@@ -58,32 +101,52 @@ def check_options(
     "Raise ValueError, naming the option and the data set, if the data set does not have it."
     common = inspect.signature(open_pairs).parameters
     parameters = inspect.signature(OPENERS[dataset]).parameters.values()
-    own = [each.name for each in parameters if each.name not in common and each.kind != each.VAR_KEYWORD]
+    own = [
+        each.name
+        for each in parameters
+        if each.name not in common and each.kind != each.VAR_KEYWORD
+    ]
     for name in options:
         if name not in own:
-            raise ValueError(f"the data set {dataset!r} has no option {name!r}; it has {', '.join(own) or 'none'}")
+            raise ValueError(
+                f"the data set {dataset!r} has no option {name!r}; it has {', '.join(own) or 'none'}"
+            )
+
 
 def open_pairs(
-    dataset: str,                            # "synthetic-arl" ("synthetic"), "speakingfaces", … (see above)
-    root: str | Path | None = None,          # a store that `aggan prepare` made; for "folder" also pairs or a CSV manifest
-    split: str = "train",                    # "train", "val", "test", or "all"
-    image_size: int = 256,                   # side of the samples, pixels
-    channels: int = 3,                       # of the thermal images of the samples: 1 or 3
-    seed: int = 0,                           # of synthetic faces
+    dataset: str,  # "synthetic-arl" ("synthetic"), "speakingfaces", … (see above)
+    root: str
+    | Path
+    | None = None,  # a store that `aggan prepare` made; for "folder" also pairs or a CSV manifest
+    split: str = "train",  # "train", "val", "test", or "all"
+    image_size: int = 256,  # side of the samples, pixels
+    channels: int = 3,  # of the thermal images of the samples: 1 or 3
+    seed: int = 0,  # of synthetic faces
     subjects: dict[str, int] | None = None,  # how many subjects at most, by split; None: all
-    images_per_subject: int | None = None,   # how many pairs of each at most; None: all
-    cache: str | Path | None = None,         # folder that keeps rendered faces; None: in memory
-    **options,                               # of the one data set
+    images_per_subject: int | None = None,  # how many pairs of each at most; None: all
+    cache: str | Path | None = None,  # folder that keeps rendered faces; None: in memory
+    **options,  # of the one data set
 ) -> PairDataset:
     "Open pairs of one split; raises ValueError or FileNotFoundError that names the file and the way out."
     check_choice("data set", dataset, sorted(OPENERS))
-    if dataset == "folder" and is_store(root): dataset = "store"
+    if dataset == "folder" and is_store(root):
+        dataset = "store"
     check_choice("split", split, (*SPLITS, "all"))
     check_options(dataset, options)
     for name, count in (subjects or {}).items():
         check_choice("split in subjects", name, SPLITS)
-        if count < 0: raise ValueError(f"subjects for {name} must be at least 0, not {count}")
+        if count < 0:
+            raise ValueError(f"subjects for {name} must be at least 0, not {count}")
     if images_per_subject is not None and images_per_subject < 1:
         raise ValueError(f"images_per_subject must be at least 1, not {images_per_subject}")
-    return OPENERS[dataset](root=root, split=split, image_size=image_size, channels=channels, seed=seed, cache=cache,
-                            subjects=subjects, images_per_subject=images_per_subject, **options)
+    return OPENERS[dataset](
+        root=root,
+        split=split,
+        image_size=image_size,
+        channels=channels,
+        seed=seed,
+        cache=cache,
+        subjects=subjects,
+        images_per_subject=images_per_subject,
+        **options,
+    )

@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from .sources import register_source
 from .images import UnusableFile, open_header
+from .pairs import Listing, PairRecord, Place, Source
+from .sources import register_source
 from ..runtime.checks import check_choice
-from .pairs import Listing, Place, PairRecord, Source
 
 # %% auto #0
 __all__ = ['GALLERIES', 'PROBES', 'COLUMNS', 'BOX_COLUMNS', 'read_metadata', 'read_list', 'match_cameras', 'place_of',
@@ -21,29 +21,45 @@ __all__ = ['GALLERIES', 'PROBES', 'COLUMNS', 'BOX_COLUMNS', 'read_metadata', 're
 
 # %% ../../nbs/data/arl_vtf.ipynb #863574a2
 GALLERIES = {"G_VB0-": "gallery_0010.txt", "G_VB0+": "gallery_0011.txt"}
-PROBES = {"P_TB0-": "probes_0010_baseline.txt", "P_TE0-": "probes_0010_expression.txt", "P_TP0-": "probes_0010_pose.txt",
-          "P_TB0+": "probes_0011_baseline.txt"}
+PROBES = {
+    "P_TB0-": "probes_0010_baseline.txt",
+    "P_TE0-": "probes_0010_expression.txt",
+    "P_TP0-": "probes_0010_pose.txt",
+    "P_TB0+": "probes_0011_baseline.txt",
+}
 COLUMNS = ("camera", "condition", "eyewear", "subid", "filepath")
 BOX_COLUMNS = ("top_leftX", "top_leftY", "bottom_rightX", "bottom_rightY")
 
+
 def read_metadata(
-    path: Path,
-    landmark_columns: Sequence[str],
+    path: Path, landmark_columns: Sequence[str]
 ) -> pd.DataFrame:  # all cells as text; columns folder, suffix and row (the position in the file) beside those of the file
     "The table of all images; raises ValueError for missing columns or paths of another form."
-    if not path.is_file(): raise FileNotFoundError(f"there is no {path}: name the folder that has metadata.csv, images/ and splits/ in it")
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no {path}: name the folder that has metadata.csv, images/ and splits/ in it"
+        )
     table = pd.read_csv(path, index_col=0, dtype=str, keep_default_na=False)
     place = () if landmark_columns else BOX_COLUMNS
     if missing := [name for name in (*COLUMNS, *landmark_columns, *place) if name not in table]:
         raise ValueError(f"{path} has no column {missing[0]!r}; it has {', '.join(table)}")
     if len(landmark_columns) not in (0, 10):
-        raise ValueError(f"landmark_columns are ten names, x and y of eyes, nose and corners of the mouth, not {len(landmark_columns)}")
-    parts = table["filepath"].str.extract(r"^((?:dev|test)/[^/]+/[^/]+)/[^/_]+_[^/_]+_([^/]+)\.\w+$")
+        raise ValueError(
+            f"landmark_columns are ten names, x and y of eyes, nose and corners of the mouth, not {len(landmark_columns)}"
+        )
+    parts = table["filepath"].str.extract(
+        r"^((?:dev|test)/[^/]+/[^/]+)/[^/_]+_[^/_]+_([^/]+)\.\w+$"
+    )
     if (wrong := parts[0].isna() | table["filepath"].str.contains("..", regex=False)).any():
         number = int(wrong.to_numpy().argmax())
-        raise ValueError(f"{path}, row {number}: filepath {table['filepath'].iloc[number]!r} is not "
-                         "{dev|test}/SUBJECT/SEQUENCE/CAMERA_SUFFIX.png")
-    return table.assign(folder=parts[0].to_numpy(), suffix=parts[1].to_numpy(), row=range(len(table)))
+        raise ValueError(
+            f"{path}, row {number}: filepath {table['filepath'].iloc[number]!r} is not "
+            "{dev|test}/SUBJECT/SEQUENCE/CAMERA_SUFFIX.png"
+        )
+    return table.assign(
+        folder=parts[0].to_numpy(), suffix=parts[1].to_numpy(), row=range(len(table))
+    )
+
 
 def read_list(
     path: Path,
@@ -54,11 +70,15 @@ def read_list(
     rows = set()
     for number, line in enumerate(path.read_text().split(), 1):
         if not line.isdigit() or int(line) >= len(table):
-            raise ValueError(f"{path}, line {number}: {line!r} is no position of a row in metadata.csv, which has {len(table)}")
+            raise ValueError(
+                f"{path}, line {number}: {line!r} is no position of a row in metadata.csv, which has {len(table)}"
+            )
         found = table.iloc[int(line)]
         if found["camera"] != camera or not found["folder"].startswith("test/"):
-            raise ValueError(f"{path}, line {number}: row {line} of metadata.csv is {found['filepath']}, not a test image of {camera}: "
-                             "the lists and the metadata do not belong together, or thermal_camera or visible_camera is another")
+            raise ValueError(
+                f"{path}, line {number}: row {line} of metadata.csv is {found['filepath']}, not a test image of {camera}: "
+                "the lists and the metadata do not belong together, or thermal_camera or visible_camera is another"
+            )
         rows.add(int(line))
     return rows
 
@@ -73,29 +93,52 @@ def match_cameras(
     for camera in cameras:
         own: dict[tuple[str, str], object] = {}
         for row in table[table["camera"] == camera].itertuples():
-            if (row.folder, row.suffix) in own: problems.append(UnusableFile("duplicate", f"metadata.csv lists {row.filepath} twice: the first row counts"))
-            else: own[row.folder, row.suffix] = row
+            if (row.folder, row.suffix) in own:
+                problems.append(
+                    UnusableFile(
+                        "duplicate",
+                        f"metadata.csv lists {row.filepath} twice: the first row counts",
+                    )
+                )
+            else:
+                own[row.folder, row.suffix] = row
         sides.append(own)
     for own, other, camera in zip(sides, sides[::-1], cameras[::-1]):
-        problems += [UnusableFile("no partner", f"{row.filepath} has no partner of {camera} in metadata.csv") for key, row in own.items() if key not in other]
+        problems += [
+            UnusableFile("no partner", f"{row.filepath} has no partner of {camera} in metadata.csv")
+            for key, row in own.items()
+            if key not in other
+        ]
     return [(row, sides[1][key]) for key, row in sides[0].items() if key in sides[1]]
+
 
 def place_of(row, landmark_columns: Sequence[str]) -> Place:
     "Where the face is, as the metadata say; raises UnusableFile for a cell that is no number."
-    def numbers(columns): return tuple(float(getattr(row, name)) for name in columns)
-    try: return Place(landmarks=numbers(landmark_columns)) if landmark_columns else Place(box=numbers(BOX_COLUMNS))
-    except ValueError: raise UnusableFile("no place", f"{row.filepath}: its box or landmarks in metadata.csv are no numbers") from None
 
-def check_subjects(
-    table: pd.DataFrame,
-    expected: dict[str, int],
-) -> None:
+    def numbers(columns):
+        return tuple(float(getattr(row, name)) for name in columns)
+
+    try:
+        return (
+            Place(landmarks=numbers(landmark_columns))
+            if landmark_columns
+            else Place(box=numbers(BOX_COLUMNS))
+        )
+    except ValueError:
+        raise UnusableFile(
+            "no place", f"{row.filepath}: its box or landmarks in metadata.csv are no numbers"
+        ) from None
+
+
+def check_subjects(table: pd.DataFrame, expected: dict[str, int]) -> None:
     "Raise ValueError if there are other numbers of people than expected."
     for part, count in expected.items():
         found = table.loc[table["folder"].str.startswith(part + "/"), "subid"].nunique()
         if found != count:
-            raise ValueError(f"metadata.csv has {found} subjects in {part}, not {count}: the copy is not whole, or pass expected_subjects "
-                             f'(as {{"dev": 295, "test": 100}}; {{}} for no check) if this is what you have')
+            raise ValueError(
+                f"metadata.csv has {found} subjects in {part}, not {count}: the copy is not whole, or pass expected_subjects "
+                f'(as {{"dev": 295, "test": 100}}; {{}} for no check) if this is what you have'
+            )
 
 # %% ../../nbs/data/arl_vtf.ipynb #45a4a226
 def read_lists(
@@ -104,60 +147,101 @@ def read_lists(
     cameras: tuple[str, str],  # thermal, visible
 ) -> dict[str, set[int]]:  # name -> positions of rows
     "The lists of the test that are there; raises FileNotFoundError without those of Table 1."
-    files = {name: (root / "splits" / "test" / file, camera) for names, camera in ((GALLERIES, cameras[1]), (PROBES, cameras[0]))
-             for name, file in names.items()}
+    files = {
+        name: (root / "splits" / "test" / file, camera)
+        for names, camera in ((GALLERIES, cameras[1]), (PROBES, cameras[0]))
+        for name, file in names.items()
+    }
     for name in ("G_VB0-", "P_TB0-"):
-        if not files[name][0].is_file(): raise FileNotFoundError(f"there is no {files[name][0]}, the list {name}")
-    return {name: read_list(path, table, camera) for name, (path, camera) in files.items() if path.is_file()}
+        if not files[name][0].is_file():
+            raise FileNotFoundError(f"there is no {files[name][0]}, the list {name}")
+    return {
+        name: read_list(path, table, camera)
+        for name, (path, camera) in files.items()
+        if path.is_file()
+    }
 
-def split_of(
-    root: Path,
-    split_number: int,
-) -> dict[str, str]:  # subject -> "train" or "val"
+
+def split_of(root: Path, split_number: int) -> dict[str, str]:  # subject -> "train" or "val"
     "Splits of the development subjects."
     splits = {}
     for split in ("train", "val"):
         path = root / "splits" / "dev" / f"{split}{split_number}.txt"
-        if not path.is_file(): raise FileNotFoundError(f"there is no {path}, the subjects of {split}")
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no {path}, the subjects of {split}")
         splits |= dict.fromkeys(path.read_text().split(), split)
     return splits
 
 # %% ../../nbs/data/arl_vtf.ipynb #086d47b1
 @register_source("arl-vtf")
 def list_arl_vtf(
-    root: Path,                            # with metadata.csv, images/ and splits/ in it
-    split_number: int = 0,                 # which of the published divisions of the development subjects
-    thermal_camera: str = "FLIR_USB",      # as axial-gan has it
-    visible_camera: str = "BAS_RGB2",      # as axial-gan has it; there are other visible cameras
-    landmark_columns: Sequence[str] = (),  # ten columns, x and y of five points; their names are not public: () aligns by box
-    expected_subjects: dict[str, int] = {"dev": 295, "test": 100},  # from the paper and the data set's abstract
-    thermal_bits: int | None = None,       # 8 or 16; None: as the first thermal image has, and all must be like it
+    root: Path,  # with metadata.csv, images/ and splits/ in it
+    split_number: int = 0,  # which of the published divisions of the development subjects
+    thermal_camera: str = "FLIR_USB",  # as axial-gan has it
+    visible_camera: str = "BAS_RGB2",  # as axial-gan has it; there are other visible cameras
+    landmark_columns: Sequence[
+        str
+    ] = (),  # ten columns, x and y of five points; their names are not public: () aligns by box
+    expected_subjects: dict[str, int] = {
+        "dev": 295,
+        "test": 100,
+    },  # from the paper and the data set's abstract
+    thermal_bits: int
+    | None = None,  # 8 or 16; None: as the first thermal image has, and all must be like it
 ) -> Listing:
     "Pairs of ARL-VTF by its protocol; raises ValueError or FileNotFoundError where the files are not as they must be."
     check_choice("thermal_bits", thermal_bits, (None, 8, 16))
     problems: list[Exception] = []
-    cameras, table = (thermal_camera, visible_camera), read_metadata(root / "metadata.csv", landmark_columns)
+    cameras, table = (
+        (thermal_camera, visible_camera),
+        read_metadata(root / "metadata.csv", landmark_columns),
+    )
     check_choice("thermal_camera", thermal_camera, sorted(set(table["camera"])))
     check_choice("visible_camera", visible_camera, sorted(set(table["camera"])))
     check_subjects(table, expected_subjects)
     lists, splits, listed = read_lists(root, table, cameras), split_of(root, split_number), []
     for thermal, visible in match_cameras(table, cameras, problems):
         names = [name for name, rows in lists.items() if thermal.row in rows or visible.row in rows]
-        split = splits.get(thermal.subid) if thermal.folder.startswith("dev/") else "test" if names else None
-        if not split: continue
-        record = PairRecord(f"{thermal.folder.split('/', 1)[1]}/{PurePosixPath(thermal.suffix)}", thermal.subid, split,
-                        thermal=root / "images" / thermal.filepath, visible=root / "images" / visible.filepath,
-                        attributes={"eyewear": thermal.eyewear, "condition": thermal.condition} | ({"lists": " ".join(names)} if names else {}))
-        try: listed.append(Source(record, place_of(thermal, landmark_columns), place_of(visible, landmark_columns)))
-        except UnusableFile as error: problems.append(error)
+        split = (
+            splits.get(thermal.subid)
+            if thermal.folder.startswith("dev/")
+            else "test"
+            if names
+            else None
+        )
+        if not split:
+            continue
+        record = PairRecord(
+            f"{thermal.folder.split('/', 1)[1]}/{PurePosixPath(thermal.suffix)}",
+            thermal.subid,
+            split,
+            thermal=root / "images" / thermal.filepath,
+            visible=root / "images" / visible.filepath,
+            attributes={"eyewear": thermal.eyewear, "condition": thermal.condition}
+            | ({"lists": " ".join(names)} if names else {}),
+        )
+        try:
+            listed.append(
+                Source(
+                    record, place_of(thermal, landmark_columns), place_of(visible, landmark_columns)
+                )
+            )
+        except UnusableFile as error:
+            problems.append(error)
     bits = thermal_bits or first_bits(listed)
-    known = {"gallery": [name for name in GALLERIES if name in lists], "probes": [name for name in PROBES if name in lists]}
+    known = {
+        "gallery": [name for name in GALLERIES if name in lists],
+        "probes": [name for name in PROBES if name in lists],
+    }
     return Listing([source._replace(bits=bits) for source in listed], problems, known)
+
 
 def first_bits(sources: list[Source]) -> int | None:
     "Bits per channel of the first thermal image that can be opened."
     for source in sources:
         try:
-            with open_header(source.record.thermal) as image: return 16 if image.mode.startswith("I;16") else 8
-        except (ValueError, OSError): continue
+            with open_header(source.record.thermal) as image:
+                return 16 if image.mode.startswith("I;16") else 8
+        except (ValueError, OSError):
+            continue
     return None

@@ -16,20 +16,25 @@ from torchvision.transforms.v2.functional import rgb_to_grayscale
 __all__ = ['IRON', 'UNKNOWN', 'FOREIGN', 'THERMAL_MODES', 'iron_palette', 'is_iron', 'iron_to_grey', 'take_thermal']
 
 # %% ../../nbs/data/colormap.ipynb #8c01cc58
-IRON = torch.tensor(list(bytes.fromhex(
-    "00101d000e24000d29000c2f000b3600093b00084000074500064b0004500104550503580a025d0e016311016615006b1a006e1c0071"
-    "21007424007a28007d2c00802f008333008636008839008b3d008e40008f4300914600944900954d009750009a53009b55009c5a009d"
-    "5c009e5f00a06200a16500a26900a36c00a46f00a57100a77400a67700a77a00a87c00a77f00a88200a88500a78700a88a00a78b01a6"
-    "8e01a79102a69403a69604a59904a49a06a39d07a2a007a1a109a0a40aa0a70a9fa80c9eaa0d9dad0e9aae0f99b11098b21298b51395"
-    "b61494b91593ba1790bd188fbe1a8cc11b8cc21c89c51d88c61f85c72184ca2281cb2380cb247cce2579cf2779d02976d32a73d42b72"
-    "d52d6fd62f6cd8316bda3269db3466dd3663de3862df395fe03b5ce13d5be23f59e44156e54353e64550e7464fe8484ce94a49eb4c46"
-    "ec4e46ed5043ee5240ef533ff0553cf25739f35936f45b35f35d33f55f30f6612ff7632cf86529f86728f96925fa6b23fb6d22fb6f1f"
-    "fc711efd731bfd751afe7717ff7917ff7b14ff7d13ff7f10ff810fff830eff860bff870aff890aff8b09ff8c05ff8e04ff9003ff9202"
-    "ff9401ff9600ff9800ff9a00ff9c00ff9e00ffa000ffa200ffa400ffa500ffa800ffaa00ffab00ffae00ffb000ffb100ffb300ffb500"
-    "ffb700ffb900ffbb00ffbc00ffbe00ffc000ffc201ffc302ffc503ffc705ffc906ffcb07ffcc0affce0bffd00cffd110ffd311ffd514"
-    "ffd617ffd818ffd91bffdb1fffdd22ffde25ffe028ffe12bffe32effe432ffe535ffe63affe83dffe942ffeb46ffec4bffec4fffed54"
-    "ffee59fff05efef164fef269fdf36efdf473fdf57afcf680fcf787fbf88cfbf993fafa9bfafba2fafca7f8fdb0f7feb7f7ffbff6ffc6"
-    "f6ffcff5ffd6f5ffe0f5ffe7f4fff0f4fff9f3ffff"))).view(-1, 3)  # red, green, blue, 0 to 255, cold to hot
+IRON = torch.tensor(
+    list(
+        bytes.fromhex(
+            "00101d000e24000d29000c2f000b3600093b00084000074500064b0004500104550503580a025d0e016311016615006b1a006e1c0071"
+            "21007424007a28007d2c00802f008333008636008839008b3d008e40008f4300914600944900954d009750009a53009b55009c5a009d"
+            "5c009e5f00a06200a16500a26900a36c00a46f00a57100a77400a67700a77a00a87c00a77f00a88200a88500a78700a88a00a78b01a6"
+            "8e01a79102a69403a69604a59904a49a06a39d07a2a007a1a109a0a40aa0a70a9fa80c9eaa0d9dad0e9aae0f99b11098b21298b51395"
+            "b61494b91593ba1790bd188fbe1a8cc11b8cc21c89c51d88c61f85c72184ca2281cb2380cb247cce2579cf2779d02976d32a73d42b72"
+            "d52d6fd62f6cd8316bda3269db3466dd3663de3862df395fe03b5ce13d5be23f59e44156e54353e64550e7464fe8484ce94a49eb4c46"
+            "ec4e46ed5043ee5240ef533ff0553cf25739f35936f45b35f35d33f55f30f6612ff7632cf86529f86728f96925fa6b23fb6d22fb6f1f"
+            "fc711efd731bfd751afe7717ff7917ff7b14ff7d13ff7f10ff810fff830eff860bff870aff890aff8b09ff8c05ff8e04ff9003ff9202"
+            "ff9401ff9600ff9800ff9a00ff9c00ff9e00ffa000ffa200ffa400ffa500ffa800ffaa00ffab00ffae00ffb000ffb100ffb300ffb500"
+            "ffb700ffb900ffbb00ffbc00ffbe00ffc000ffc201ffc302ffc503ffc705ffc906ffcb07ffcc0affce0bffd00cffd110ffd311ffd514"
+            "ffd617ffd818ffd91bffdb1fffdd22ffde25ffe028ffe12bffe32effe432ffe535ffe63affe83dffe942ffeb46ffec4bffec4fffed54"
+            "ffee59fff05efef164fef269fdf36efdf473fdf57afcf680fcf787fbf88cfbf993fafa9bfafba2fafca7f8fdb0f7feb7f7ffbff6ffc6"
+            "f6ffcff5ffd6f5ffe0f5ffe7f4fff0f4fff9f3ffff"
+        )
+    )
+).view(-1, 3)  # red, green, blue, 0 to 255, cold to hot
 
 
 def iron_palette(
@@ -39,23 +44,30 @@ def iron_palette(
     step = thermal.clamp(0, 1) * (len(IRON) - 1)
     below = step.long().clamp(max=len(IRON) - 2)
     colours = IRON.to(thermal) / 255
-    return torch.lerp(colours[below], colours[below + 1], (step - below)[..., None]).squeeze(-4).movedim(-1, -3)
+    return (
+        torch.lerp(colours[below], colours[below + 1], (step - below)[..., None])
+        .squeeze(-4)
+        .movedim(-1, -3)
+    )
 
 # %% ../../nbs/data/colormap.ipynb #f2aea890
 UNKNOWN = 255  # in the table: not searched for yet
-FOREIGN = 20   # median distance of an image's colours from the palette, of 255, from which on it is another palette
+FOREIGN = 20  # median distance of an image's colours from the palette, of 255, from which on it is another palette
+
 
 @cache
 def _search_tree() -> cKDTree:
     "The palette's colours, ready to be searched."
-    from scipy.spatial import cKDTree   # a quarter of a second, and needed for false colours only
+    from scipy.spatial import cKDTree  # a quarter of a second, and needed for false colours only
 
     return cKDTree(IRON.numpy())
+
 
 @cache
 def _looked_up() -> np.ndarray:  # (2**24,) uint8: place in the palette, or UNKNOWN
     "What is known of each colour: red * 65536 + green * 256 + blue."
     return np.full(2**24, UNKNOWN, np.uint8)
+
 
 def is_iron(
     colours: np.ndarray,  # (N, 3) 0 to 255
@@ -64,33 +76,44 @@ def is_iron(
     sample = colours[:: max(1, len(colours) // 500)]
     return np.median(_search_tree().query(sample)[0]) < FOREIGN
 
+
 def iron_to_grey(
     thermal: Tensor,  # (3, H, W) uint8, in the colours of the iron palette
 ) -> Tensor:  # (1, H, W) float32 in [0, 1], white-hot, in steps of 1/222
     "Temperature of the nearest colour of the iron palette; raises ValueError for an image in other colours."
     if len(thermal) != 3 or thermal.dtype != torch.uint8:
-        raise ValueError(f"a palette is undone in colour images of bytes (3, H, W), not {thermal.dtype} {tuple(thermal.shape)}")
+        raise ValueError(
+            f"a palette is undone in colour images of bytes (3, H, W), not {thermal.dtype} {tuple(thermal.shape)}"
+        )
     colours = thermal.flatten(1).T.numpy()
     if not is_iron(colours):
-        raise ValueError('its colours are not those of the iron palette: take thermal_mode "luma", or "iron" to keep them')
+        raise ValueError(
+            'its colours are not those of the iron palette: take thermal_mode "luma", or "iron" to keep them'
+        )
     codes = colours.astype(np.uint32) @ np.array([65536, 256, 1], np.uint32)
     places = _looked_up()[codes]
     if (new := places == UNKNOWN).any():
         unknown = np.unique(codes[new])
-        _looked_up()[unknown] = _search_tree().query(np.stack([unknown >> 16, unknown >> 8 & 255, unknown & 255], 1))[1]
+        _looked_up()[unknown] = _search_tree().query(
+            np.stack([unknown >> 16, unknown >> 8 & 255, unknown & 255], 1)
+        )[1]
         places = _looked_up()[codes]
     return torch.from_numpy(places).view(1, *thermal.shape[1:]).float() / (len(IRON) - 1)
 
 # %% ../../nbs/data/colormap.ipynb #20dde42b
 THERMAL_MODES = ("grey", "luma", "iron")
 
+
 def take_thermal(
     thermal: Tensor,  # (1 or 3, H, W) uint8 or float32 in [0, 1]
-    mode: str,        # "grey": temperature, the iron palette undone if there are colours; "luma": brightness; "iron": as stored
+    mode: str,  # "grey": temperature, the iron palette undone if there are colours; "luma": brightness; "iron": as stored
 ) -> Tensor:  # (1, H, W), or (3, H, W) for "iron"; float32 in [0, 1]
     "A thermal image as temperature, brightness, or in its colours; raises ValueError for unknown colours in mode `grey`."
     unit = thermal / 255 if thermal.dtype == torch.uint8 else thermal
-    if mode == "iron": return unit.expand(3, -1, -1)
-    if len(thermal) == 1: return unit
-    if torch.equal(thermal[0], thermal[1]) and torch.equal(thermal[0], thermal[2]): return unit[:1]
+    if mode == "iron":
+        return unit.expand(3, -1, -1)
+    if len(thermal) == 1:
+        return unit
+    if torch.equal(thermal[0], thermal[1]) and torch.equal(thermal[0], thermal[2]):
+        return unit[:1]
     return rgb_to_grayscale(unit) if mode == "luma" else iron_to_grey(thermal)

@@ -15,12 +15,25 @@ from pathlib import Path
 import torch
 
 from aggan.data.images import (
-    THERMAL_RANGES, UnusableFile, list_images, note, open_header, read_image, scale_depth,
+    THERMAL_RANGES,
+    UnusableFile,
+    list_images,
+    note,
+    open_header,
+    read_image,
+    scale_depth,
+)
+from aggan.data.pairs import (
+    ROLES,
+    SPLITS,
+    PairDataset,
+    PairRecord,
+    Stored,
+    assign_splits,
+    check_disjoint,
+    subsample,
 )
 from ..runtime.checks import check_choice
-from aggan.data.pairs import (
-    ROLES, SPLITS, PairDataset, PairRecord, Stored, assign_splits, check_disjoint, subsample,
-)
 from ..runtime.files import content_hash
 
 # %% auto #0
@@ -30,8 +43,9 @@ __all__ = ['SUBJECT_PATTERN', 'SIDES', 'HASHED_BYTES', 'subject_of', 'find_folde
 # %% ../../nbs/data/folders.ipynb #8d465678
 SUBJECT_PATTERN = r"([^/_]+)[^/]*$"  # the file name up to its first underscore
 
+
 def subject_of(
-    name: str,     # path without ending
+    name: str,  # path without ending
     pattern: str,  # regular expression with one group
 ) -> str:
     "Name of the person, from a file's name; raises ValueError if the pattern has not one group or finds nothing."
@@ -39,21 +53,29 @@ def subject_of(
         expression = re.compile(pattern)
     except re.error as error:
         raise ValueError(f"subject_pattern {pattern!r} is no valid pattern: {error}") from None
-    if expression.groups != 1: raise ValueError(f"subject_pattern {pattern!r} needs exactly one group ( )")
+    if expression.groups != 1:
+        raise ValueError(f"subject_pattern {pattern!r} needs exactly one group ( )")
     found = expression.search(name)
-    if not found: raise ValueError(f"subject_pattern {pattern!r} finds no subject in the name of {name!r}")
+    if not found:
+        raise ValueError(f"subject_pattern {pattern!r} finds no subject in the name of {name!r}")
     return found[1]
 
 # %% ../../nbs/data/folders.ipynb #dcc7adfc
 SIDES = (("thermal", "visible"), ("TH", "VIS"))
 
+
 def find_folder(
-    parent: Path,
-    name: str,
-) -> Path:  # the folder that is there, however its name is capitalised, else the path where it would be
+    parent: Path, name: str
+) -> (
+    Path
+):  # the folder that is there, however its name is capitalised, else the path where it would be
     "A folder's path by its name in upper or lower case."
     folders = sorted(parent.iterdir()) if parent.is_dir() else []
-    return next((path for path in folders if path.is_dir() and path.name.lower() == name.lower()), parent / name)
+    return next(
+        (path for path in folders if path.is_dir() and path.name.lower() == name.lower()),
+        parent / name,
+    )
+
 
 def pair_folders(
     thermal: Path,
@@ -69,10 +91,22 @@ def pair_folders(
     left, right = list_images(thermal, problems=problems), list_images(visible, problems=problems)
     for name in sorted(left.keys() ^ right.keys()):
         path, there = (left[name], visible) if name in left else (right[name], thermal)
-        note(UnusableFile("no partner", f"{path} has no partner of the same name in {there}: add the partner or take "
-                          "the file out"), problems)
-    return [PairRecord(name, subject_of(name, subject_pattern), split, thermal=left[name], visible=right[name])
-            for name in left if name in right]
+        note(
+            UnusableFile(
+                "no partner",
+                f"{path} has no partner of the same name in {there}: add the partner or take "
+                "the file out",
+            ),
+            problems,
+        )
+    return [
+        PairRecord(
+            name, subject_of(name, subject_pattern), split, thermal=left[name], visible=right[name]
+        )
+        for name in left
+        if name in right
+    ]
+
 
 def list_folder(
     root: Path,
@@ -83,14 +117,20 @@ def list_folder(
     records = []
     for split in ("", *SPLITS):
         home = find_folder(root, split) if split else root
-        pairs = [(find_folder(home, thermal), find_folder(home, visible)) for thermal, visible in SIDES]
+        pairs = [
+            (find_folder(home, thermal), find_folder(home, visible)) for thermal, visible in SIDES
+        ]
         if split:
             pairs.append((find_folder(root, split + "A"), find_folder(root, split + "B")))
         for thermal, visible in pairs:
             if thermal.is_dir() or visible.is_dir():
                 records += pair_folders(thermal, visible, split, subject_pattern, problems)
-        records += [PairRecord(name, subject_of(name, subject_pattern), split, thermal=path, visible=path)  # both sides
-                    for name, path in list_images(home, recursive=False, problems=problems).items()]
+        records += [
+            PairRecord(
+                name, subject_of(name, subject_pattern), split, thermal=path, visible=path
+            )  # both sides
+            for name, path in list_images(home, recursive=False, problems=problems).items()
+        ]
     return records
 
 # %% ../../nbs/data/folders.ipynb #2e6afdfa
@@ -98,34 +138,50 @@ def _as_integer(text: str) -> int | None:
     "A cell's whole number, None if it is empty."
     return int(text) if text else None
 
+
 def read_row(
     row: dict[str, str],
-    folder: Path,          # of the manifest
+    folder: Path,  # of the manifest
     subject_pattern: str,  # for rows without a subject
 ) -> PairRecord:
     "One line of a manifest; raises ValueError or FileNotFoundError."
     cell = {key: (value or "").strip() for key, value in row.items() if key}
-    if not (cell["thermal"] and cell["visible"]): raise ValueError("thermal or visible is empty")
+    if not (cell["thermal"] and cell["visible"]):
+        raise ValueError("thermal or visible is empty")
     thermal, visible = (folder / cell[side] for side in ("thermal", "visible"))
     for path in (thermal, visible):
-        if not path.is_file(): raise FileNotFoundError(f"there is no image {path}")
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no image {path}")
     split, role = cell.get("split", ""), cell.get("role", "") or "both"
     check_choice("split", split, ("", *SPLITS))
     check_choice("role", role, ROLES)
     points = tuple(float(number) for number in cell.get("landmarks", "").split())
-    if len(points) not in (0, 10): raise ValueError(f"landmarks are ten numbers, not {len(points)}")
+    if len(points) not in (0, 10):
+        raise ValueError(f"landmarks are ten numbers, not {len(points)}")
     pose, session, frame = (_as_integer(cell.get(key, "")) for key in ("pose", "session", "frame"))
     stem = Path(cell["thermal"]).with_suffix("").as_posix()
     name = Path(cell.get("name") or stem.removeprefix(Path(stem).anchor).replace("../", ""))
-    if name.is_absolute() or ".." in name.parts: raise ValueError(f"name {str(name)!r} is not a plain path")
-    return PairRecord(name.as_posix(), cell.get("subject") or subject_of(stem, subject_pattern), split, role,
-                  pose, session, frame, thermal, visible, points or None)
+    if name.is_absolute() or ".." in name.parts:
+        raise ValueError(f"name {str(name)!r} is not a plain path")
+    return PairRecord(
+        name.as_posix(),
+        cell.get("subject") or subject_of(stem, subject_pattern),
+        split,
+        role,
+        pose,
+        session,
+        frame,
+        thermal,
+        visible,
+        points or None,
+    )
 
 # %% ../../nbs/data/folders.ipynb #d6a88ac7
 def list_manifest(
     path: Path,
     subject_pattern: str = SUBJECT_PATTERN,
-    problems: list | None = None,  # takes what is wrong with a line if given; None: the first problem is raised
+    problems: list
+    | None = None,  # takes what is wrong with a line if given; None: the first problem is raised
 ) -> list[PairRecord]:
     "Pairs that a CSV file lists; raises ValueError that names the file and the line."
     records = []
@@ -134,7 +190,10 @@ def list_manifest(
             reader = csv.DictReader(file)
             columns = reader.fieldnames or []
             missing = [name for name in ("thermal", "visible") if name not in columns]
-            if missing: raise ValueError(f"{path} has no column {missing[0]!r}; it has {', '.join(columns) or 'none'}")
+            if missing:
+                raise ValueError(
+                    f"{path} has no column {missing[0]!r}; it has {', '.join(columns) or 'none'}"
+                )
             for row in reader:
                 try:
                     records.append(read_row(row, path.parent, subject_pattern))
@@ -157,60 +216,86 @@ def drop_repeated(
     for record in records:
         keys = (record.split, record.name), (record.thermal, record.visible)
         other = next((seen[key] for key in keys if key in seen), None)
-        if other is None: kept.append(record)
-        else: note(UnusableFile("duplicate", f"a pair is there twice: {other.thermal} and {record.thermal}, name "
-                                f"{record.name!r}: take one out"), problems)
+        if other is None:
+            kept.append(record)
+        else:
+            note(
+                UnusableFile(
+                    "duplicate",
+                    f"a pair is there twice: {other.thermal} and {record.thermal}, name "
+                    f"{record.name!r}: take one out",
+                ),
+                problems,
+            )
         seen |= dict.fromkeys(keys, record)
     return kept
+
 
 def list_pairs(
     root: str | Path | None,
     subject_pattern: str = SUBJECT_PATTERN,
-    problems: list | None = None,  # takes what is wrong with single pairs if given; None: the first problem is raised
+    problems: list
+    | None = None,  # takes what is wrong with single pairs if given; None: the first problem is raised
 ) -> list[PairRecord]:
     "All pairs below a folder or in a manifest, none twice; raises ValueError or FileNotFoundError."
-    if root is None: raise ValueError('the data set "folder" needs root=, a folder of pairs or a CSV manifest')
+    if root is None:
+        raise ValueError('the data set "folder" needs root=, a folder of pairs or a CSV manifest')
     root = Path(root)
-    if not root.exists(): raise FileNotFoundError(f"there is no folder or manifest {root}")
+    if not root.exists():
+        raise FileNotFoundError(f"there is no folder or manifest {root}")
     manifest = root if root.is_file() else root / "manifest.csv"
     lister, place = (list_manifest, manifest) if manifest.is_file() else (list_folder, root)
     records = drop_repeated(lister(place, subject_pattern, problems), problems)
     if not records:
-        raise ValueError(f"{root} holds no pairs: it needs thermal/ and visible/, train/thermal/ and train/visible/, "
-                         "trainA/ and trainB/, images of both, or manifest.csv")
+        raise ValueError(
+            f"{root} holds no pairs: it needs thermal/ and visible/, train/thermal/ and train/visible/, "
+            "trainA/ and trainB/, images of both, or manifest.csv"
+        )
     if len({bool(record.split) for record in records}) == 2:
-        raise ValueError(f"{root} has pairs with a split and pairs without one ({records[0].thermal}): keep one kind")
+        raise ValueError(
+            f"{root} has pairs with a split and pairs without one ({records[0].thermal}): keep one kind"
+        )
     return records
 
 # %% ../../nbs/data/folders.ipynb #0d1208a3
 HASHED_BYTES = 64 * 2**20
 
+
 def describe_files(
     paths: Sequence[Path],
-) -> list[tuple]:  # size and content hash of each, or size and time of change if they are large altogether
+) -> list[
+    tuple
+]:  # size and content hash of each, or size and time of change if they are large altogether
     "What tells that a file is no longer the same."
     facts = [path.stat() for path in paths]
     if sum(fact.st_size for fact in facts) > HASHED_BYTES:
         return [(fact.st_size, fact.st_mtime_ns) for fact in facts]
-    return [(fact.st_size, hashlib.sha256(path.read_bytes()).hexdigest()) for fact, path in zip(facts, paths)]
+    return [
+        (fact.st_size, hashlib.sha256(path.read_bytes()).hexdigest())
+        for fact, path in zip(facts, paths)
+    ]
 
 # %% ../../nbs/data/folders.ipynb #8a9e5066
-def check_size(
-    record: PairRecord,
-) -> None:
+def check_size(record: PairRecord) -> None:
     "Raise ValueError if the two images of a pair differ in size, or one image cannot hold two."
     with open_header(record.thermal) as image:
         width, height = image.size
     if record.visible == record.thermal:
         if width % 2:
-            raise UnusableFile("size", f"{record.thermal} is {width} pixels wide: two images side by side need an even width "
-                             "(for one image per file use folders thermal/ and visible/)")
+            raise UnusableFile(
+                "size",
+                f"{record.thermal} is {width} pixels wide: two images side by side need an even width "
+                "(for one image per file use folders thermal/ and visible/)",
+            )
         return
     with open_header(record.visible) as image:
         other = image.size
     if (width, height) != other:
-        raise UnusableFile("size", f"{record.thermal} is {width} x {height} pixels and {record.visible} is {other[0]} x "
-                         f"{other[1]}: a pair must be registered and of one size")
+        raise UnusableFile(
+            "size",
+            f"{record.thermal} is {width} x {height} pixels and {record.visible} is {other[0]} x "
+            f"{other[1]}: a pair must be registered and of one size",
+        )
 
 # %% ../../nbs/data/folders.ipynb #1ef5ef4a
 class FolderPairs(PairDataset):
@@ -222,7 +307,7 @@ class FolderPairs(PairDataset):
         image_size: int = 256,
         channels: int = 3,
         thermal_range: str = "image",  # what becomes [0, 1] in 16-bit thermal images: see `scale_depth`
-        thermal_side: str = "left",    # of an image that holds both: "left" or "right"
+        thermal_side: str = "left",  # of an image that holds both: "left" or "right"
     ):
         super().__init__(records, image_size, channels)
         check_choice("thermal_range", thermal_range, THERMAL_RANGES)
@@ -245,25 +330,37 @@ class FolderPairs(PairDataset):
     @cached_property
     def identity(self) -> str:
         "Short SHA-256 of names, subjects, roles and files."
-        files = sorted({path for record in self.records for path in (record.thermal, record.visible) if path})
+        files = sorted(
+            {path for record in self.records for path in (record.thermal, record.visible) if path}
+        )
         facts = dict(zip(files, describe_files(files)))
-        pairs = [(r.name, r.subject, r.split, r.role, r.landmarks, facts[r.thermal], facts.get(r.visible))
-                 for r in self.records]
+        pairs = [
+            (
+                r.name,
+                r.subject,
+                r.split,
+                r.role,
+                r.landmarks,
+                facts[r.thermal],
+                facts.get(r.visible),
+            )
+            for r in self.records
+        ]
         return content_hash([sorted(pairs, key=str), self.thermal_range, self.thermal_side])
 
 # %% ../../nbs/data/folders.ipynb #c66f55bb
 def open_folder(
-    root: str | Path | None,                 # folder of the data, or a CSV manifest
-    split: str = "train",                    # "train", "val", "test", or "all"
-    image_size: int = 256,                   # side of the samples, pixels
-    channels: int = 3,                       # of the thermal images of the samples: 1 or 3
+    root: str | Path | None,  # folder of the data, or a CSV manifest
+    split: str = "train",  # "train", "val", "test", or "all"
+    image_size: int = 256,  # side of the samples, pixels
+    channels: int = 3,  # of the thermal images of the samples: 1 or 3
     subjects: dict[str, int] | None = None,  # how many subjects at most, by split; None: all
-    images_per_subject: int | None = None,   # how many pairs of each at most; None: all
+    images_per_subject: int | None = None,  # how many pairs of each at most; None: all
     subject_pattern: str = SUBJECT_PATTERN,  # regular expression whose group finds the subject in a path without ending
-    thermal_range: str = "image",            # see `scale_depth`
-    thermal_side: str = "left",              # of an image that holds both
-    seed: int = 0,                           # without effect: nothing is drawn
-    cache: str | Path | None = None,         # without effect: nothing is rendered
+    thermal_range: str = "image",  # see `scale_depth`
+    thermal_side: str = "left",  # of an image that holds both
+    seed: int = 0,  # without effect: nothing is drawn
+    cache: str | Path | None = None,  # without effect: nothing is rendered
 ) -> FolderPairs:
     "Pairs in image files; raises ValueError or FileNotFoundError that names the file and the way out."
     records = list_pairs(root, subject_pattern)
@@ -271,5 +368,6 @@ def open_folder(
     if split != "all":
         records = [record for record in assign_splits(records) if record.split == split]
     chosen = subsample(records, (subjects or {}).get(split), images_per_subject)
-    if not chosen: raise ValueError(f"the split {split!r} of {root} is empty")
+    if not chosen:
+        raise ValueError(f"the split {split!r} of {root} is empty")
     return FolderPairs(chosen, image_size, channels, thermal_range, thermal_side)

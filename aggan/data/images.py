@@ -34,7 +34,9 @@ class UnusableFile(ValueError):
         super().__init__(kind, sentence)
         self.kind = kind
 
-    def __str__(self) -> str: return self.args[1]
+    def __str__(self) -> str:
+        return self.args[1]
+
 
 def split_zip(
     path: str | Path,
@@ -45,39 +47,57 @@ def split_zip(
             return parent, Path(path).relative_to(parent).as_posix()
     return None
 
+
 @lru_cache(maxsize=4)
 def _archive(path: Path, process: int) -> zipfile.ZipFile:
     "An opened zip; each process needs its own, since they share the place where an open file is read."
     return zipfile.ZipFile(path)
 
-def open_zip(
-    path: Path,
-) -> zipfile.ZipFile:
+
+def open_zip(path: Path) -> zipfile.ZipFile:
     "Open a zip, or take it as it was opened before; raises UnusableFile if it is empty or damaged."
     if not path.stat().st_size:
         raise UnusableFile("empty zip", f"{path} is empty (0 bytes): fetch it again")
-    try: return _archive(path, os.getpid())
+    try:
+        return _archive(path, os.getpid())
     except zipfile.BadZipFile as error:
-        raise UnusableFile("damaged zip", f"{path} is not a whole zip ({error}): fetch it again") from error
+        raise UnusableFile(
+            "damaged zip", f"{path} is not a whole zip ({error}): fetch it again"
+        ) from error
+
 
 def read_file(
     path: str | Path,  # of a file, or of one in a zip
 ) -> bytes:
     "Contents of a file; raises FileNotFoundError, or UnusableFile for a damaged zip."
-    if not (place := split_zip(path)): return Path(path).read_bytes()
+    if not (place := split_zip(path)):
+        return Path(path).read_bytes()
     archive, name = open_zip(place[0]), place[1]
-    try: return archive.read(name)
-    except KeyError: raise FileNotFoundError(f"there is no {name} in {place[0]}") from None
+    try:
+        return archive.read(name)
+    except KeyError:
+        raise FileNotFoundError(f"there is no {name} in {place[0]}") from None
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise UnusableFile("truncated", f"{path} is truncated or damaged ({error}): fetch {place[0].name} again") from error
+        raise UnusableFile(
+            "truncated", f"{path} is truncated or damaged ({error}): fetch {place[0].name} again"
+        ) from error
 
 # %% ../../nbs/data/images.ipynb #3d5b9d66
 IMAGE_SUFFIXES = frozenset([".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff"])
-EIGHT_BIT = {"L": "L", "LA": "L", "P": "RGB", "PA": "RGB", "RGB": "RGB", "RGBA": "RGB"}  # stored mode -> read as
+EIGHT_BIT = {
+    "L": "L",
+    "LA": "L",
+    "P": "RGB",
+    "PA": "RGB",
+    "RGB": "RGB",
+    "RGBA": "RGB",
+}  # stored mode -> read as
+
 
 def _is_deep_colour(image: Image.Image) -> bool:
     "Whether a file holds 16-bit colour, which Pillow reports, and reads, as 8-bit."
     return image.mode in EIGHT_BIT and ";16" in str(image.tile)
+
 
 def open_header(
     path: str | Path,  # of a file, or of one in a zip
@@ -87,35 +107,47 @@ def open_header(
         image = Image.open(io.BytesIO(read_file(path)) if split_zip(path) else path)
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no image {path}") from None
-    except UnusableFile: raise
+    except UnusableFile:
+        raise
     except Exception as error:
-        raise UnusableFile("no image", f"{path} is not an image that can be read: {error}") from error
+        raise UnusableFile(
+            "no image", f"{path} is not an image that can be read: {error}"
+        ) from error
     known = image.mode in EIGHT_BIT or image.mode.startswith("I;16")
     if not known or (_is_deep_colour(image) and image.format != "PNG"):
-        raise UnusableFile("pixel kind", f"{path} has pixels of the kind {image.mode} ({image.format}): images need 8 "
-                           "bits per channel, or 16 bits (grey, or colour as PNG)")
+        raise UnusableFile(
+            "pixel kind",
+            f"{path} has pixels of the kind {image.mode} ({image.format}): images need 8 "
+            "bits per channel, or 16 bits (grey, or colour as PNG)",
+        )
     return image
 
 # %% ../../nbs/data/images.ipynb #06441efb
-def read_image(
-    path: str | Path,
-) -> Tensor:  # (1 or 3, H, W) uint8 or uint16
+def read_image(path: str | Path) -> Tensor:  # (1 or 3, H, W) uint8 or uint16
     "Decode one image; raises FileNotFoundError, or UnusableFile that names a truncated or unsupported file."
     with open_header(path) as image:
         try:
             if _is_deep_colour(image):
-                return decode_image(torch.frombuffer(bytearray(read_file(path)), dtype=torch.uint8), mode="RGB")
-            pixels = np.array(image.convert(EIGHT_BIT[image.mode]) if image.mode in EIGHT_BIT else image)
+                return decode_image(
+                    torch.frombuffer(bytearray(read_file(path)), dtype=torch.uint8), mode="RGB"
+                )
+            pixels = np.array(
+                image.convert(EIGHT_BIT[image.mode]) if image.mode in EIGHT_BIT else image
+            )
         except Exception as error:
-            raise UnusableFile("truncated", f"{path} is truncated or damaged ({error}): fetch it again or take it out") from error
+            raise UnusableFile(
+                "truncated",
+                f"{path} is truncated or damaged ({error}): fetch it again or take it out",
+            ) from error
     pixels = pixels if pixels.dtype == np.uint8 else pixels.astype(np.uint16)
     return torch.from_numpy(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy())
 
 # %% ../../nbs/data/images.ipynb #e2d4bdb3
 THERMAL_RANGES = ("image", "full")
 
+
 def scale_depth(
-    pixels: Tensor,             # (C, H, W) uint8 or uint16
+    pixels: Tensor,  # (C, H, W) uint8 or uint16
     value_range: str = "full",  # of 16 bits: "image" (minimum to maximum of this image) or "full" (0 to 65,535)
 ) -> Tensor:  # (C, H, W) uint8 unchanged, or float32 in [0, 1]
     "Bring 16-bit pixels to [0, 1]; leave bytes alone."
@@ -125,21 +157,28 @@ def scale_depth(
     low, high = (pixels.min(), pixels.max()) if value_range == "image" else (0, 65535)
     return (pixels - low) / max(high - low, 1)
 
+
 def to_unit(
     pixels: Tensor,  # uint8, or float in [0, 1]
 ) -> Tensor:  # float32 in [0, 1]
     "Pixels as the synthetic faces and the image quality measures take them."
     return pixels / 255 if pixels.dtype == torch.uint8 else pixels
 
+
 def to_network(
     pixels: Tensor,  # (..., C, H, W) uint8, or float in [0, 1]
-    channels: int,   # 1 or 3; one channel is repeated, three become their luma
+    channels: int,  # 1 or 3; one channel is repeated, three become their luma
 ) -> Tensor:  # (..., channels, H, W) float32 in [-1, 1]
     "Pixels as the networks take them."
     pixels = to_unit(pixels) * 2 - 1
     if pixels.shape[-3] == channels:
         return pixels
-    return pixels.expand(*pixels.shape[:-3], 3, -1, -1) if channels == 3 else v2.functional.rgb_to_grayscale(pixels)
+    return (
+        pixels.expand(*pixels.shape[:-3], 3, -1, -1)
+        if channels == 3
+        else v2.functional.rgb_to_grayscale(pixels)
+    )
+
 
 def unit_range(
     images: Tensor,  # (B, 1 or 3, H, W) in [-1, 1], on any device
@@ -162,8 +201,10 @@ def note(
     problems: list | None,  # takes it if given
 ) -> None:
     "Keep a problem for a report, or raise it where there is none."
-    if problems is None: raise problem
+    if problems is None:
+        raise problem
     problems.append(problem)
+
 
 def list_images(
     folder: Path,
@@ -173,12 +214,23 @@ def list_images(
     "Image files of a folder by their path without ending; two that differ in the ending alone are an UnusableFile."
     found = {}
     for path in sorted(folder.rglob("*") if recursive else folder.glob("*")):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or not path.is_file():
+        if (
+            path.suffix.lower() not in IMAGE_SUFFIXES
+            or path.name.startswith(".")
+            or not path.is_file()
+        ):
             continue
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in found:
-            note(UnusableFile("duplicate", f"{found[name]} and {path} are two images of one name: take one out"), problems)
-        else: found[name] = path
+            note(
+                UnusableFile(
+                    "duplicate",
+                    f"{found[name]} and {path} are two images of one name: take one out",
+                ),
+                problems,
+            )
+        else:
+            found[name] = path
     return found
 
 # %% ../../nbs/data/images.ipynb #15b8e8d5
@@ -187,7 +239,7 @@ class ThermalImages(Dataset):
 
     def __init__(
         self,
-        paths: dict[str, Path],        # name -> file
+        paths: dict[str, Path],  # name -> file
         image_size: int,
         channels: int,
         thermal_range: str = "image",  # see `scale_depth`
@@ -200,24 +252,29 @@ class ThermalImages(Dataset):
 
     def load(self, index: int) -> Tensor:  # (C, H, W) uint8, or float32 in [0, 1] if it has 16 bits
         "An image as it is stored, at the size of the samples: a quarter of the bytes that go to a GPU."
-        return resize(scale_depth(read_image(self.paths[index]), self.thermal_range), self.image_size)
+        return resize(
+            scale_depth(read_image(self.paths[index]), self.thermal_range), self.image_size
+        )
 
     def __getitem__(self, index: int) -> tuple[Tensor, str]:
         return to_network(self.load(index), self.channels), self.names[index]
 
+
 def open_thermal(
-    folder: str | Path,            # searched with the folders below it; or one image
-    image_size: int = 256,         # side of the images, pixels
-    channels: int = 3,             # 1 or 3
+    folder: str | Path,  # searched with the folders below it; or one image
+    image_size: int = 256,  # side of the images, pixels
+    channels: int = 3,  # 1 or 3
     thermal_range: str = "image",  # what becomes [0, 1] in 16-bit images: see `scale_depth`
 ) -> ThermalImages:
     "Open thermal images; raises FileNotFoundError or ValueError that names the file or folder."
     folder = Path(folder)
-    if not folder.exists(): raise FileNotFoundError(f"there is no folder or image {folder}")
+    if not folder.exists():
+        raise FileNotFoundError(f"there is no folder or image {folder}")
     check_choice("channels", channels, (1, 3))
     check_choice("thermal_range", thermal_range, THERMAL_RANGES)
     paths = list_images(folder) if folder.is_dir() else {folder.stem: folder}
-    if not paths: raise ValueError(f"{folder} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    if not paths:
+        raise ValueError(f"{folder} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
     for path in paths.values():
         open_header(path).close()
     return ThermalImages(paths, image_size, channels, thermal_range)

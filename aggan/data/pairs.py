@@ -30,21 +30,23 @@ __all__ = ['SPLITS', 'ROLES', 'HELD_OUT', 'QUIET', 'Sample', 'Batch', 'collate',
 # %% ../../nbs/data/pairs.ipynb #f904d17e
 class Sample(NamedTuple):
     "A registered pair, as the networks take it."
+
     thermal: Tensor  # (C, H, W) in [-1, 1], white-hot
     visible: Tensor  # (3, H, W) in [-1, 1], RGB
-    subject: str     # name of the person
-    meta: dict       # name, role ("gallery", "probe" or "both"), pose, session, frame, landmarks (5, 2), regions (H, W), attributes
+    subject: str  # name of the person
+    meta: dict  # name, role ("gallery", "probe" or "both"), pose, session, frame, landmarks (5, 2), regions (H, W), attributes
+
 
 class Batch(NamedTuple):
     "Samples, stacked."
-    thermal: Tensor     # (B, C, H, W) in [-1, 1]
-    visible: Tensor     # (B, 3, H, W) in [-1, 1]
-    subject: list[str]  # B names
-    meta: list[dict]    # B dictionaries
 
-def collate(
-    samples: Sequence[Sample],
-) -> Batch:
+    thermal: Tensor  # (B, C, H, W) in [-1, 1]
+    visible: Tensor  # (B, 3, H, W) in [-1, 1]
+    subject: list[str]  # B names
+    meta: list[dict]  # B dictionaries
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
     "Stack samples of one size: the `collate_fn` of a DataLoader."
     thermal, visible, subject, meta = zip(*samples)
     return Batch(torch.stack(thermal), torch.stack(visible), list(subject), list(meta))
@@ -53,84 +55,108 @@ def collate(
 SPLITS = ("train", "val", "test")
 ROLES = ("gallery", "probe", "both")
 
+
 @dataclass(frozen=True)
 class PairRecord:
     "A pair as it is listed, before its pixels are read."
-    name: str                    # unique within its split; a path without ending, which may have folders in it
-    subject: str                 # name of the person
-    split: str = ""              # "train", "val", "test", or "" where the data do not say
-    role: str = "both"           # in verification: "gallery", "probe" or "both"
-    pose: int | None = None      # camera position, 1 to 9 as SpeakingFaces numbers them
-    session: int | None = None   # recording session
-    frame: int | None = None     # number of the image in its session
+
+    name: str  # unique within its split; a path without ending, which may have folders in it
+    subject: str  # name of the person
+    split: str = ""  # "train", "val", "test", or "" where the data do not say
+    role: str = "both"  # in verification: "gallery", "probe" or "both"
+    pose: int | None = None  # camera position, 1 to 9 as SpeakingFaces numbers them
+    session: int | None = None  # recording session
+    frame: int | None = None  # number of the image in its session
     thermal: Path | None = None  # file of the thermal image, or of both side by side
-    visible: Path | None = None  # file of the visible image, `thermal` again where it holds both; None: there is none
-    landmarks: tuple[float, ...] | None = None  # x, y of the five points, pixels of the stored image
-    attributes: dict[str, str] = field(default_factory=dict)  # of the person or the recording, e.g. {"glasses": "none"}
+    visible: Path | None = (
+        None  # file of the visible image, `thermal` again where it holds both; None: there is none
+    )
+    landmarks: tuple[float, ...] | None = (
+        None  # x, y of the five points, pixels of the stored image
+    )
+    attributes: dict[str, str] = field(
+        default_factory=dict
+    )  # of the person or the recording, e.g. {"glasses": "none"}
 
 # %% ../../nbs/data/pairs.ipynb #3ba2851b
 class Place(NamedTuple):
     "Where a face is in an image, as far as it is known; in pixels."
+
     landmarks: tuple[float, ...] | None = None  # x, y of the five points
-    box: tuple[float, ...] | None = None        # left, top, right, bottom
+    box: tuple[float, ...] | None = None  # left, top, right, bottom
+
 
 class Source(NamedTuple):
     "A pair, or a thermal image alone, before it is aligned."
+
     record: PairRecord
-    thermal: Place = Place()      # where the face is in the thermal image
-    visible: Place | None = None  # in the visible image; None: the two are registered, so as in the thermal image
-    homography: tuple[float, ...] | None = None  # nine numbers, from the visible image's pixels to the thermal one's
-    sizes: tuple | None = None    # (width, height) that the thermal and the visible image must have; None: any
-    bits: int | None = None       # per channel that the thermal image must have; None: 8 or 16
+    thermal: Place = Place()  # where the face is in the thermal image
+    visible: Place | None = (
+        None  # in the visible image; None: the two are registered, so as in the thermal image
+    )
+    homography: tuple[float, ...] | None = (
+        None  # nine numbers, from the visible image's pixels to the thermal one's
+    )
+    sizes: tuple | None = (
+        None  # (width, height) that the thermal and the visible image must have; None: any
+    )
+    bits: int | None = None  # per channel that the thermal image must have; None: 8 or 16
+
 
 class Listing(NamedTuple):
     "What a folder holds."
+
     sources: list[Source]
     problems: list[Exception]
-    lists: dict[str, list[str]] = {}  # names of the galleries ("gallery") and sets of probes ("probes") of a protocol
+    lists: dict[
+        str, list[str]
+    ] = {}  # names of the galleries ("gallery") and sets of probes ("probes") of a protocol
 
 # %% ../../nbs/data/pairs.ipynb #fbe862d4
 HELD_OUT = 0.15  # share of the subjects that a split of our own making holds
 
-def rank_subjects(
-    subjects: Sequence[str],
-) -> list[str]:  # each once
+
+def rank_subjects(subjects: Sequence[str]) -> list[str]:  # each once
     "Subjects in a fixed order that has nothing to do with their names' order: that of their names' SHA-256."
     return sorted(set(subjects), key=lambda subject: content_hash(subject.encode(), digits=64))
 
-def assign_splits(
-    records: list[PairRecord],
-) -> list[PairRecord]:
+
+def assign_splits(records: list[PairRecord]) -> list[PairRecord]:
     "Deal subjects to splits where the data do not say; raises ValueError if there are too few subjects to deal."
     given = {record.split for record in records}
     dealt = rank_subjects([record.subject for record in records if record.split in ("", "train")])
-    held = max(2 if len(dealt) >= 6 else 1, round(HELD_OUT * len(dealt)))  # one person has no impostors, and so no EER
+    held = max(
+        2 if len(dealt) >= 6 else 1, round(HELD_OUT * len(dealt))
+    )  # one person has no impostors, and so no EER
     held_out = {}
     if given == {""}:
         if len(dealt) < 3:
-            raise ValueError(f"{len(dealt)} subject(s) are too few to deal to train, val and test: take "
-                             'split="all", or name the splits in folders or in a manifest.csv')
+            raise ValueError(
+                f"{len(dealt)} subject(s) are too few to deal to train, val and test: take "
+                'split="all", or name the splits in folders or in a manifest.csv'
+            )
         held_out = {"test": dealt[:held], "val": dealt[-held:], "train": dealt[held:-held]}
     elif "train" in given and "val" not in given:
-        held_out = {"val": dealt[:min(held, len(dealt) - 1)]}
+        held_out = {"val": dealt[: min(held, len(dealt) - 1)]}
     chosen = {subject: split for split, own in held_out.items() for subject in own}
     return [replace(record, split=chosen.get(record.subject, record.split)) for record in records]
 
 # %% ../../nbs/data/pairs.ipynb #02df7e71
-def check_disjoint(
-    records: list[PairRecord],
-) -> None:
+def check_disjoint(records: list[PairRecord]) -> None:
     "Raise ValueError, naming two files, if a subject is in two splits."
     first = {}
     for record in records:
         other = first.setdefault(record.subject, record)
         if other.split != record.split:
-            raise ValueError(f"subject {record.subject!r} is in {other.split} ({other.thermal}) and in {record.split} "
-                             f"({record.thermal}): move one, or say by subject_pattern where a name has the subject")
+            raise ValueError(
+                f"subject {record.subject!r} is in {other.split} ({other.thermal}) and in {record.split} "
+                f"({record.thermal}): move one, or say by subject_pattern where a name has the subject"
+            )
+
 
 def subsample(
     records: list[PairRecord],
-    subjects: int | None = None,            # at most so many subjects; None: all
+    subjects: int | None = None,  # at most so many subjects; None: all
     images_per_subject: int | None = None,  # at most so many pairs of each; None: all
 ) -> list[PairRecord]:
     "The first subjects in the fixed order, and evenly spaced images of each."
@@ -146,24 +172,35 @@ def subsample(
 # %% ../../nbs/data/pairs.ipynb #81dc5e95
 class Stored(NamedTuple):
     "A pair as it is stored, at its own size."
+
     thermal: Tensor  # (1 or 3, H, W) uint8, or float32 in [0, 1] if it has 16 bits
     visible: Tensor  # (1 or 3, H, W) likewise
     landmarks: Tensor | None = None  # (5, 2) pixels
-    regions: Tensor | None = None    # (H, W) uint8, an index of `aggan.synthetic.rendering.REGIONS`
+    regions: Tensor | None = None  # (H, W) uint8, an index of `aggan.synthetic.rendering.REGIONS`
+
 
 def describe(
     record: PairRecord,
     landmarks: Tensor | None = None,  # (5, 2), pixels of the sample
-    regions: Tensor | None = None,    # (H, W) uint8
+    regions: Tensor | None = None,  # (H, W) uint8
 ) -> dict:
     "The `meta` of a sample."
-    return dict(name=record.name, role=record.role, pose=record.pose, session=record.session, frame=record.frame,
-                landmarks=landmarks, regions=regions, attributes=record.attributes)
+    return dict(
+        name=record.name,
+        role=record.role,
+        pose=record.pose,
+        session=record.session,
+        frame=record.frame,
+        landmarks=landmarks,
+        regions=regions,
+        attributes=record.attributes,
+    )
+
 
 def make_sample(
     stored: Stored,
     record: PairRecord,
-    size: int,      # side of the sample's images, pixels
+    size: int,  # side of the sample's images, pixels
     channels: int,  # of its thermal image
 ) -> Sample:
     "Bring a stored pair, with its landmarks and regions, to the size of a sample."
@@ -180,18 +217,21 @@ def make_sample(
 # %% ../../nbs/data/pairs.ipynb #090d2277
 QUIET = 200  # up to so many pairs no progress bar is shown
 
+
 class PairDataset(Dataset, ABC):
     "Registered pairs; a kind of data set says in `load` where the pixels come from."
+
     identity: str  # short SHA-256 of what decides the data
 
     def __init__(
         self,
         records: list[PairRecord],
         image_size: int = 256,  # side of a sample's images, pixels
-        channels: int = 3,      # of a sample's thermal image: 1 or 3
+        channels: int = 3,  # of a sample's thermal image: 1 or 3
     ):
         check_choice("channels", channels, (1, 3))
-        if image_size < 1: raise ValueError(f"image_size must be at least 1, not {image_size}")
+        if image_size < 1:
+            raise ValueError(f"image_size must be at least 1, not {image_size}")
         self.records, self.image_size, self.channels = records, image_size, channels
 
     @property
@@ -210,8 +250,7 @@ class PairDataset(Dataset, ABC):
         "The pair as it is stored."
 
     def read(
-        self,
-        index: int,
+        self, index: int
     ) -> tuple[Tensor, Tensor]:  # thermal (1 or 3, H, W), visible (3, H, W), float32 in [0, 1]
         "The two images at their stored size."
         stored = self.load(index)
@@ -228,15 +267,18 @@ class PairDataset(Dataset, ABC):
                 self.load(index)
             except (ValueError, OSError) as error:
                 damaged.append(str(error))
-        if damaged: raise ValueError("\n".join(damaged))
+        if damaged:
+            raise ValueError("\n".join(damaged))
 
 # %% ../../nbs/data/pairs.ipynb #b731f427
 class Crop(NamedTuple):
     "A square of an image."
-    index: int      # of the pair
-    row: int        # of its first pixel, in the image at load size
-    column: int     # the same
+
+    index: int  # of the pair
+    row: int  # of its first pixel, in the image at load size
+    column: int  # the same
     mirrored: bool
+
 
 class AugmentedPairs(Dataset):
     "Pairs with one shared random crop and flip, indexed by (index, draw); landmarks and regions are left out."
@@ -244,11 +286,12 @@ class AugmentedPairs(Dataset):
     def __init__(
         self,
         pairs: PairDataset,
-        image_size: int,    # side of the crop, pixels; the paper: 256
-        load_size: int,     # side that both images are resized to before, pixels; the paper: 286
+        image_size: int,  # side of the crop, pixels; the paper: 256
+        load_size: int,  # side that both images are resized to before, pixels; the paper: 286
         flip: bool = True,  # mirror half of the samples
     ):
-        if load_size < image_size: raise ValueError(f"load_size {load_size} is smaller than image_size {image_size}")
+        if load_size < image_size:
+            raise ValueError(f"load_size {load_size} is smaller than image_size {image_size}")
         pairs.prepare_data()
         self.pairs, self.image_size, self.load_size, self.flip = pairs, image_size, load_size, flip
 
@@ -258,8 +301,13 @@ class AugmentedPairs(Dataset):
     def crop(self, index: int, draw: int) -> Crop:
         "The square that a draw stands for; all places are alike."
         generator = torch.Generator().manual_seed(draw)
-        row, column = (int(torch.randint(self.load_size - self.image_size + 1, (), generator=generator)) for _ in range(2))
-        return Crop(index, row, column, self.flip and float(torch.rand((), generator=generator)) < 0.5)
+        row, column = (
+            int(torch.randint(self.load_size - self.image_size + 1, (), generator=generator))
+            for _ in range(2)
+        )
+        return Crop(
+            index, row, column, self.flip and float(torch.rand((), generator=generator)) < 0.5
+        )
 
     def crops(
         self,
@@ -268,16 +316,23 @@ class AugmentedPairs(Dataset):
         "What to cut out for a sample."
         return (self.crop(*item),) * 2
 
-    def scaled(self, index: int) -> tuple[Tensor, Tensor]:  # (1 or 3, load_size, load_size) each, uint8, or float in [0, 1]
+    def scaled(
+        self, index: int
+    ) -> tuple[Tensor, Tensor]:  # (1 or 3, load_size, load_size) each, uint8, or float in [0, 1]
         "The thermal and the visible image of a pair before they are cropped."
         stored = self.pairs.load(index)
         return resize(stored.thermal, self.load_size), resize(stored.visible, self.load_size)
 
     def __getitem__(self, item: tuple[int, int]) -> Sample:
         crops, record, side = self.crops(item), self.pairs.records[item[0]], self.image_size
-        scaled, squares = {index: self.scaled(index) for index in {crop.index for crop in crops}}, []
+        scaled, squares = (
+            {index: self.scaled(index) for index in {crop.index for crop in crops}},
+            [],
+        )
         for kind, (crop, channels) in enumerate(zip(crops, (self.pairs.channels, 3))):
-            square = scaled[crop.index][kind][:, crop.row:crop.row + side, crop.column:crop.column + side]
+            square = scaled[crop.index][kind][
+                :, crop.row : crop.row + side, crop.column : crop.column + side
+            ]
             squares.append(to_network(square.flip(2) if crop.mirrored else square, channels))
         return Sample(*squares, record.subject, describe(record))
 
@@ -288,19 +343,32 @@ class UnpairedImages(AugmentedPairs):
     def crops(self, item: tuple[int, int]) -> tuple[Crop, Crop]:
         "Two squares of two images, the second drawn as well."
         generator = torch.Generator().manual_seed(item[1])
-        other, other_draw = (int(torch.randint(limit, (), generator=generator)) for limit in (len(self), 2**62))
+        other, other_draw = (
+            int(torch.randint(limit, (), generator=generator)) for limit in (len(self), 2**62)
+        )
         return self.crop(*item), self.crop(other, other_draw)
 
-    def __getitem__(self, item: tuple[int, int]) -> Sample:  # with the thermal image's subject; meta["visible"] names the visible one
+    def __getitem__(
+        self, item: tuple[int, int]
+    ) -> Sample:  # with the thermal image's subject; meta["visible"] names the visible one
         sample = super().__getitem__(item)
-        return sample._replace(meta=sample.meta | {"visible": self.pairs.records[self.crops(item)[1].index].name})
+        return sample._replace(
+            meta=sample.meta | {"visible": self.pairs.records[self.crops(item)[1].index].name}
+        )
 
 # %% ../../nbs/data/pairs.ipynb #3ffebe51
 class Scaled(Dataset):
     "The images of pairs before they are cropped, for a loader."
-    def __init__(self, images: AugmentedPairs): self.images = images
-    def __len__(self) -> int: return len(self.images)
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]: return self.images.scaled(index)
+
+    def __init__(self, images: AugmentedPairs):
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.images.scaled(index)
+
 
 class ResidentPairs:
     "All images of a set on one device, as they are stored; crops and flips are made there. Raises ValueError for images of several kinds."
@@ -312,13 +380,20 @@ class ResidentPairs:
         workers: int = 0,  # processes that read
     ):
         self.side, self.channels = images.image_size, (images.pairs.channels, 3)
-        self.extra_state = [torch.empty(len(images), *one.shape, dtype=one.dtype, device=device) for one in images.scaled(0)]
+        self.extra_state = [
+            torch.empty(len(images), *one.shape, dtype=one.dtype, device=device)
+            for one in images.scaled(0)
+        ]
         loader = DataLoader(Scaled(images), batch_size=None, num_workers=workers)
-        for index, pair in enumerate(tqdm(loader, desc="to the device", disable=len(images) <= QUIET)):
+        for index, pair in enumerate(
+            tqdm(loader, desc="to the device", disable=len(images) <= QUIET)
+        ):
             for kept, image in zip(self.extra_state, pair):
                 if (image.shape, image.dtype) != (kept.shape[1:], kept.dtype):
-                    raise ValueError(f"{images.pairs.records[index].name} has another number of channels or bits than the first pair: "
-                                     "bring the images to one kind by `aggan prepare`")
+                    raise ValueError(
+                        f"{images.pairs.records[index].name} has another number of channels or bits than the first pair: "
+                        "bring the images to one kind by `aggan prepare`"
+                    )
                 kept[index].copy_(image)
 
     @staticmethod
@@ -330,12 +405,20 @@ class ResidentPairs:
         self,
         crops: Tensor,  # (B, 2, 4) int64: `Crop` of the thermal and of the visible image
     ) -> Batch:  # that does not name its subjects
-        crops = crops.to(self.extra_state[0].device, non_blocking=True)   # already there where the step is recorded
+        crops = crops.to(
+            self.extra_state[0].device, non_blocking=True
+        )  # already there where the step is recorded
         steps = torch.arange(self.side, device=crops.device)
         squares = []
-        for kept, channels, (index, row, column, mirrored) in zip(self.extra_state, self.channels, crops.permute(1, 2, 0)):
+        for kept, channels, (index, row, column, mirrored) in zip(
+            self.extra_state, self.channels, crops.permute(1, 2, 0)
+        ):
             rows = row[:, None] + steps
-            columns = column[:, None] + torch.where(mirrored[:, None] > 0, self.side - 1 - steps, steps)
-            square = kept[index[:, None, None], :, rows[:, :, None], columns[:, None, :]]   # (B, H, W, C)
+            columns = column[:, None] + torch.where(
+                mirrored[:, None] > 0, self.side - 1 - steps, steps
+            )
+            square = kept[
+                index[:, None, None], :, rows[:, :, None], columns[:, None, :]
+            ]  # (B, H, W, C)
             squares.append(to_network(square.movedim(3, 1), channels))
         return Batch(*squares, [], [])

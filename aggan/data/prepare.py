@@ -28,19 +28,29 @@ from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.utils import make_grid
 from tqdm.auto import tqdm
 
-from ..recognition.alignment import (detect_face, frame_landmarks, similarity_transform, transform_points, warp,
-                             warp_homography)
-from . import arl_vtf, speakingfaces, tufts_eurecom_carl   # each registers its data sets
-from .sources import list_sources, read_places
-from ..runtime.files import atomic_write
+from . import arl_vtf, speakingfaces, tufts_eurecom_carl  # each registers its data sets
+from .colormap import THERMAL_MODES, take_thermal
 from aggan.data.images import (
-    THERMAL_RANGES, UnusableFile, read_image, resize, scale_depth, split_zip,
+    THERMAL_RANGES,
+    UnusableFile,
+    read_image,
+    resize,
+    scale_depth,
+    split_zip,
+)
+from .pairs import Listing, Place, Source
+from .sources import list_sources, read_places
+from .store import KEPT_UP, StoreFiles, StoreWriter, check_space
+from aggan.recognition.alignment import (
+    detect_face,
+    frame_landmarks,
+    similarity_transform,
+    transform_points,
+    warp,
+    warp_homography,
 )
 from ..runtime.checks import check_choice
-from .colormap import THERMAL_MODES, take_thermal
-from .pairs import Listing, Place, Source
-from ..runtime.files import content_hash
-from .store import KEPT_UP, StoreFiles, StoreWriter, check_space
+from ..runtime.files import atomic_write, content_hash
 
 # %% auto #0
 __all__ = ['FRAME_BOX', 'SHOWN', 'LISTED', 'PAGE', 'place_matrix', 'Options', 'Prepared', 'read_sides', 'registered',
@@ -49,56 +59,83 @@ __all__ = ['FRAME_BOX', 'SHOWN', 'LISTED', 'PAGE', 'place_matrix', 'Options', 'P
            'contact_sheet', 'as_html', 'write_report', 'sql_text']
 
 # %% ../../nbs/data/prepare.ipynb #606267d1
-FRAME_BOX = torch.tensor([0.22, 0.18, 0.77, 0.92])  # left, top, right, bottom of a face's box over the side of the frame
+FRAME_BOX = torch.tensor(
+    [0.22, 0.18, 0.77, 0.92]
+)  # left, top, right, bottom of a face's box over the side of the frame
+
 
 def place_matrix(
     place: Place,  # with landmarks or a box
-    size: int,     # side of the frame, pixels
+    size: int,  # side of the frame, pixels
 ) -> Tensor:  # (2, 3), from the image's pixels to the frame's
     "Similarity transform that takes a face to its frame; raises ValueError for a box without area."
-    if place.landmarks: return similarity_transform(torch.tensor(place.landmarks).view(5, 2), frame_landmarks(size))
+    if place.landmarks:
+        return similarity_transform(torch.tensor(place.landmarks).view(5, 2), frame_landmarks(size))
     left, top, right, bottom = place.box
-    if not (right > left and bottom > top): raise ValueError(f"the box {place.box} has no area")
+    if not (right > left and bottom > top):
+        raise ValueError(f"the box {place.box} has no area")
     corners = torch.tensor([[(left + right) / 2, top], [(left + right) / 2, bottom]])
     middle = (FRAME_BOX[0] + FRAME_BOX[2]) / 2
-    return similarity_transform(corners, torch.stack([torch.stack([middle, FRAME_BOX[1]]), torch.stack([middle, FRAME_BOX[3]])]) * size)
+    return similarity_transform(
+        corners,
+        torch.stack([torch.stack([middle, FRAME_BOX[1]]), torch.stack([middle, FRAME_BOX[3]])])
+        * size,
+    )
 
 # %% ../../nbs/data/prepare.ipynb #19b317ac
 class Options(NamedTuple):
     "How pairs are prepared."
-    size: int            # side of the aligned images, pixels
-    thermal_mode: str    # one of `THERMAL_MODES`
-    thermal_range: str   # one of `THERMAL_RANGES`: what becomes [0, 1] in 16-bit thermal images
-    thermal_side: str    # "left" or "right" of an image that holds both
-    detect: bool         # look for faces in visible images
+
+    size: int  # side of the aligned images, pixels
+    thermal_mode: str  # one of `THERMAL_MODES`
+    thermal_range: str  # one of `THERMAL_RANGES`: what becomes [0, 1] in 16-bit thermal images
+    thermal_side: str  # "left" or "right" of an image that holds both
+    detect: bool  # look for faces in visible images
+
 
 class Prepared(NamedTuple):
     "An aligned pair and how it came about."
-    pixels: np.ndarray                    # (planes, size, size) uint8: thermal, then visible
-    landmarks: tuple[float, ...] | None   # x, y of the five points in the frame, where they are known
+
+    pixels: np.ndarray  # (planes, size, size) uint8: thermal, then visible
+    landmarks: (
+        tuple[float, ...] | None
+    )  # x, y of the five points in the frame, where they are known
     placed_by: str
-    box: tuple[float, ...] | None         # of the face, in pixels of the image that it was found in
-    source_hash: str                      # of the decoded images and the places that were given
+    box: tuple[float, ...] | None  # of the face, in pixels of the image that it was found in
+    source_hash: str  # of the decoded images and the places that were given
+
 
 def read_sides(
-    source: Source,
-    options: Options,
+    source: Source, options: Options
 ) -> tuple[Tensor, Tensor | None]:  # thermal and visible image as they are stored, uint8 or uint16
     "Decode a pair; raises UnusableFile, also for sizes and bit depths that it must not have."
     record = source.record
     thermal = read_image(record.thermal)
     bits = 8 * thermal.element_size()
     if source.bits not in (None, bits):
-        raise UnusableFile("bit depth", f"{record.thermal} has {bits} bits per channel, the others {source.bits}: fetch it again or take it out")
+        raise UnusableFile(
+            "bit depth",
+            f"{record.thermal} has {bits} bits per channel, the others {source.bits}: fetch it again or take it out",
+        )
     if record.visible == record.thermal:
-        if thermal.shape[2] % 2: raise UnusableFile("size", f"{record.thermal} is {thermal.shape[2]} pixels wide: two images side by side need an even width")
+        if thermal.shape[2] % 2:
+            raise UnusableFile(
+                "size",
+                f"{record.thermal} is {thermal.shape[2]} pixels wide: two images side by side need an even width",
+            )
         halves = thermal.chunk(2, dim=2)
         return halves if options.thermal_side == "left" else halves[::-1]
     visible = read_image(record.visible) if record.visible else None
-    for path, image, size in zip((record.thermal, record.visible), (thermal, visible), source.sizes or ()):
+    for path, image, size in zip(
+        (record.thermal, record.visible), (thermal, visible), source.sizes or ()
+    ):
         if tuple(image.shape[:0:-1]) != size:
-            raise UnusableFile("size", f"{path} is {image.shape[2]} x {image.shape[1]} pixels, not {size[0]} x {size[1]}: fetch it again or take it out")
+            raise UnusableFile(
+                "size",
+                f"{path} is {image.shape[2]} x {image.shape[1]} pixels, not {size[0]} x {size[1]}: fetch it again or take it out",
+            )
     return thermal, visible
+
 
 def registered(
     thermal: Tensor,  # (C, H, W)
@@ -106,36 +143,54 @@ def registered(
     source: Source,
 ) -> Tensor:  # (3, H, W)
     "The visible image on the thermal one's pixels; raises UnusableFile if they cannot be registered."
-    if source.homography: return warp_homography(visible, torch.tensor(source.homography).view(3, 3), *thermal.shape[1:])
+    if source.homography:
+        return warp_homography(
+            visible, torch.tensor(source.homography).view(3, 3), *thermal.shape[1:]
+        )
     if visible.shape[1:] != thermal.shape[1:]:
-        raise UnusableFile("size", f"{source.record.thermal} is {thermal.shape[2]} x {thermal.shape[1]} pixels and {source.record.visible} is "
-                           f"{visible.shape[2]} x {visible.shape[1]}: register them, or give the faces' places in both (--faces)")
+        raise UnusableFile(
+            "size",
+            f"{source.record.thermal} is {thermal.shape[2]} x {thermal.shape[1]} pixels and {source.record.visible} is "
+            f"{visible.shape[2]} x {visible.shape[1]}: register them, or give the faces' places in both (--faces)",
+        )
     return visible
 
 # %% ../../nbs/data/prepare.ipynb #37a5889b
 def place_registered(
     source: Source,
-    visible: Tensor | None,  # (3, H, W) in [0, 1], on the thermal image's pixels; None: there is none
+    visible: Tensor
+    | None,  # (3, H, W) in [0, 1], on the thermal image's pixels; None: there is none
     detect: bool,
 ) -> tuple[str, Place]:  # placed_by, place
     "Where the face is in a thermal image, and in its registered partner; raises UnusableFile if it is looked for and not found."
     given = source.thermal
-    if given.landmarks: return "landmarks", given
+    if given.landmarks:
+        return "landmarks", given
     if detect and visible is not None and (found := detect_face(visible)):
-        return "detection", Place(tuple(found.landmarks.flatten().tolist()), tuple(found.box.tolist()))
-    if given.box: return "box", given
-    if not detect: return "whole", Place()
-    if visible is None: return "centre", Place()
+        return "detection", Place(
+            tuple(found.landmarks.flatten().tolist()), tuple(found.box.tolist())
+        )
+    if given.box:
+        return "box", given
+    if not detect:
+        return "whole", Place()
+    if visible is None:
+        return "centre", Place()
     raise UnusableFile("no face", f"no face was found in {source.record.visible}")
+
 
 def place_both(
     source: Source,
 ) -> tuple[str, Place, Place]:  # placed_by, place in the thermal image, place in the visible image
     "Where the face is in two images that are not registered; raises UnusableFile if that is not known of both."
     for kind in ("landmarks", "box"):
-        if getattr(source.thermal, kind) and getattr(source.visible, kind): return kind, source.thermal, source.visible
-    raise UnusableFile("no place", f"{source.record.thermal} and {source.record.visible} are not registered and nothing says where the face is in "
-                       "both of them: give its places in a CSV file (--faces)")
+        if getattr(source.thermal, kind) and getattr(source.visible, kind):
+            return kind, source.thermal, source.visible
+    raise UnusableFile(
+        "no place",
+        f"{source.record.thermal} and {source.record.visible} are not registered and nothing says where the face is in "
+        "both of them: give its places in a CSV file (--faces)",
+    )
 
 # %% ../../nbs/data/prepare.ipynb #c91bdbf3
 def to_frame(
@@ -145,22 +200,26 @@ def to_frame(
     size: int,
 ) -> Tensor:  # (C, size, size) in [0, 1]
     "Bring an image to the frame."
-    if placed_by == "whole": return resize(image, size)
+    if placed_by == "whole":
+        return resize(image, size)
     if placed_by == "centre":
         side, (height, width) = min(image.shape[1:]), image.shape[1:]
         top, left = (height - side) // 2, (width - side) // 2
-        return resize(image[:, top:top + side, left:left + side], size)
+        return resize(image[:, top : top + side, left : left + side], size)
     return warp(image, place_matrix(place, size), size).clamp(0, 1)
 
-def prepare_source(
-    source: Source,
-    options: Options,
-) -> Prepared:
+
+def prepare_source(source: Source, options: Options) -> Prepared:
     "Align one pair, or one thermal image; raises UnusableFile, ValueError or OSError that says why it cannot be used."
     stored = read_sides(source, options)
-    hashed = hashlib.sha256(b"".join(image.numpy().tobytes() for image in stored if image is not None) + repr(source[1:4]).encode()).hexdigest()
-    try: thermal = take_thermal(scale_depth(stored[0], options.thermal_range), options.thermal_mode)
-    except ValueError as error: raise UnusableFile("palette", f"{source.record.thermal}: {error}") from error
+    hashed = hashlib.sha256(
+        b"".join(image.numpy().tobytes() for image in stored if image is not None)
+        + repr(source[1:4]).encode()
+    ).hexdigest()
+    try:
+        thermal = take_thermal(scale_depth(stored[0], options.thermal_range), options.thermal_mode)
+    except ValueError as error:
+        raise UnusableFile("palette", f"{source.record.thermal}: {error}") from error
     visible = None
     if stored[1] is not None:
         visible = scale_depth(stored[1])
@@ -169,36 +228,59 @@ def prepare_source(
         visible = None if visible is None else registered(thermal, visible, source)
         placed_by, place = place_registered(source, visible, options.detect)
         places = place, place
-    else: placed_by, *places = place_both(source)
-    frames = [to_frame(image, placed_by, place, options.size) for image, place in zip((thermal, visible), places) if image is not None]
+    else:
+        placed_by, *places = place_both(source)
+    frames = [
+        to_frame(image, placed_by, place, options.size)
+        for image, place in zip((thermal, visible), places)
+        if image is not None
+    ]
     points = places[0].landmarks
-    moved = transform_points(place_matrix(places[0], options.size), torch.tensor(points).view(5, 2)).flatten().tolist() if points else None
+    moved = (
+        transform_points(place_matrix(places[0], options.size), torch.tensor(points).view(5, 2))
+        .flatten()
+        .tolist()
+        if points
+        else None
+    )
     pixels = torch.cat(frames).mul(255).round().to(torch.uint8).numpy()
     return Prepared(pixels, moved and tuple(moved), placed_by, places[0].box, hashed)
 
 # %% ../../nbs/data/prepare.ipynb #4d7f1d25
-def stamp_of(
-    source: Source,
-) -> str:  # "" for a file that is not there
+def stamp_of(source: Source) -> str:  # "" for a file that is not there
     "Size and time of change of a pair's files, or of the zips that they are in, and what is known of the pair."
-    paths = dict.fromkeys(split_zip(path)[0] if split_zip(path) else path for path in (source.record.thermal, source.record.visible) if path)
-    try: facts = [path.stat() for path in paths]
-    except OSError: return ""
+    paths = dict.fromkeys(
+        split_zip(path)[0] if split_zip(path) else path
+        for path in (source.record.thermal, source.record.visible)
+        if path
+    )
+    try:
+        facts = [path.stat() for path in paths]
+    except OSError:
+        return ""
     known = content_hash([source[1:], [getattr(source.record, name) for name in KEPT_UP]])
     return " ".join([*(f"{fact.st_size}:{fact.st_mtime_ns}" for fact in facts), known])
+
 
 class _Work(Dataset):
     "Item n is pair n aligned, or the error that says why not: the work of a worker process."
 
-    def __init__(self, sources: list[Source], options: Options): self.sources, self.options = sources, options
+    def __init__(self, sources: list[Source], options: Options):
+        self.sources, self.options = sources, options
 
-    def __len__(self) -> int: return len(self.sources)
+    def __len__(self) -> int:
+        return len(self.sources)
 
     def __getitem__(self, index: int) -> Prepared | Exception:
-        try: return prepare_source(self.sources[index], self.options)
-        except (ValueError, OSError) as error: return error
+        try:
+            return prepare_source(self.sources[index], self.options)
+        except (ValueError, OSError) as error:
+            return error
 
-def as_it_is(item): return item
+
+def as_it_is(item):
+    return item
+
 
 def align_all(
     sources: list[Source],
@@ -206,78 +288,124 @@ def align_all(
     workers: int,  # processes beside this one; 0: none
 ) -> Iterator[tuple[Source, Prepared | Exception]]:
     "Align pairs in their order, with a progress bar."
-    loader = DataLoader(_Work(sources, options), batch_size=None, num_workers=workers, collate_fn=as_it_is,
-                        prefetch_factor=16 if workers else None)
-    results = iter(loader)  # the processes start before there is a progress bar, which they would take for their own
-    for result, source in zip(tqdm(results, total=len(sources), desc="prepare", unit="pair"), sources): yield source, result
+    loader = DataLoader(
+        _Work(sources, options),
+        batch_size=None,
+        num_workers=workers,
+        collate_fn=as_it_is,
+        prefetch_factor=16 if workers else None,
+    )
+    results = iter(
+        loader
+    )  # the processes start before there is a progress bar, which they would take for their own
+    for result, source in zip(
+        tqdm(results, total=len(sources), desc="prepare", unit="pair"), sources
+    ):
+        yield source, result
+
 
 def kind_of(problem: Exception) -> str:
     "What is wrong, in two words."
-    return getattr(problem, "kind", "missing" if isinstance(problem, FileNotFoundError) else "unusable")
+    return getattr(
+        problem, "kind", "missing" if isinstance(problem, FileNotFoundError) else "unusable"
+    )
 
 # %% ../../nbs/data/prepare.ipynb #2236e1ad
 class Report(NamedTuple):
     "What became of the pairs."
+
     output: Path
-    written: int              # pairs written now
-    kept: int                 # pairs that an earlier run had written
+    written: int  # pairs written now
+    kept: int  # pairs that an earlier run had written
     left_out: dict[str, int]  # how many files or pairs, by what is wrong with them
-    said: dict[str, str]      # the first sentence of each kind
-    centred: int = 0          # thermal images cropped at their centre, since nothing says where the face is
+    said: dict[str, str]  # the first sentence of each kind
+    centred: int = 0  # thermal images cropped at their centre, since nothing says where the face is
 
     def __str__(self) -> str:
-        lines = [f"{self.output}: {self.written} pairs written, {self.extra_state} kept, {sum(self.left_out.values())} left out"]
+        lines = [
+            f"{self.output}: {self.written} pairs written, {self.extra_state} kept, {sum(self.left_out.values())} left out"
+        ]
         lines += [f"  {count} x {kind}: {self.said[kind]}" for kind, count in self.left_out.items()]
-        if self.centred: lines.append(f"  Warning: {self.centred} thermal images were cropped at their centre, since no detector for thermal "
-                                      "faces is bundled: give the faces' places (--faces), or look at the report's pictures")
+        if self.centred:
+            lines.append(
+                f"  Warning: {self.centred} thermal images were cropped at their centre, since no detector for thermal "
+                "faces is bundled: give the faces' places (--faces), or look at the report's pictures"
+            )
         return "\n".join([*lines, f"  {self.output / 'report.html'} shows them"])
+
 
 def with_places(
     listing: Listing,
     places: dict[Path, Place],  # by full path of the image
 ) -> Listing:
     "A listing with what is known of the faces' places put in."
+
     def placed(source):
-        thermal, visible = (places.get(Path(path).resolve()) if path else None for path in (source.record.thermal, source.record.visible))
-        if thermal and visible and source.record.thermal != source.record.visible: return source._replace(thermal=thermal, visible=visible)
-        return source._replace(thermal=thermal or visible) if (thermal or visible) and source.visible is None else source
+        thermal, visible = (
+            places.get(Path(path).resolve()) if path else None
+            for path in (source.record.thermal, source.record.visible)
+        )
+        if thermal and visible and source.record.thermal != source.record.visible:
+            return source._replace(thermal=thermal, visible=visible)
+        return (
+            source._replace(thermal=thermal or visible)
+            if (thermal or visible) and source.visible is None
+            else source
+        )
+
     return listing._replace(sources=[placed(source) for source in listing.sources])
 
 # %% ../../nbs/data/prepare.ipynb #fec70f5e
 def prepare(
-    root: str | Path,              # the data set as it was downloaded, a folder of pairs, or a CSV manifest
-    output: str | Path,            # folder of the store
-    dataset: str = "folder",       # "speakingfaces", "arl-vtf", "tufts", "eurecom", "carl", "folder", or "thermal": images without partners
-    size: int = 256,               # side of the aligned images, pixels
-    thermal_mode: str | None = None,  # "grey": temperature, "luma": brightness, "iron": as stored; None: "iron" for SpeakingFaces, else "grey"
+    root: str | Path,  # the data set as it was downloaded, a folder of pairs, or a CSV manifest
+    output: str | Path,  # folder of the store
+    dataset: str = "folder",  # "speakingfaces", "arl-vtf", "tufts", "eurecom", "carl", "folder", or "thermal": images without partners
+    size: int = 256,  # side of the aligned images, pixels
+    thermal_mode: str
+    | None = None,  # "grey": temperature, "luma": brightness, "iron": as stored; None: "iron" for SpeakingFaces, else "grey"
     thermal_range: str = "image",  # what becomes [0, 1] in 16-bit thermal images: see `scale_depth`
-    thermal_side: str = "left",    # of an image that holds both: "left" or "right"
-    detect: bool | None = None,    # look for faces in the visible images; None: in SpeakingFaces only
+    thermal_side: str = "left",  # of an image that holds both: "left" or "right"
+    detect: bool | None = None,  # look for faces in the visible images; None: in SpeakingFaces only
     faces: str | Path | None = None,  # CSV file of places of faces, see `read_places`
-    workers: int | None = None,    # processes; None: one per core
-    **options,                     # of the data set
+    workers: int | None = None,  # processes; None: one per core
+    **options,  # of the data set
 ) -> Report:
     "Align the pairs of a data set into a store, going on where an earlier run stopped; raises ValueError if no pair is left."
     native = dataset == "speakingfaces"
-    chosen = Options(size, thermal_mode or ("iron" if native else "grey"), thermal_range, thermal_side, native if detect is None else detect)
+    chosen = Options(
+        size,
+        thermal_mode or ("iron" if native else "grey"),
+        thermal_range,
+        thermal_side,
+        native if detect is None else detect,
+    )
     check_choice("thermal_mode", chosen.thermal_mode, THERMAL_MODES)
     check_choice("thermal_range", thermal_range, THERMAL_RANGES)
     check_choice("thermal_side", thermal_side, ("left", "right"))
-    if size < 8: raise ValueError(f"size must be at least 8 pixels, not {size}")
+    if size < 8:
+        raise ValueError(f"size must be at least 8 pixels, not {size}")
     output = Path(output)
-    if output.resolve() == Path(root).resolve(): raise ValueError(f"{output} is the folder of the pictures: name another one for the store")
+    if output.resolve() == Path(root).resolve():
+        raise ValueError(f"{output} is the folder of the pictures: name another one for the store")
     listing = list_sources(dataset, root, **options)
-    if faces: listing = with_places(listing, read_places(faces))
+    if faces:
+        listing = with_places(listing, read_places(faces))
     planes = 3 if chosen.thermal_mode == "iron" else 1
     both = listing.sources[0].record.visible is not None
     settings = chosen._asdict() | dict(dataset=dataset, options=options, faces=bool(faces))
     output.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(output / "prepare.lock", timeout=0), closing(StoreWriter(output, planes + 3 * both, size, settings)) as writer:
+        with (
+            FileLock(output / "prepare.lock", timeout=0),
+            closing(StoreWriter(output, planes + 3 * both, size, settings)) as writer,
+        ):
             report = fill_store(writer, listing, chosen, planes, workers)
             write_report(output)
             return report
-    except Timeout: raise RuntimeError(f"another process is preparing {output}: wait for it, or stop it, then run again") from None
+    except Timeout:
+        raise RuntimeError(
+            f"another process is preparing {output}: wait for it, or stop it, then run again"
+        ) from None
 
 # %% ../../nbs/data/prepare.ipynb #8e590d01
 def fill_store(
@@ -291,23 +419,40 @@ def fill_store(
     stamps = {(s.record.split, s.record.name): stamp_of(s) for s in listing.sources}
     known, unusable = writer.manifest.stamps(), writer.manifest.left_out()
     if gone := known.keys() - stamps.keys():
-        raise ValueError(f"{writer.folder} has {len(gone)} pairs that are not in the data any more, or in another split (e.g. {sorted(gone)[0][1]}): "
-                         "name another output folder")
-    def settled(key): return known.get(key, ("",))[0] == stamps[key] != "" or (key in unusable and unusable[key][-1] == stamps[key] != "")
-    todo = [source for source in listing.sources if not settled((source.record.split, source.record.name))]
+        raise ValueError(
+            f"{writer.folder} has {len(gone)} pairs that are not in the data any more, or in another split (e.g. {sorted(gone)[0][1]}): "
+            "name another output folder"
+        )
+
+    def settled(key):
+        return known.get(key, ("",))[0] == stamps[key] != "" or (
+            key in unusable and unusable[key][-1] == stamps[key] != ""
+        )
+
+    todo = [
+        source
+        for source in listing.sources
+        if not settled((source.record.split, source.record.name))
+    ]
     left_out = [("", "", kind_of(problem), str(problem), "") for problem in listing.problems]
     left_out += [row for key, row in unusable.items() if key in stamps and settled(key)]
     check_space(writer.folder, len(todo) * int(np.prod(writer.shape)))
-    workers = min((os.cpu_count() or 1) if workers is None else workers, len(todo) // 8)  # a process for a few pairs costs more than it does
+    workers = min(
+        (os.cpu_count() or 1) if workers is None else workers, len(todo) // 8
+    )  # a process for a few pairs costs more than it does
     for source, result in align_all(todo, options, workers):
         key = source.record.split, source.record.name
         result = checked(result, source, writer, known.get(key))
-        if isinstance(result, Exception): left_out.append((*key, kind_of(result), str(result), stamps[key]))
-        elif key in known: writer.manifest.restamp(source.record, stamps[key])
-        else: add_pair(writer, source, result, stamps[key])
+        if isinstance(result, Exception):
+            left_out.append((*key, kind_of(result), str(result), stamps[key]))
+        elif key in known:
+            writer.manifest.restamp(source.record, stamps[key])
+        else:
+            add_pair(writer, source, result, stamps[key])
     writer.manifest.leave_out(left_out)
     report = summarise(writer, len(known), left_out)
-    if not report.written + report.kept: raise ValueError(f"no pair is left; {report}")
+    if not report.written + report.kept:
+        raise ValueError(f"no pair is left; {report}")
     writer.finish(thermal_planes=thermal_planes, lists=listing.lists)
     return report
 
@@ -321,43 +466,80 @@ def checked(
     "A result, or what is wrong with it beside the other pairs."
     if known is not None:
         same = isinstance(result, Prepared) and result.source_hash == known[1]
-        return result if same else UnusableFile("changed", f"{source.record.thermal} or its partner has changed since it was prepared: the store "
-                                                "keeps what it has; prepare into a new folder to take the new images")
+        return (
+            result
+            if same
+            else UnusableFile(
+                "changed",
+                f"{source.record.thermal} or its partner has changed since it was prepared: the store "
+                "keeps what it has; prepare into a new folder to take the new images",
+            )
+        )
     if isinstance(result, Prepared) and (other := writer.has_source(result.source_hash)):
-        return UnusableFile("duplicate", f"{source.record.thermal} and its partner have the same pixels as the pair {other}")
+        return UnusableFile(
+            "duplicate",
+            f"{source.record.thermal} and its partner have the same pixels as the pair {other}",
+        )
     return result
+
 
 def add_pair(writer: StoreWriter, source: Source, result: Prepared, stamp: str) -> None:
     "Append an aligned pair."
     record = source.record
-    writer.add(replace(record, landmarks=result.landmarks), result.pixels, placed_by=result.placed_by, source_hash=result.source_hash, stamp=stamp,
-               box=result.box and " ".join(f"{value:.1f}" for value in result.box),
-               source_thermal=str(record.thermal), source_visible=record.visible and str(record.visible))
+    writer.add(
+        replace(record, landmarks=result.landmarks),
+        result.pixels,
+        placed_by=result.placed_by,
+        source_hash=result.source_hash,
+        stamp=stamp,
+        box=result.box and " ".join(f"{value:.1f}" for value in result.box),
+        source_thermal=str(record.thermal),
+        source_visible=record.visible and str(record.visible),
+    )
+
 
 def summarise(writer: StoreWriter, kept: int, left_out: list[tuple]) -> Report:
     "The report of a run."
     kinds = Counter(kind for _, _, kind, _, _ in left_out)
     said = {kind: sentence for _, _, kind, sentence, _ in reversed(left_out)}
     writer.flush()
-    centred, = writer.manifest.read("SELECT COUNT(*) FROM pairs WHERE placed_by = 'centre'")[0]
-    return Report(writer.folder, sum(writer.counts.values()) - kept, kept, dict(kinds.most_common()), said, centred)
+    (centred,) = writer.manifest.read("SELECT COUNT(*) FROM pairs WHERE placed_by = 'centre'")[0]
+    return Report(
+        writer.folder,
+        sum(writer.counts.values()) - kept,
+        kept,
+        dict(kinds.most_common()),
+        said,
+        centred,
+    )
 
 # %% ../../nbs/data/prepare.ipynb #a42966ca
-SHOWN, LISTED = 24, 500  # pairs of each split that the contact sheet shows; lines of what is left out
+SHOWN, LISTED = (
+    24,
+    500,
+)  # pairs of each split that the contact sheet shows; lines of what is left out
 
 PAGE = """<!doctype html><meta charset="utf-8"><title>{title}</title>
 <style>body {{ font: 16px sans-serif; max-width: 70em; margin: 2em auto }} td, th {{ padding: .2em .8em; text-align: left; vertical-align: top }}
 table {{ border-collapse: collapse }} tr {{ border-bottom: 1px solid #ccc }} img {{ max-width: 100% }}</style>
 <h1>{title}</h1>{body}"""
 
+
 def contact_sheet(
-    pixels: np.ndarray,   # (N, planes, size, size) uint8
+    pixels: np.ndarray,  # (N, planes, size, size) uint8
     thermal_planes: int,
 ) -> Tensor:  # (3, H, W) uint8: evenly spread pairs, thermal above visible
     "What a split looks like."
-    chosen = torch.from_numpy(pixels[np.linspace(0, len(pixels) - 1, min(SHOWN, len(pixels))).round().astype(int)])
-    sides = [side.expand(-1, 3, -1, -1) for side in (chosen[:, :thermal_planes], chosen[:, thermal_planes:]) if side.shape[1]]
+    chosen = torch.from_numpy(
+        pixels[np.linspace(0, len(pixels) - 1, min(SHOWN, len(pixels))).round().astype(int)]
+    )
+    sides = [
+        side.expand(-1, 3, -1, -1)
+        for side in (chosen[:, :thermal_planes], chosen[:, thermal_planes:])
+        if side.shape[1]
+    ]
     return make_grid(torch.cat([resize(side, 96) for side in sides], 2), nrow=12)
+
 
 def as_html(image: Tensor) -> str:
     "An image (3, H, W) uint8 within a page."
@@ -365,32 +547,62 @@ def as_html(image: Tensor) -> str:
     to_pil_image(image).save(file, "JPEG", quality=85)
     return f'<img src="data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}">'
 
+
 def write_report(
     folder: str | Path,  # a store
 ) -> Path:
     "Write `report.html` into a store."
     files, parts = StoreFiles(folder), []
-    def table(sql): cursor = files.query(sql); return pd.DataFrame(cursor.fetchall(), columns=[name for name, *_ in cursor.description])
-    counts = table("SELECT split, COUNT(DISTINCT subject) AS subjects, COUNT(*) AS pairs, SUM(role != 'probe') AS gallery, "
-                   "SUM(role != 'gallery') AS probes FROM pairs GROUP BY split")
+
+    def table(sql):
+        cursor = files.query(sql)
+        return pd.DataFrame(cursor.fetchall(), columns=[name for name, *_ in cursor.description])
+
+    counts = table(
+        "SELECT split, COUNT(DISTINCT subject) AS subjects, COUNT(*) AS pairs, SUM(role != 'probe') AS gallery, "
+        "SUM(role != 'gallery') AS probes FROM pairs GROUP BY split"
+    )
     parts.append(counts.to_html(index=False))
     settings = pd.DataFrame(files.index["settings"].items(), columns=["setting", "value"])
     parts += ["<h2>Settings</h2>", settings.to_html(index=False)]
-    parts += ["<h2>How faces were placed</h2>", table("SELECT split, placed_by, COUNT(*) AS pairs FROM pairs GROUP BY split, placed_by").to_html(index=False)]
-    for attribute, in files.query("SELECT DISTINCT each.key FROM pairs, json_each(pairs.attributes) AS each").fetchall():
-        parts += [f"<h2>{html.escape(attribute)}</h2>", table(
-            f"SELECT each.value AS {json.dumps(attribute)}, split, COUNT(DISTINCT subject) AS subjects, COUNT(*) AS pairs FROM pairs, "
-            f"json_each(pairs.attributes) AS each WHERE each.key = {sql_text(attribute)} GROUP BY 1, 2").to_html(index=False)]
+    parts += [
+        "<h2>How faces were placed</h2>",
+        table(
+            "SELECT split, placed_by, COUNT(*) AS pairs FROM pairs GROUP BY split, placed_by"
+        ).to_html(index=False),
+    ]
+    for (attribute,) in files.query(
+        "SELECT DISTINCT each.key FROM pairs, json_each(pairs.attributes) AS each"
+    ).fetchall():
+        parts += [
+            f"<h2>{html.escape(attribute)}</h2>",
+            table(
+                f"SELECT each.value AS {json.dumps(attribute)}, split, COUNT(DISTINCT subject) AS subjects, COUNT(*) AS pairs FROM pairs, "
+                f"json_each(pairs.attributes) AS each WHERE each.key = {sql_text(attribute)} GROUP BY 1, 2"
+            ).to_html(index=False),
+        ]
     people = table("SELECT split, subject, COUNT(*) AS pairs FROM pairs GROUP BY split, subject")
-    parts.append(f"<h2>People</h2><details><summary>{len(people)} people</summary>{people.to_html(index=False)}</details>")
+    parts.append(
+        f"<h2>People</h2><details><summary>{len(people)} people</summary>{people.to_html(index=False)}</details>"
+    )
     for split in files.index["splits"]:
-        parts += [f"<h2>{html.escape(split)}</h2>", as_html(contact_sheet(files.pixels(split), files.index["thermal_planes"]))]
-    parts += ["<h2>Left out</h2>", table("SELECT kind, COUNT(*) AS count FROM left_out GROUP BY kind ORDER BY 2 DESC").to_html(index=False),
-              table(f"SELECT kind, reason FROM left_out LIMIT {LISTED}").to_html(index=False)]
+        parts += [
+            f"<h2>{html.escape(split)}</h2>",
+            as_html(contact_sheet(files.pixels(split), files.index["thermal_planes"])),
+        ]
+    parts += [
+        "<h2>Left out</h2>",
+        table("SELECT kind, COUNT(*) AS count FROM left_out GROUP BY kind ORDER BY 2 DESC").to_html(
+            index=False
+        ),
+        table(f"SELECT kind, reason FROM left_out LIMIT {LISTED}").to_html(index=False),
+    ]
     path = Path(folder) / "report.html"
     title = html.escape(f"{files.index['settings']['dataset']}, prepared in {Path(folder).name}")
-    with atomic_write(path) as part: part.write_text(PAGE.format(title=title, body="\n".join(parts)), encoding="utf-8")
+    with atomic_write(path) as part:
+        part.write_text(PAGE.format(title=title, body="\n".join(parts)), encoding="utf-8")
     return path
+
 
 def sql_text(text: str) -> str:
     "A text as SQL writes it."

@@ -15,9 +15,8 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from ..runtime.files import atomic_write
 from .pairs import HELD_OUT, QUIET, ROLES, SPLITS, PairDataset, PairRecord, Stored
-from ..runtime.files import content_hash
+from ..runtime.files import atomic_write, content_hash
 from ..synthetic.rendering import FaceKey, render
 
 # %% auto #0
@@ -28,51 +27,78 @@ __all__ = ['PROTOCOLS', 'SESSIONS', 'RECOGNITION_POOL_START', 'RENDER_BATCH', 'P
 # %% ../../nbs/data/protocols.ipynb #d770a6c7
 class Protocol(NamedTuple):
     "Who was recorded how often."
-    first: int            # number of the first subject
-    training: int         # subjects that training and validation share
-    test: int             # subjects of the test
-    poses: int            # 1 (frontal) or 9
-    frames: int           # in each session and pose
+
+    first: int  # number of the first subject
+    training: int  # subjects that training and validation share
+    test: int  # subjects of the test
+    poses: int  # 1 (frontal) or 9
+    frames: int  # in each session and pose
     glasses: bool | None  # None: as worn; False: taken off
+
 
 PROTOCOLS = {
     "synthetic-arl": Protocol(first=0, training=295, test=100, poses=1, frames=10, glasses=False),
-    "synthetic-speakingfaces": Protocol(first=100_000, training=100, test=42, poses=9, frames=3, glasses=None),
+    "synthetic-speakingfaces": Protocol(
+        first=100_000, training=100, test=42, poses=9, frames=3, glasses=None
+    ),
 }
 SESSIONS = 2  # the first gives the gallery, the second the probes
 RECOGNITION_POOL_START = 1_000_000
 
+
 def split_subjects(
     protocol: Protocol,
-    subjects: dict[str, int],  # how many, by split; missing: all (val: 15 % of the training subjects)
+    subjects: dict[
+        str, int
+    ],  # how many, by split; missing: all (val: 15 % of the training subjects)
 ) -> dict[str, range]:  # positions in the protocol's list of subjects
     "Deal a protocol's subjects; raises ValueError if more are wanted than it has."
-    val = subjects.get("val", min(round(HELD_OUT * protocol.training), protocol.training - subjects.get("train", 0)))
-    train, test = subjects.get("train", protocol.training - val), subjects.get("test", protocol.test)
+    val = subjects.get(
+        "val",
+        min(round(HELD_OUT * protocol.training), protocol.training - subjects.get("train", 0)),
+    )
+    train, test = (
+        subjects.get("train", protocol.training - val),
+        subjects.get("test", protocol.test),
+    )
     if val < 0 or train + val > protocol.training or test > protocol.test:
-        raise ValueError(f"the protocol has {protocol.training} subjects for train and val together and "
-                         f"{protocol.test} for test, fewer than {subjects}")
-    return dict(train=range(train), val=range(protocol.training - val, protocol.training),
-                test=range(protocol.training, protocol.training + test))
+        raise ValueError(
+            f"the protocol has {protocol.training} subjects for train and val together and "
+            f"{protocol.test} for test, fewer than {subjects}"
+        )
+    return dict(
+        train=range(train),
+        val=range(protocol.training - val, protocol.training),
+        test=range(protocol.training, protocol.training + test),
+    )
 
 # %% ../../nbs/data/protocols.ipynb #9e09ab90
 def subject_keys(
-    subject: int,   # number of the subject
+    subject: int,  # number of the subject
     position: int,  # in the list of subjects: decides the first pose
-    images: int,    # how many
-    poses: int,     # how many positions of the camera
+    images: int,  # how many
+    poses: int,  # how many positions of the camera
     glasses: bool | None,
 ) -> list[FaceKey]:
     "The first images of one subject, sessions in turn, then poses, then frames."
     start = position * ((images + 1) // SESSIONS)
-    return [FaceKey(subject, session=n % SESSIONS, pose=1 + (start + n // SESSIONS) % poses,
-                    frame=n // (SESSIONS * poses), glasses=glasses) for n in range(images)]
+    return [
+        FaceKey(
+            subject,
+            session=n % SESSIONS,
+            pose=1 + (start + n // SESSIONS) % poses,
+            frame=n // (SESSIONS * poses),
+            glasses=glasses,
+        )
+        for n in range(images)
+    ]
+
 
 def protocol_keys(
-    dataset: str,                            # a name in `PROTOCOLS`
-    split: str,                              # "train", "val", "test" or "all"
+    dataset: str,  # a name in `PROTOCOLS`
+    split: str,  # "train", "val", "test" or "all"
     subjects: dict[str, int] | None = None,  # how many, by split
-    images_per_subject: int | None = None,   # None: all
+    images_per_subject: int | None = None,  # None: all
 ) -> list[FaceKey]:
     "Every image of a split; raises ValueError for more than the protocol has, or a gallery without probes."
     protocol = PROTOCOLS[dataset]
@@ -80,17 +106,26 @@ def protocol_keys(
     images = most if images_per_subject is None else images_per_subject
     fewest = 1 if split == "train" else SESSIONS  # one gallery image and one probe
     if not fewest <= images <= most:
-        raise ValueError(f"images_per_subject of {dataset} ({split}) is between {fewest} and {most}, not {images}")
+        raise ValueError(
+            f"images_per_subject of {dataset} ({split}) is between {fewest} and {most}, not {images}"
+        )
     places = split_subjects(protocol, subjects or {})
-    return [key for part in (SPLITS if split == "all" else (split,)) for place in places[part]
-            for key in subject_keys(protocol.first + place, place, images, protocol.poses, protocol.glasses)]
+    return [
+        key
+        for part in (SPLITS if split == "all" else (split,))
+        for place in places[part]
+        for key in subject_keys(
+            protocol.first + place, place, images, protocol.poses, protocol.glasses
+        )
+    ]
 
 # %% ../../nbs/data/protocols.ipynb #5edb5530
 RENDER_BATCH = 16
 PLANES = 5  # thermal, red, green, blue, regions
 
+
 def fill_faces(
-    faces: np.ndarray,      # (N, 5, size, size) uint8, written here
+    faces: np.ndarray,  # (N, 5, size, size) uint8, written here
     landmarks: np.ndarray,  # (N, 5, 2) float32, written here
     keys: Sequence[FaceKey],
     seed: int,
@@ -100,13 +135,16 @@ def fill_faces(
         for start in range(0, len(keys), RENDER_BATCH):
             part = slice(start, start + RENDER_BATCH)
             rendered = render(keys[part], size=faces.shape[-1], seed=seed)
-            colours = torch.cat([rendered.thermal, rendered.visible], 1).mul(255).round().to(torch.uint8)
+            colours = (
+                torch.cat([rendered.thermal, rendered.visible], 1).mul(255).round().to(torch.uint8)
+            )
             faces[part] = torch.cat([colours, rendered.regions[:, None]], 1).numpy()
             landmarks[part] = rendered.landmarks.numpy()
             bar.update(len(colours))
 
 # %% ../../nbs/data/protocols.ipynb #62acc715
 RENDERER_VERSION = 2  # to be raised whenever `render` makes other pixels of the same key
+
 
 def faces_identity(
     keys: Sequence[FaceKey],
@@ -119,20 +157,22 @@ def faces_identity(
 # %% ../../nbs/data/protocols.ipynb #99ac4f33
 ABANDONED = 24 * 3600  # seconds after which an unfinished file has no writer any more
 
-def clear_unfinished(
-    cache: str | Path,
-) -> None:
+
+def clear_unfinished(cache: str | Path) -> None:
     "Delete what processes killed while rendering left in a cache."
     for path in Path(cache).glob(".*.npy.*.tmp"):  # as `atomic_write` names them
         if time.time() - path.stat().st_mtime > ABANDONED:
             path.unlink(missing_ok=True)
 
+
 def render_faces(
     keys: Sequence[FaceKey],
-    size: int,          # side, pixels
+    size: int,  # side, pixels
     seed: int,
     cache: str | Path | None = None,  # folder for memory-mapped files; None: in memory
-) -> tuple[np.ndarray, np.ndarray]:  # faces (N, 5, size, size) uint8, landmarks (N, 5, 2) float32 pixels
+) -> tuple[
+    np.ndarray, np.ndarray
+]:  # faces (N, 5, size, size) uint8, landmarks (N, 5, 2) float32 pixels
     "Render faces, or map them from where they were rendered before."
     shapes = (len(keys), PLANES, size, size), (len(keys), 5, 2)
     if cache is None:
@@ -160,20 +200,35 @@ class SyntheticPairs(PairDataset):
         keys: Sequence[FaceKey],
         image_size: int = 256,
         channels: int = 3,
-        render_size: int | None = None,  # side at which faces are rendered and kept; None: image_size
+        render_size: int
+        | None = None,  # side at which faces are rendered and kept; None: image_size
         seed: int = 0,
         cache: str | Path | None = None,  # folder that keeps rendered faces; None: in memory
     ):
-        records = [PairRecord("_".join(map(str, key[:4])), str(key.subject), role=ROLES[key.session], pose=key.pose,
-                          session=key.session, frame=key.frame) for key in keys]
+        records = [
+            PairRecord(
+                "_".join(map(str, key[:4])),
+                str(key.subject),
+                role=ROLES[key.session],
+                pose=key.pose,
+                session=key.session,
+                frame=key.frame,
+            )
+            for key in keys
+        ]
         super().__init__(records, image_size, channels)
         size = image_size if render_size is None else render_size
-        if size < 1: raise ValueError(f"render_size must be at least 1, not {size}")
+        if size < 1:
+            raise ValueError(f"render_size must be at least 1, not {size}")
         self.keys, self.render_size, self.seed, self.cache = keys, size, seed, cache
         self.identity = faces_identity(keys, size, seed)
 
     @cached_property
-    def rendered(self) -> tuple[np.ndarray, np.ndarray]:  # faces (N, 5, H, W) uint8, landmarks (N, 5, 2) float32 pixels
+    def rendered(
+        self,
+    ) -> tuple[
+        np.ndarray, np.ndarray
+    ]:  # faces (N, 5, H, W) uint8, landmarks (N, 5, 2) float32 pixels
         "All pairs as they are kept, rendered when they are first asked for."
         return render_faces(self.keys, self.render_size, self.seed, self.cache)
 
@@ -198,35 +253,43 @@ class SyntheticPairs(PairDataset):
 
     def load(self, index: int) -> Stored:
         face = torch.from_numpy(np.array(self.faces[index]))
-        return Stored(face[:1], face[1:4], torch.from_numpy(np.array(self.landmarks[index])), face[4])
+        return Stored(
+            face[:1], face[1:4], torch.from_numpy(np.array(self.landmarks[index])), face[4]
+        )
 
 # %% ../../nbs/data/protocols.ipynb #aa9409d9
 def open_protocol(
-    dataset: str,                            # a name in `PROTOCOLS`
-    split: str = "train",                    # "train", "val", "test", or "all"
-    image_size: int = 256,                   # side of the samples, pixels
-    channels: int = 3,                       # of the thermal images of the samples: 1 or 3
-    seed: int = 0,                           # of the faces
+    dataset: str,  # a name in `PROTOCOLS`
+    split: str = "train",  # "train", "val", "test", or "all"
+    image_size: int = 256,  # side of the samples, pixels
+    channels: int = 3,  # of the thermal images of the samples: 1 or 3
+    seed: int = 0,  # of the faces
     subjects: dict[str, int] | None = None,  # how many subjects, by split; None: all
-    images_per_subject: int | None = None,   # how many pairs of each; None: all
-    cache: str | Path | None = None,         # folder that keeps rendered faces; None: in memory
-    render_size: int | None = None,          # side at which faces are rendered and kept; None: image_size
-    root: str | Path | None = None,          # without effect: nothing is read
+    images_per_subject: int | None = None,  # how many pairs of each; None: all
+    cache: str | Path | None = None,  # folder that keeps rendered faces; None: in memory
+    render_size: int | None = None,  # side at which faces are rendered and kept; None: image_size
+    root: str | Path | None = None,  # without effect: nothing is read
 ) -> SyntheticPairs:
     "Rendered faces by a protocol; raises ValueError for more than it has, or an empty split."
     keys = protocol_keys(dataset, split, subjects, images_per_subject)
-    if not keys: raise ValueError(f"the split {split!r} of {dataset} with subjects {subjects} is empty")
+    if not keys:
+        raise ValueError(f"the split {split!r} of {dataset} with subjects {subjects} is empty")
     return SyntheticPairs(keys, image_size, channels, render_size, seed, cache)
 
 # %% ../../nbs/data/protocols.ipynb #fd5c8b92
 def recognition_pool(
-    subjects: int,            # how many people
+    subjects: int,  # how many people
     images_per_subject: int,  # in both sessions, nine poses, glasses as worn
-    size: int = 112,          # side of the images, pixels; they are frames, whose middle `face_crop` cuts out
+    size: int = 112,  # side of the images, pixels; they are frames, whose middle `face_crop` cuts out
     seed: int = 0,
     cache: str | Path | None = None,
 ) -> SyntheticPairs:
     "Rendered people whom no protocol has, to train a face matcher on."
-    keys = [key for place in range(subjects)
-            for key in subject_keys(RECOGNITION_POOL_START + place, place, images_per_subject, poses=9, glasses=None)]
+    keys = [
+        key
+        for place in range(subjects)
+        for key in subject_keys(
+            RECOGNITION_POOL_START + place, place, images_per_subject, poses=9, glasses=None
+        )
+    ]
     return SyntheticPairs(keys, size, seed=seed, cache=cache)

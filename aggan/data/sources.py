@@ -14,8 +14,8 @@ from pathlib import Path
 
 from .folders import SUBJECT_PATTERN, list_pairs, subject_of
 from .images import UnusableFile, list_images
+from .pairs import Listing, PairRecord, Place, Source, assign_splits
 from ..runtime.checks import check_choice
-from .pairs import Listing, Place, PairRecord, Source, assign_splits
 
 # %% auto #0
 __all__ = ['LISTERS', 'BOX', 'POINTS', 'register_source', 'list_sources', 'deal', 'list_own_pairs', 'list_thermal',
@@ -24,28 +24,37 @@ __all__ = ['LISTERS', 'BOX', 'POINTS', 'register_source', 'list_sources', 'deal'
 # %% ../../nbs/data/sources.ipynb #98e6cac5
 LISTERS: dict[str, Callable[..., Listing]] = {}
 
+
 def register_source(
     name: str,  # by which `list_sources` and `aggan prepare --dataset` find it
 ) -> Callable:  # takes the function and gives it back
     "Make a function (root, **options) -> Listing known."
+
     def register(lister):
         LISTERS[name] = lister
         return lister
+
     return register
 
+
 def list_sources(
-    dataset: str,      # one of `LISTERS`
+    dataset: str,  # one of `LISTERS`
     root: str | Path,  # the folder as it was downloaded
-    **options,         # of the one data set
+    **options,  # of the one data set
 ) -> Listing:
     "What a data set's folder holds; raises ValueError or FileNotFoundError where nothing can be done with it."
     check_choice("data set to prepare", dataset, sorted(LISTERS))
-    if not Path(root).exists(): raise FileNotFoundError(f"there is no folder {root}")
+    if not Path(root).exists():
+        raise FileNotFoundError(f"there is no folder {root}")
     own = list(inspect.signature(LISTERS[dataset]).parameters)[1:]
     for name in options:
-        if name not in own: raise ValueError(f"the data set {dataset!r} has no option {name!r}; it has {', '.join(own) or 'none'}")
+        if name not in own:
+            raise ValueError(
+                f"the data set {dataset!r} has no option {name!r}; it has {', '.join(own) or 'none'}"
+            )
     listing = LISTERS[dataset](Path(root), **options)
-    if listing.sources: return listing
+    if listing.sources:
+        return listing
     said = "".join(f"\n  {problem}" for problem in listing.problems[:5])
     raise ValueError(f"{root} holds no pairs of {dataset!r} that could be used{said}")
 
@@ -53,12 +62,14 @@ def list_sources(
 def deal(records: list[PairRecord]) -> list[PairRecord]:
     "Records with a split each."
     undealt = {record.split for record in records} == {""}
-    if undealt and len({record.subject for record in records}) < 3: return [replace(record, split="all") for record in records]
+    if undealt and len({record.subject for record in records}) < 3:
+        return [replace(record, split="all") for record in records]
     return assign_splits(records)
+
 
 @register_source("folder")
 def list_own_pairs(
-    root: Path,                              # folder of pairs, or a CSV manifest
+    root: Path,  # folder of pairs, or a CSV manifest
     subject_pattern: str = SUBJECT_PATTERN,  # regular expression whose group finds the subject in a path without ending
 ) -> Listing:
     "Pairs of one's own."
@@ -66,54 +77,90 @@ def list_own_pairs(
     records = deal(list_pairs(root, subject_pattern, problems))
     return Listing([Source(record, Place(record.landmarks)) for record in records], problems)
 
+
 @register_source("thermal")
 def list_thermal(
-    root: Path,                              # folder of thermal images, searched with the folders below it
+    root: Path,  # folder of thermal images, searched with the folders below it
     subject_pattern: str = SUBJECT_PATTERN,
 ) -> Listing:
     "Thermal images without visible partners."
     problems: list[Exception] = []
     images = list_images(root, problems=problems)
-    return Listing([Source(PairRecord(name, subject_of(name, subject_pattern), "all", thermal=path)) for name, path in images.items()],
-                   problems)
+    return Listing(
+        [
+            Source(PairRecord(name, subject_of(name, subject_pattern), "all", thermal=path))
+            for name, path in images.items()
+        ],
+        problems,
+    )
 
 # %% ../../nbs/data/sources.ipynb #c655c21b
 def match_partners(
     root: Path,
     thermal: str,  # regular expression, with named groups, of a path below the root
     visible: str,  # with the same groups
-) -> tuple[list[tuple[dict[str, str], Path, Path]], list[Exception]]:  # groups, thermal file, visible file; problems
+) -> tuple[
+    list[tuple[dict[str, str], Path, Path]], list[Exception]
+]:  # groups, thermal file, visible file; problems
     "Files whose paths name the pair that they belong to."
     found: dict[tuple, dict[str, Path]] = {}
     problems: list[Exception] = []
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
         for side, pattern in (("thermal", thermal), ("visible", visible)):
-            if not (match := re.search(pattern, name, re.IGNORECASE)): continue
+            if not (match := re.search(pattern, name, re.IGNORECASE)):
+                continue
             own = found.setdefault(tuple(sorted(match.groupdict().items())), {})
-            if side in own: problems.append(UnusableFile("duplicate", f"{own[side]} and {path} are the same image of one pair: take one out"))
-            else: own[side] = path
+            if side in own:
+                problems.append(
+                    UnusableFile(
+                        "duplicate",
+                        f"{own[side]} and {path} are the same image of one pair: take one out",
+                    )
+                )
+            else:
+                own[side] = path
     for own in found.values():
-        if len(own) == 1: problems.append(UnusableFile("no partner", f"{next(iter(own.values()))} has no partner in {root}"))
-    return [(dict(key), own["thermal"], own["visible"]) for key, own in found.items() if len(own) == 2], problems
+        if len(own) == 1:
+            problems.append(
+                UnusableFile("no partner", f"{next(iter(own.values()))} has no partner in {root}")
+            )
+    return [
+        (dict(key), own["thermal"], own["visible"]) for key, own in found.items() if len(own) == 2
+    ], problems
 
 # %% ../../nbs/data/sources.ipynb #f300e09c
-BOX, POINTS = ("left", "top", "right", "bottom"), tuple(f"{axis}{n}" for n in range(1, 6) for axis in "xy")
+BOX, POINTS = (
+    ("left", "top", "right", "bottom"),
+    tuple(f"{axis}{n}" for n in range(1, 6) for axis in "xy"),
+)
+
 
 def read_places(
     path: str | Path,  # CSV file
 ) -> dict[Path, Place]:  # by the image's full path
     "Places of faces that somebody knows; raises ValueError that names the line, or FileNotFoundError."
     path = Path(path)
-    if not path.is_file(): raise FileNotFoundError(f"there is no file of faces {path}")
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file of faces {path}")
     with open(path, newline="", encoding="utf-8-sig") as file:
         reader, places = csv.DictReader(file), {}
         columns = reader.fieldnames or ()
         known = [part for part in (POINTS, BOX) if set(part) <= set(columns)]
         if "image" not in columns or not known:
-            raise ValueError(f"{path} has the columns {', '.join(columns) or 'none'}: it needs image, and {', '.join(BOX)} or x1, y1, … x5, y5")
+            raise ValueError(
+                f"{path} has the columns {', '.join(columns) or 'none'}: it needs image, and {', '.join(BOX)} or x1, y1, … x5, y5"
+            )
         for row in reader:
-            try: values = {part: tuple(float(row[name]) for name in part) for part in known if row[part[0]]}
-            except (TypeError, ValueError): raise ValueError(f"{path}, line {reader.line_num}: a coordinate is no number") from None
-            places[(path.parent / row["image"]).resolve()] = Place(values.get(POINTS), values.get(BOX))
+            try:
+                values = {
+                    part: tuple(float(row[name]) for name in part) for part in known if row[part[0]]
+                }
+            except (TypeError, ValueError):
+                raise ValueError(
+                    f"{path}, line {reader.line_num}: a coordinate is no number"
+                ) from None
+            places[(path.parent / row["image"]).resolve()] = Place(
+                values.get(POINTS), values.get(BOX)
+            )
     return places

@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 import torch
 
-from ..recognition.alignment import homography
-from .sources import register_source
 from .images import UnusableFile, open_zip
-from ..runtime.checks import check_choice
 from .pairs import Listing, PairRecord, Source, assign_splits
+from .sources import register_source
+from ..recognition.alignment import homography
+from ..runtime.checks import check_choice
 
 # %% auto #0
 __all__ = ['FILE_NAME', 'THERMAL', 'RAW', 'ALIGNED', 'THERMAL_SIZE', 'RAW_SIZE', 'RAW_POINTS', 'THERMAL_POINTS', 'SUBJECT_LISTS',
@@ -30,45 +30,66 @@ __all__ = ['FILE_NAME', 'THERMAL', 'RAW', 'ALIGNED', 'THERMAL_SIZE', 'RAW_SIZE',
 FILE_NAME = re.compile(r"(\d+)_([12])_(?:(1)_([1-9])|(2)_([1-9])_(\d+))_(\d+)_([123])\.png")
 THERMAL, RAW, ALIGNED = 1, 2, 3  # streams
 
+
 class Frame(NamedTuple):
     "One moment of one recording."
+
     trial: int
     position: int
     command: int  # what was spoken; 0 in session 1
     number: int
 
+
 def read_name(
-    name: str,     # of a file, without folders
+    name: str,  # of a file, without folders
     subject: int,
     session: int,  # 1 or 2
-) -> tuple[Frame, int] | None:  # and its stream; None for another subject's, another session's or no such file
+) -> (
+    tuple[Frame, int] | None
+):  # and its stream; None for another subject's, another session's or no such file
     "What a file's name says."
-    if not (match := FILE_NAME.fullmatch(name)): return None
-    who, trial, first, position, second, other_position, command, number, stream = (int(group or 0) for group in match.groups())
-    if who != subject or (first or second) != session: return None
+    if not (match := FILE_NAME.fullmatch(name)):
+        return None
+    who, trial, first, position, second, other_position, command, number, stream = (
+        int(group or 0) for group in match.groups()
+    )
+    if who != subject or (first or second) != session:
+        return None
     return Frame(trial, position or other_position, command, number), stream
 
-def subject_places(
-    root: Path,
-    subject: int,
-    session: int,
-) -> list[Path]:
+
+def subject_places(root: Path, subject: int, session: int) -> list[Path]:
     "Folders and zips that hold a subject's recordings of a session."
     kind, code = {1: ("image_only", "io"), 2: ("image_audio", "ia")}[session]
-    folders = [root / kind / f"sub_{subject}_{code}", *(root / f"{split}_data" / f"sub_{subject}" for split in ("train", "valid", "test"))]
+    folders = [
+        root / kind / f"sub_{subject}_{code}",
+        *(root / f"{split}_data" / f"sub_{subject}" for split in ("train", "valid", "test")),
+    ]
     return [path for path in (*folders, root / kind / f"sub_{subject}_{code}.zip") if path.exists()]
 
+
 def image_paths(
-    place: Path,       # a folder or a zip
+    place: Path,  # a folder or a zip
     problems: list[Exception],
 ) -> Iterator[Path]:
     "PNG files of a folder or zip; those that lead out of it are a problem."
     zipped = place.suffix == ".zip"
-    for name in sorted(open_zip(place).namelist()) if zipped else sorted(path.relative_to(place).as_posix() for path in place.rglob("*.png")):
-        escapes = PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name
+    for name in (
+        sorted(open_zip(place).namelist())
+        if zipped
+        else sorted(path.relative_to(place).as_posix() for path in place.rglob("*.png"))
+    ):
+        escapes = (
+            PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name
+        )
         if escapes or not (zipped or (place / name).resolve().is_relative_to(place.resolve())):
-            problems.append(UnusableFile("path escapes", f"{place} holds {name!r}, which leads out of it: it is not read"))
-        elif name.endswith(".png"): yield place / name
+            problems.append(
+                UnusableFile(
+                    "path escapes", f"{place} holds {name!r}, which leads out of it: it is not read"
+                )
+            )
+        elif name.endswith(".png"):
+            yield place / name
 
 # %% ../../nbs/data/speakingfaces.ipynb #9944c071
 def spread(
@@ -76,7 +97,12 @@ def spread(
     count: int,
 ) -> list[Frame]:
     "`count` frames, the last of each of as many equal parts."
-    return [frames[part * len(frames) // count - 1] for part in range(1, count + 1)] if len(frames) > count else frames
+    return (
+        [frames[part * len(frames) // count - 1] for part in range(1, count + 1)]
+        if len(frames) > count
+        else frames
+    )
+
 
 def subject_pairs(
     root: Path,
@@ -87,39 +113,74 @@ def subject_pairs(
 ) -> dict[Frame, dict[int, Path]]:  # files by stream
     "Pairs of a subject that count; what is missing or there twice is a problem."
     if not (places := subject_places(root, subject, session)):
-        problems.append(UnusableFile("missing subject", f"{root} has nothing of subject {subject} in session {session}"))
+        problems.append(
+            UnusableFile(
+                "missing subject", f"{root} has nothing of subject {subject} in session {session}"
+            )
+        )
         return {}
     files: dict[Frame, dict[int, Path]] = defaultdict(dict)
     known_problems = len(problems)
     for place in places:
-        try: paths = list(image_paths(place, problems))
-        except UnusableFile as error: problems.append(error); continue
+        try:
+            paths = list(image_paths(place, problems))
+        except UnusableFile as error:
+            problems.append(error)
+            continue
         for path in paths:
-            if not (known := read_name(path.name, subject, session)): continue
+            if not (known := read_name(path.name, subject, session)):
+                continue
             frame, stream = known
-            if stream in files[frame]: problems.append(UnusableFile("duplicate", f"{path} is there already as {files[frame][stream]}: it is not read"))
-            else: files[frame][stream] = path
+            if stream in files[frame]:
+                problems.append(
+                    UnusableFile(
+                        "duplicate",
+                        f"{path} is there already as {files[frame][stream]}: it is not read",
+                    )
+                )
+            else:
+                files[frame][stream] = path
     if not files and len(problems) == known_problems:
-        problems.append(UnusableFile("empty subject", f"{places[0]} holds no image of subject {subject} in session {session}"))
+        problems.append(
+            UnusableFile(
+                "empty subject",
+                f"{places[0]} holds no image of subject {subject} in session {session}",
+            )
+        )
     return chosen_pairs(files, images_per_position, problems)
 
+
 def chosen_pairs(
-    files: dict[Frame, dict[int, Path]],
-    images_per_position: int,
-    problems: list[Exception],
+    files: dict[Frame, dict[int, Path]], images_per_position: int, problems: list[Exception]
 ) -> dict[Frame, dict[int, Path]]:
     "Complete pairs, as many of each trial and position as are wanted."
     positions: dict[tuple[int, int], list[Frame]] = defaultdict(list)
     for frame, streams in sorted(files.items()):
-        if THERMAL in streams and len(streams) > 1: positions[frame.trial, frame.position].append(frame)
-        else: problems.append(UnusableFile("no partner", f"{next(iter(streams.values()))} has no partner of the "
-                                           f"{'visible' if THERMAL in streams else 'thermal'} camera"))
-    return {frame: files[frame] for own in positions.values() for frame in (spread(own, images_per_position) if images_per_position else own)}
+        if THERMAL in streams and len(streams) > 1:
+            positions[frame.trial, frame.position].append(frame)
+        else:
+            problems.append(
+                UnusableFile(
+                    "no partner",
+                    f"{next(iter(streams.values()))} has no partner of the "
+                    f"{'visible' if THERMAL in streams else 'thermal'} camera",
+                )
+            )
+    return {
+        frame: files[frame]
+        for own in positions.values()
+        for frame in (spread(own, images_per_position) if images_per_position else own)
+    }
 
 # %% ../../nbs/data/speakingfaces.ipynb #02a96cb5
 THERMAL_SIZE, RAW_SIZE = (464, 348), (768, 512)  # width, height, pixels
-RAW_POINTS = torch.tensor([[399., 345.], [423., 293.], [293., 316.], [269., 368.]])      # of the board, in a visible frame
-THERMAL_POINTS = torch.tensor([[249., 237.], [267., 196.], [169., 214.], [151., 254.]])  # the same, in the thermal frame
+RAW_POINTS = torch.tensor(
+    [[399.0, 345.0], [423.0, 293.0], [293.0, 316.0], [269.0, 368.0]]
+)  # of the board, in a visible frame
+THERMAL_POINTS = torch.tensor(
+    [[249.0, 237.0], [267.0, 196.0], [169.0, 214.0], [151.0, 254.0]]
+)  # the same, in the thermal frame
+
 
 def registration(
     dx: int = 0,  # shift of the visible frame, pixels
@@ -127,6 +188,7 @@ def registration(
 ) -> torch.Tensor:  # (3, 3), from pixels of stream 2 to pixels of stream 1
     "Homography of the authors' align_session_one.py."
     return homography(RAW_POINTS + torch.tensor([dx, dy]), THERMAL_POINTS)
+
 
 def read_offsets(
     root: Path,
@@ -136,11 +198,21 @@ def read_offsets(
     for path in sorted((root / "metadata" / "session_1").glob("alignment_info_*.csv")):
         for number, row in read_rows(path, ("sub_id", "trial_id", "dy", "dx")):
             try:
-                shifts = list(zip(map(int, row["dx"].split()), map(int, row["dy"].split()), strict=True))
-                if len(shifts) != 9: raise ValueError(f"{len(shifts)} positions")
-            except ValueError as error: raise ValueError(f"{path}, line {number}: dx and dy need nine whole numbers each ({error})") from None
-            offsets |= {(int(row["sub_id"]), int(row["trial_id"]), position): shift for position, shift in enumerate(shifts, 1)}
+                shifts = list(
+                    zip(map(int, row["dx"].split()), map(int, row["dy"].split()), strict=True)
+                )
+                if len(shifts) != 9:
+                    raise ValueError(f"{len(shifts)} positions")
+            except ValueError as error:
+                raise ValueError(
+                    f"{path}, line {number}: dx and dy need nine whole numbers each ({error})"
+                ) from None
+            offsets |= {
+                (int(row["sub_id"]), int(row["trial_id"]), position): shift
+                for position, shift in enumerate(shifts, 1)
+            }
     return offsets
+
 
 def read_rows(
     path: Path,
@@ -150,16 +222,24 @@ def read_rows(
     with open(path, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         missing = [name for name in columns if name not in (reader.fieldnames or ())]
-        if missing: raise ValueError(f"{path} has no column {missing[0]!r}; it has {', '.join(reader.fieldnames or ()) or 'none'}")
-        for row in reader: yield reader.line_num, row
+        if missing:
+            raise ValueError(
+                f"{path} has no column {missing[0]!r}; it has {', '.join(reader.fieldnames or ()) or 'none'}"
+            )
+        for row in reader:
+            yield reader.line_num, row
 
 # %% ../../nbs/data/speakingfaces.ipynb #06104254
 SUBJECT_LISTS = {
     "paper": {"train": range(1, 101), "test": range(101, 143)},
     "official": {"train": range(1, 101), "val": range(101, 121), "test": range(121, 143)},
-    "released": {"train": [*range(1, 90), *range(91, 101), 140], "test": [90, *range(101, 140), 141, 142]},
+    "released": {
+        "train": [*range(1, 90), *range(91, 101), 140],
+        "test": [90, *range(101, 140), 141, 142],
+    },
 }
 SPLIT_NAMES = {"Train": "train", "Valid": "val", "Test": "test"}  # in subjects.csv
+
 
 def read_people(
     root: Path,
@@ -167,16 +247,24 @@ def read_people(
 ) -> dict[tuple[int, int], dict[str, str]]:  # subject, trial -> gender, ethnicity, glasses
     "What `metadata/subjects.csv` says of people; none where there is no such file."
     path, people = root / "metadata" / "subjects.csv", {}
-    if not path.is_file(): return people
+    if not path.is_file():
+        return people
     splits = {subject: split for split, own in SUBJECT_LISTS["official"].items() for subject in own}
-    for number, row in read_rows(path, ("Sub_ID", "Split", "Gender", "Ethnicity", "Acc_Trial_1", "Acc_Trial_2")):
+    for number, row in read_rows(
+        path, ("Sub_ID", "Split", "Gender", "Ethnicity", "Acc_Trial_1", "Acc_Trial_2")
+    ):
         subject = int(row["Sub_ID"])
         if official and SPLIT_NAMES.get(row["Split"]) != splits.get(subject):
-            raise ValueError(f"{path}, line {number}: subject {subject} is in {row['Split']}, the official list has it in {splits.get(subject)}")
+            raise ValueError(
+                f"{path}, line {number}: subject {subject} is in {row['Split']}, the official list has it in {splits.get(subject)}"
+            )
         for trial in (1, 2):
             worn = row[f"Acc_Trial_{trial}"].split(";")
-            people[subject, trial] = {"gender": row["Gender"].lower(), "ethnicity": row["Ethnicity"].lower(),
-                                      "glasses": "glasses" if "Glasses" in worn else "none"}
+            people[subject, trial] = {
+                "gender": row["Gender"].lower(),
+                "ethnicity": row["Ethnicity"].lower(),
+                "glasses": "glasses" if "Glasses" in worn else "none",
+            }
     return people
 
 # %% ../../nbs/data/speakingfaces.ipynb #a53fa141
@@ -190,19 +278,45 @@ def as_source(
     attributes: dict[str, str],
 ) -> Source:
     "A pair with all that is known of it; raises UnusableFile where the visible image cannot be brought onto the thermal one."
-    fields = (subject, frame.trial, session, frame.position, *([frame.command] if session == 2 else []), frame.number)
-    record = PairRecord("_".join(map(str, fields)), str(subject), split, "gallery" if frame.trial == 1 else "probe", frame.position,
-                    frame.trial, frame.number, streams[THERMAL], streams.get(ALIGNED) or streams[RAW], attributes=attributes)
-    if ALIGNED in streams: return Source(record, sizes=(THERMAL_SIZE, THERMAL_SIZE))
+    fields = (
+        subject,
+        frame.trial,
+        session,
+        frame.position,
+        *([frame.command] if session == 2 else []),
+        frame.number,
+    )
+    record = PairRecord(
+        "_".join(map(str, fields)),
+        str(subject),
+        split,
+        "gallery" if frame.trial == 1 else "probe",
+        frame.position,
+        frame.trial,
+        frame.number,
+        streams[THERMAL],
+        streams.get(ALIGNED) or streams[RAW],
+        attributes=attributes,
+    )
+    if ALIGNED in streams:
+        return Source(record, sizes=(THERMAL_SIZE, THERMAL_SIZE))
     if session != 1 or offset is None:
-        raise UnusableFile("not aligned", f"{streams[RAW]} has no aligned version (stream 3), and the metadata have no shift for it")
-    return Source(record, homography=tuple(registration(*offset).flatten().tolist()), sizes=(THERMAL_SIZE, RAW_SIZE))
+        raise UnusableFile(
+            "not aligned",
+            f"{streams[RAW]} has no aligned version (stream 3), and the metadata have no shift for it",
+        )
+    return Source(
+        record,
+        homography=tuple(registration(*offset).flatten().tolist()),
+        sizes=(THERMAL_SIZE, RAW_SIZE),
+    )
+
 
 @register_source("speakingfaces")
 def list_speakingfaces(
-    root: Path,                    # with image_only/ and image_audio/, or train_data/, valid_data/ and test_data/
-    subject_list: str = "paper",   # "paper", "official" or "released"
-    session: int = 1,              # 1: silent, 2: speaking
+    root: Path,  # with image_only/ and image_audio/, or train_data/, valid_data/ and test_data/
+    subject_list: str = "paper",  # "paper", "official" or "released"
+    session: int = 1,  # 1: silent, 2: speaking
     images_per_position: int = 3,  # of each trial; 0: all
 ) -> Listing:
     "Pairs of SpeakingFaces by one of its protocols; raises ValueError for metadata in another form."
@@ -212,9 +326,24 @@ def list_speakingfaces(
     people, offsets, sources = read_people(root, subject_list == "official"), read_offsets(root), []
     for split, own in SUBJECT_LISTS[subject_list].items():
         for subject in own:
-            for frame, streams in subject_pairs(root, subject, session, images_per_position, problems).items():
-                try: sources.append(as_source(subject, session, split, frame, streams, offsets.get((subject, frame.trial, frame.position)),
-                                              people.get((subject, frame.trial), {})))
-                except UnusableFile as error: problems.append(error)
+            for frame, streams in subject_pairs(
+                root, subject, session, images_per_position, problems
+            ).items():
+                try:
+                    sources.append(
+                        as_source(
+                            subject,
+                            session,
+                            split,
+                            frame,
+                            streams,
+                            offsets.get((subject, frame.trial, frame.position)),
+                            people.get((subject, frame.trial), {}),
+                        )
+                    )
+                except UnusableFile as error:
+                    problems.append(error)
     records = assign_splits([source.record for source in sources])
-    return Listing([source._replace(record=record) for source, record in zip(sources, records)], problems)
+    return Listing(
+        [source._replace(record=record) for source, record in zip(sources, records)], problems
+    )

@@ -21,11 +21,10 @@ from fastcore.basics import patch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..runtime.files import read_json, write_json
 from .images import resize, to_network
-from ..runtime.checks import check_choice
 from .pairs import PairDataset, PairRecord, Stored, subsample
-from ..runtime.files import content_hash
+from ..runtime.checks import check_choice
+from ..runtime.files import content_hash, read_json, write_json
 
 # %% auto #0
 __all__ = ['INDEX', 'MANIFEST', 'FORMAT', 'COLUMNS', 'KEPT_UP', 'SCHEMA', 'is_store', 'named_errors', 'Manifest', 'StoreWriter',
@@ -34,9 +33,32 @@ __all__ = ['INDEX', 'MANIFEST', 'FORMAT', 'COLUMNS', 'KEPT_UP', 'SCHEMA', 'is_st
 
 # %% ../../nbs/data/store.ipynb #f101da35
 INDEX, MANIFEST, FORMAT = "store.json", "manifest.sqlite", 1
-COLUMNS = ("split", "position", "name", "subject", "role", "pose", "session", "frame", "landmarks", "attributes",
-           "placed_by", "box", "source_thermal", "source_visible", "source_hash", "stamp")
-KEPT_UP = ("subject", "role", "pose", "session", "frame", "attributes")  # what may change without the pixels
+COLUMNS = (
+    "split",
+    "position",
+    "name",
+    "subject",
+    "role",
+    "pose",
+    "session",
+    "frame",
+    "landmarks",
+    "attributes",
+    "placed_by",
+    "box",
+    "source_thermal",
+    "source_visible",
+    "source_hash",
+    "stamp",
+)
+KEPT_UP = (
+    "subject",
+    "role",
+    "pose",
+    "session",
+    "frame",
+    "attributes",
+)  # what may change without the pixels
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS settings (value TEXT);
 CREATE TABLE IF NOT EXISTS pairs ({", ".join(COLUMNS)}, PRIMARY KEY (split, position)) WITHOUT ROWID;
@@ -45,21 +67,22 @@ CREATE INDEX IF NOT EXISTS sources ON pairs (source_hash);
 CREATE TABLE IF NOT EXISTS left_out (split, name, kind, reason, stamp);
 """
 
-def is_store(
-    path: str | Path | None,
-) -> bool:
+
+def is_store(path: str | Path | None) -> bool:
     "Whether a folder is a store, finished or not."
     return path is not None and (Path(path) / MANIFEST).is_file()
 
+
 @contextmanager
-def named_errors(
-    path: Path,
-) -> Iterator[None]:
+def named_errors(path: Path) -> Iterator[None]:
     "Turn what SQLite or the disk says into an OSError that names the file and the way out."
-    try: yield
+    try:
+        yield
     except (sqlite3.Error, OSError) as error:
-        raise OSError(f"{path} could not be used ({error}): free some space and run the same again, it goes on; if it is damaged, delete "
-                      f"{path.parent} first") from error
+        raise OSError(
+            f"{path} could not be used ({error}): free some space and run the same again, it goes on; if it is damaged, delete "
+            f"{path.parent} first"
+        ) from error
 
 # %% ../../nbs/data/store.ipynb #55a11a68
 class Manifest:
@@ -75,31 +98,49 @@ class Manifest:
             self.connection = sqlite3.connect(folder / MANIFEST)
             self.connection.executescript(SCHEMA)
             kept = self.connection.execute("SELECT value FROM settings").fetchone()
-        if kept is None: self.write("INSERT INTO settings VALUES (?)", [[json.dumps(self.settings)]])
+        if kept is None:
+            self.write("INSERT INTO settings VALUES (?)", [[json.dumps(self.settings)]])
         elif (kept := json.loads(kept[0])) != self.settings:
             names = [key for key in kept | self.settings if kept.get(key) != self.settings.get(key)]
-            raise ValueError(f"{folder} was prepared with other settings ({', '.join(names)}): name another output folder")
+            raise ValueError(
+                f"{folder} was prepared with other settings ({', '.join(names)}): name another output folder"
+            )
 
     def read(self, sql: str, *values) -> list[tuple]:
-        with named_errors(self.folder / MANIFEST): return self.connection.execute(sql, values).fetchall()
+        with named_errors(self.folder / MANIFEST):
+            return self.connection.execute(sql, values).fetchall()
 
     def write(self, sql: str, rows: Sequence[Sequence]) -> None:
         "Do the same for each row, for all or for none."
-        with named_errors(self.folder / MANIFEST), self.connection: self.connection.executemany(sql, rows)
+        with named_errors(self.folder / MANIFEST), self.connection:
+            self.connection.executemany(sql, rows)
 
     def stamps(self) -> dict[tuple[str, str], tuple[str, str]]:
         "Stamp and source hash of every pair that is there, by split and name."
-        return {(split, name): (stamp, source) for split, name, stamp, source in self.read("SELECT split, name, stamp, source_hash FROM pairs")}
+        return {
+            (split, name): (stamp, source)
+            for split, name, stamp, source in self.read(
+                "SELECT split, name, stamp, source_hash FROM pairs"
+            )
+        }
 
     def restamp(self, record: PairRecord, stamp: str) -> None:
         "Keep up what is known of a pair whose pixels are as they were."
-        values = [json.dumps(record.attributes) if name == "attributes" else getattr(record, name) for name in KEPT_UP]
-        self.write(f"UPDATE pairs SET stamp = ?, {', '.join(f'{name} = ?' for name in KEPT_UP)} WHERE split = ? AND name = ?",
-                   [(stamp, *values, record.split, record.name)])
+        values = [
+            json.dumps(record.attributes) if name == "attributes" else getattr(record, name)
+            for name in KEPT_UP
+        ]
+        self.write(
+            f"UPDATE pairs SET stamp = ?, {', '.join(f'{name} = ?' for name in KEPT_UP)} WHERE split = ? AND name = ?",
+            [(stamp, *values, record.split, record.name)],
+        )
 
     def left_out(self) -> dict[tuple[str, str], tuple[str, str, str, str, str]]:
         "What an earlier run left out: split, name, kind, sentence and stamp, by split and name."
-        return {row[:2]: row for row in self.read("SELECT split, name, kind, reason, stamp FROM left_out")}
+        return {
+            row[:2]: row
+            for row in self.read("SELECT split, name, kind, reason, stamp FROM left_out")
+        }
 
     def leave_out(self, rows: list[tuple]) -> None:
         "Replace the table of what is left out: split, name, kind, sentence and stamp of each."
@@ -109,8 +150,11 @@ class Manifest:
     def identity(self, split: str) -> str:
         "Short SHA-256 of what a split's pairs are, in their order."
         hashed = hashlib.sha256()
-        for row in self.connection.execute("SELECT name, subject, role, pose, session, attributes, source_hash FROM pairs "
-                                           "WHERE split = ? ORDER BY position", [split]):
+        for row in self.connection.execute(
+            "SELECT name, subject, role, pose, session, attributes, source_hash FROM pairs "
+            "WHERE split = ? ORDER BY position",
+            [split],
+        ):
             hashed.update(json.dumps(row).encode())
         return hashed.hexdigest()[:16]
 
@@ -121,8 +165,8 @@ class StoreWriter:
     def __init__(
         self,
         folder: str | Path,
-        planes: int,     # of each pair: 1 or 3 thermal ones and, where there are visible images, 3 visible ones
-        size: int,       # side of the images, pixels
+        planes: int,  # of each pair: 1 or 3 thermal ones and, where there are visible images, 3 visible ones
+        size: int,  # side of the images, pixels
         settings: dict,  # whatever else decides the pixels, for JSON
     ):
         self.folder, self.shape = Path(folder), (planes, size, size)
@@ -133,33 +177,48 @@ class StoreWriter:
         for split, count in self.counts.items():
             path, size = self.pixels_path(split), count * int(np.prod(self.shape))
             if not path.is_file() or path.stat().st_size < size:
-                raise ValueError(f"{path} is missing or cut short: delete {self.folder} and prepare it again")
+                raise ValueError(
+                    f"{path} is missing or cut short: delete {self.folder} and prepare it again"
+                )
 
-    def pixels_path(self, split: str) -> Path: return self.folder / f"{split}.pixels"
+    def pixels_path(self, split: str) -> Path:
+        return self.folder / f"{split}.pixels"
 
     def has_source(self, source_hash: str) -> str | None:
         "Name of a pair made of the same pixels, or None."
-        waiting = [row for *_, row in self.pending if row[COLUMNS.index("source_hash")] == source_hash]
-        if waiting: return waiting[0][COLUMNS.index("name")]
-        found = self.manifest.read("SELECT name FROM pairs WHERE source_hash = ? LIMIT 1", source_hash)
+        waiting = [
+            row for *_, row in self.pending if row[COLUMNS.index("source_hash")] == source_hash
+        ]
+        if waiting:
+            return waiting[0][COLUMNS.index("name")]
+        found = self.manifest.read(
+            "SELECT name FROM pairs WHERE source_hash = ? LIMIT 1", source_hash
+        )
         return found[0][0] if found else None
 
     def add(
         self,
         record: PairRecord,
         pixels: np.ndarray,  # (planes, size, size) uint8
-        **facts,             # placed_by, box, source_thermal, source_visible, source_hash, stamp
+        **facts,  # placed_by, box, source_thermal, source_visible, source_hash, stamp
     ) -> None:
         "Append a pair."
         if pixels.shape != self.shape or pixels.dtype != np.uint8:
-            raise ValueError(f"this store takes bytes {self.shape}, not {pixels.dtype} {pixels.shape}")
+            raise ValueError(
+                f"this store takes bytes {self.shape}, not {pixels.dtype} {pixels.shape}"
+            )
         position = self.counts.get(record.split, 0)
         known = {name: getattr(record, name) for name in COLUMNS if hasattr(record, name)}
-        known |= dict(position=position, landmarks=json.dumps(record.landmarks), attributes=json.dumps(record.attributes))
+        known |= dict(
+            position=position,
+            landmarks=json.dumps(record.landmarks),
+            attributes=json.dumps(record.attributes),
+        )
         row = tuple((known | facts).get(name) for name in COLUMNS)
         self.pending.append((record.split, pixels.tobytes(), row))
         self.counts[record.split] = position + 1
-        if len(self.pending) >= 64: self.flush()
+        if len(self.pending) >= 64:
+            self.flush()
 
 # %% ../../nbs/data/store.ipynb #d11b9b75
 @patch
@@ -169,13 +228,19 @@ def flush(self: StoreWriter) -> None:
         waiting = [pixels for own, pixels, _ in self.pending if own == split]
         self.pixels_path(split).touch()
         with named_errors(self.pixels_path(split)), open(self.pixels_path(split), "r+b") as file:
-            file.seek((self.counts[split] - len(waiting)) * len(waiting[0]))  # over what a broken flush left
+            file.seek(
+                (self.counts[split] - len(waiting)) * len(waiting[0])
+            )  # over what a broken flush left
             file.writelines(waiting)
             file.truncate()
             file.flush()
             os.fsync(file.fileno())
-    self.manifest.write(f"INSERT INTO pairs VALUES ({', '.join('?' * len(COLUMNS))})", [row for *_, row in self.pending])
+    self.manifest.write(
+        f"INSERT INTO pairs VALUES ({', '.join('?' * len(COLUMNS))})",
+        [row for *_, row in self.pending],
+    )
     self.pending.clear()
+
 
 @patch
 def finish(
@@ -184,14 +249,23 @@ def finish(
 ) -> None:
     "Write `store.json`: from now on the store can be opened, with all pairs that it has."
     self.flush()
-    splits = {split: dict(pairs=count, identity=self.manifest.identity(split)) for split, count in sorted(self.counts.items())}
-    write_json(self.folder / INDEX, dict(format=FORMAT, settings=self.manifest.settings, splits=splits, **facts))
+    splits = {
+        split: dict(pairs=count, identity=self.manifest.identity(split))
+        for split, count in sorted(self.counts.items())
+    }
+    write_json(
+        self.folder / INDEX,
+        dict(format=FORMAT, settings=self.manifest.settings, splits=splits, **facts),
+    )
+
 
 @patch
 def close(self: StoreWriter) -> None:
     "Keep what was added; the store is unfinished until `finish`."
-    try: self.flush()
-    finally: self.manifest.connection.close()
+    try:
+        self.flush()
+    finally:
+        self.manifest.connection.close()
 
 # %% ../../nbs/data/store.ipynb #b04c6f56
 def check_space(
@@ -199,26 +273,42 @@ def check_space(
     needed: int,  # bytes
 ) -> None:
     "Raise OSError before any work if a disk has not so many bytes left."
-    home = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    home = next(
+        parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists()
+    )
     free = shutil.disk_usage(home).free
     if needed > free:
-        raise OSError(f"{folder} needs {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free: choose another disk or a smaller size")
+        raise OSError(
+            f"{folder} needs {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free: choose another disk or a smaller size"
+        )
 
 # %% ../../nbs/data/store.ipynb #be06fbc0
-def read_index(
-    folder: Path,
-) -> dict:  # the contents of `store.json`
+def read_index(folder: Path) -> dict:  # the contents of `store.json`
     "What a store is; raises ValueError or FileNotFoundError for a folder that is no finished store."
     if not (folder / INDEX).is_file():
-        if is_store(folder): raise ValueError(f"{folder} is not finished: run the same aggan prepare again, it goes on where it stopped")
-        raise FileNotFoundError(f"{folder} is no store: make one with aggan prepare --root {folder} --output STORE, and name that")
+        if is_store(folder):
+            raise ValueError(
+                f"{folder} is not finished: run the same aggan prepare again, it goes on where it stopped"
+            )
+        raise FileNotFoundError(
+            f"{folder} is no store: make one with aggan prepare --root {folder} --output STORE, and name that"
+        )
     index = read_json(folder / INDEX)
-    if index.get("format") != FORMAT: raise ValueError(f"{folder} has the format {index.get('format')}, this version reads {FORMAT}")
+    if index.get("format") != FORMAT:
+        raise ValueError(
+            f"{folder} has the format {index.get('format')}, this version reads {FORMAT}"
+        )
     for split, facts in index["splits"].items():
-        path, needed = folder / f"{split}.pixels", facts["pairs"] * index["settings"]["planes"] * index["settings"]["size"] ** 2
+        path, needed = (
+            folder / f"{split}.pixels",
+            facts["pairs"] * index["settings"]["planes"] * index["settings"]["size"] ** 2,
+        )
         if not path.is_file() or path.stat().st_size < needed:
-            raise ValueError(f"{path} is missing or cut short: delete {folder} and prepare it again")
+            raise ValueError(
+                f"{path} is missing or cut short: delete {folder} and prepare it again"
+            )
     return index
+
 
 class StoreFiles:
     "The files of a store, opened when they are first asked for, in each process anew."
@@ -227,43 +317,78 @@ class StoreFiles:
         self.folder, self.index = Path(folder), read_index(Path(folder))
         self.opened: dict = {}
 
-    def __getstate__(self) -> dict: return self.__dict__ | dict(opened={})
+    def __getstate__(self) -> dict:
+        return self.__dict__ | dict(opened={})
 
     def _own(self, key: str, opener):
         "What this process has opened under a key."
-        if (os.getpid(), key) not in self.opened: self.opened[os.getpid(), key] = opener()
+        if (os.getpid(), key) not in self.opened:
+            self.opened[os.getpid(), key] = opener()
         return self.opened[os.getpid(), key]
 
     def query(self, sql: str, *values) -> sqlite3.Cursor:
         "Ask the manifest."
         uri = f"{(self.folder / MANIFEST).absolute().as_uri()}?mode=ro&immutable=1"  # so on read-only disks too
         with named_errors(self.folder / MANIFEST):
-            return self._own(MANIFEST, lambda: sqlite3.connect(uri, uri=True, check_same_thread=False)).execute(sql, values)
+            return self._own(
+                MANIFEST, lambda: sqlite3.connect(uri, uri=True, check_same_thread=False)
+            ).execute(sql, values)
 
     def pixels(self, split: str) -> np.ndarray:  # (N, planes, size, size) uint8, memory-mapped
         "The pixels of a split."
         settings = self.index["settings"]
-        shape = (self.index["splits"][split]["pairs"], settings["planes"], settings["size"], settings["size"])
-        return self._own(split, lambda: np.memmap(self.folder / f"{split}.pixels", np.uint8, "r", shape=shape))
+        shape = (
+            self.index["splits"][split]["pairs"],
+            settings["planes"],
+            settings["size"],
+            settings["size"],
+        )
+        return self._own(
+            split, lambda: np.memmap(self.folder / f"{split}.pixels", np.uint8, "r", shape=shape)
+        )
 
     def record(self, split: str, position: int) -> PairRecord:
         "A row of the manifest."
-        names = ("name", "subject", "split", "role", "pose", "session", "frame", "landmarks", "attributes")
-        row = dict(zip(names, self.query(f"SELECT {', '.join(names)} FROM pairs WHERE split = ? AND position = ?",
-                                         split, position).fetchone()))
+        names = (
+            "name",
+            "subject",
+            "split",
+            "role",
+            "pose",
+            "session",
+            "frame",
+            "landmarks",
+            "attributes",
+        )
+        row = dict(
+            zip(
+                names,
+                self.query(
+                    f"SELECT {', '.join(names)} FROM pairs WHERE split = ? AND position = ?",
+                    split,
+                    position,
+                ).fetchone(),
+            )
+        )
         points = json.loads(row.pop("landmarks"))
-        return PairRecord(**row | dict(landmarks=points and tuple(points), attributes=json.loads(row["attributes"])))
+        return PairRecord(
+            **row
+            | dict(landmarks=points and tuple(points), attributes=json.loads(row["attributes"]))
+        )
 
 # %% ../../nbs/data/store.ipynb #38e49735
 class _Records(Sequence):
     "Records of a store, read when they are asked for."
 
-    def __init__(self, pairs: StorePairs): self.pairs = pairs
+    def __init__(self, pairs: StorePairs):
+        self.pairs = pairs
 
-    def __len__(self) -> int: return len(self.pairs)
+    def __len__(self) -> int:
+        return len(self.pairs)
 
     def __getitem__(self, index: int) -> PairRecord:
-        if not -len(self) <= index < len(self): raise IndexError(index)
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
         return self.pairs.record(index % len(self))
 
 # %% ../../nbs/data/store.ipynb #3fe94426
@@ -276,102 +401,159 @@ class StorePairs(PairDataset):
         chosen: dict[str, Sequence[int]],  # positions in each split that counts
         image_size: int = 256,
         channels: int = 3,
-        lists: tuple[str, str] | None = None,  # names of gallery and probes; None: the roles are as they were prepared
+        lists: tuple[str, str]
+        | None = None,  # names of gallery and probes; None: the roles are as they were prepared
     ):
         super().__init__(_Records(self), image_size, channels)
         self.files, self.chosen, self.lists = files, chosen, lists
         facts = [files.index["splits"][split]["identity"] for split in chosen]
         whole = all(isinstance(own, range) for own in chosen.values())
-        self.identity = content_hash([facts, files.index["settings"], lists, None if whole else [list(map(int, own)) for own in chosen.values()]])
+        self.identity = content_hash(
+            [
+                facts,
+                files.index["settings"],
+                lists,
+                None if whole else [list(map(int, own)) for own in chosen.values()],
+            ]
+        )
 
-    def __len__(self) -> int: return sum(map(len, self.chosen.values()))
+    def __len__(self) -> int:
+        return sum(map(len, self.chosen.values()))
 
     def place(self, index: int) -> tuple[str, int]:
         "Split and position of a pair."
         for split, own in self.chosen.items():
-            if index < len(own): return split, int(own[index])
+            if index < len(own):
+                return split, int(own[index])
             index -= len(own)
         raise IndexError(index)
 
     def record(self, index: int) -> PairRecord:
         "What the manifest says of a pair."
         record = self.files.record(*self.place(index))
-        return replace(record, role=role_in(record.attributes, *self.lists)) if self.lists else record
+        return (
+            replace(record, role=role_in(record.attributes, *self.lists)) if self.lists else record
+        )
 
     @property
     def subjects(self) -> list[str]:
         "The subject of each pair."
-        rows = {split: [name for name, in self.files.query("SELECT subject FROM pairs WHERE split = ? ORDER BY position", split)]
-                for split in self.chosen}
+        rows = {
+            split: [
+                name
+                for (name,) in self.files.query(
+                    "SELECT subject FROM pairs WHERE split = ? ORDER BY position", split
+                )
+            ]
+            for split in self.chosen
+        }
         return [rows[split][n] for split, own in self.chosen.items() for n in own]
 
     def load(self, index: int) -> Stored:
         split, position = self.place(index)
-        pixels, planes = torch.from_numpy(np.array(self.files.pixels(split)[position])), self.files.index["thermal_planes"]
+        pixels, planes = (
+            torch.from_numpy(np.array(self.files.pixels(split)[position])),
+            self.files.index["thermal_planes"],
+        )
         points = self.record(index).landmarks
-        return Stored(pixels[:planes], pixels[planes:], torch.tensor(points).view(5, 2) if points else None)
+        return Stored(
+            pixels[:planes], pixels[planes:], torch.tensor(points).view(5, 2) if points else None
+        )
 
 # %% ../../nbs/data/store.ipynb #c791a3f4
 def role_in(
-    attributes: dict[str, str],
-    gallery: str,
-    probes: str,
+    attributes: dict[str, str], gallery: str, probes: str
 ) -> str:  # "gallery", "probe", "both", or "" where a pair is in neither list
     "What a pair is in a protocol."
     lists = attributes.get("lists", "").split()
-    return {(True, True): "both", (True, False): "gallery", (False, True): "probe", (False, False): ""}[gallery in lists, probes in lists]
+    return {
+        (True, True): "both",
+        (True, False): "gallery",
+        (False, True): "probe",
+        (False, False): "",
+    }[gallery in lists, probes in lists]
 
 # %% ../../nbs/data/store.ipynb #865e419b
 def choose_positions(
     files: StoreFiles,
     split: str,
-    subjects: int | None,            # at most so many subjects; None: all
+    subjects: int | None,  # at most so many subjects; None: all
     images_per_subject: int | None,  # at most so many pairs of each; None: all
-    lists: tuple[str, str] | None,   # gallery and probes that count; None: every pair
+    lists: tuple[str, str] | None,  # gallery and probes that count; None: every pair
 ) -> Sequence[int]:
     "Positions of a split that count; a range, without a look at the manifest, where all do."
     everything = range(files.index["splits"][split]["pairs"])
-    if not (lists or subjects is not None or images_per_subject): return everything
-    rows = files.query("SELECT name, subject, role, position, attributes FROM pairs WHERE split = ? AND position < ?", split, len(everything))
-    records = [PairRecord(name, subject, role=role, frame=position) for name, subject, role, position, attributes in rows
-               if not lists or role_in(json.loads(attributes), *lists)]
-    return np.array(sorted(record.frame for record in subsample(records, subjects, images_per_subject)), dtype=np.int64)
+    if not (lists or subjects is not None or images_per_subject):
+        return everything
+    rows = files.query(
+        "SELECT name, subject, role, position, attributes FROM pairs WHERE split = ? AND position < ?",
+        split,
+        len(everything),
+    )
+    records = [
+        PairRecord(name, subject, role=role, frame=position)
+        for name, subject, role, position, attributes in rows
+        if not lists or role_in(json.loads(attributes), *lists)
+    ]
+    return np.array(
+        sorted(record.frame for record in subsample(records, subjects, images_per_subject)),
+        dtype=np.int64,
+    )
+
 
 def chosen_lists(
-    index: dict,   # of `read_index`
+    index: dict,  # of `read_index`
     gallery: str,  # name of a list; "": the data set's first
     probes: str,
 ) -> tuple[str, str] | None:
     "The lists of gallery and probes that count, None where a data set has none; raises ValueError for unknown ones."
     known = index.get("lists") or {}
     for what, name in (("gallery", gallery), ("probes", probes)):
-        if name: check_choice(what, name, known.get(what, ()))
+        if name:
+            check_choice(what, name, known.get(what, ()))
     return (gallery or known["gallery"][0], probes or known["probes"][0]) if known else None
 
+
 def open_store(
-    root: str | Path | None,                 # folder that `aggan prepare` made
-    split: str = "train",                    # "train", "val", "test", or "all"
-    image_size: int = 256,                   # side of the samples, pixels
-    channels: int = 3,                       # of the thermal images of the samples: 1 or 3
+    root: str | Path | None,  # folder that `aggan prepare` made
+    split: str = "train",  # "train", "val", "test", or "all"
+    image_size: int = 256,  # side of the samples, pixels
+    channels: int = 3,  # of the thermal images of the samples: 1 or 3
     subjects: dict[str, int] | None = None,  # how many subjects at most, by split; None: all
-    images_per_subject: int | None = None,   # how many pairs of each at most; None: all
-    gallery: str = "",                       # which of several galleries counts in the test; "": the first
-    probes: str = "",                        # which of several sets of probes
-    dataset: str = "store",                  # what it must have been made of; "store": anything
-    seed: int = 0,                           # without effect: nothing is drawn
-    cache: str | Path | None = None,         # without effect: nothing is rendered
+    images_per_subject: int | None = None,  # how many pairs of each at most; None: all
+    gallery: str = "",  # which of several galleries counts in the test; "": the first
+    probes: str = "",  # which of several sets of probes
+    dataset: str = "store",  # what it must have been made of; "store": anything
+    seed: int = 0,  # without effect: nothing is drawn
+    cache: str | Path | None = None,  # without effect: nothing is rendered
 ) -> StorePairs:
     "Pairs of a store; raises FileNotFoundError or ValueError that names it and the way out."
-    if root is None: raise ValueError("a prepared data set needs root=, the folder that aggan prepare made of it")
+    if root is None:
+        raise ValueError(
+            "a prepared data set needs root=, the folder that aggan prepare made of it"
+        )
     files = StoreFiles(root)
     made_of = files.index["settings"].get("dataset")
-    if dataset not in ("store", made_of): raise ValueError(f"{root} holds pairs of {made_of!r}, not of {dataset!r}")
+    if dataset not in ("store", made_of):
+        raise ValueError(f"{root} holds pairs of {made_of!r}, not of {dataset!r}")
     if files.index["settings"]["planes"] == files.index["thermal_planes"]:
-        raise ValueError(f"{root} holds thermal images alone: aggan translate takes them, training and evaluation need pairs")
+        raise ValueError(
+            f"{root} holds thermal images alone: aggan translate takes them, training and evaluation need pairs"
+        )
     lists = chosen_lists(files.index, gallery, probes) if split == "test" else None
-    splits = list(files.index["splits"]) if split == "all" else [split] if split in files.index["splits"] else []
-    chosen = {own: choose_positions(files, own, (subjects or {}).get(own), images_per_subject, lists) for own in splits}
-    if not sum(map(len, chosen.values())): raise ValueError(f"the split {split!r} of {root} is empty")
+    splits = (
+        list(files.index["splits"])
+        if split == "all"
+        else [split]
+        if split in files.index["splits"]
+        else []
+    )
+    chosen = {
+        own: choose_positions(files, own, (subjects or {}).get(own), images_per_subject, lists)
+        for own in splits
+    }
+    if not sum(map(len, chosen.values())):
+        raise ValueError(f"the split {split!r} of {root} is empty")
     return StorePairs(files, chosen, image_size, channels, lists)
 
 # %% ../../nbs/data/store.ipynb #b19b4458
@@ -382,20 +564,28 @@ class StoredThermal(Dataset):
         self,
         folder: str | Path,
         image_size: int = 256,  # side of the images, pixels
-        channels: int = 3,      # 1 or 3
+        channels: int = 3,  # 1 or 3
     ):
         self.files, self.image_size, self.channels = StoreFiles(folder), image_size, channels
         splits = self.files.index["splits"]
         self.places = [(split, n) for split, facts in splits.items() for n in range(facts["pairs"])]
-        self.names = [name if len(splits) == 1 else f"{split}/{name}" for split in splits for name, in self.files.query(
-            "SELECT name FROM pairs WHERE split = ? AND position < ? ORDER BY position", split, splits[split]["pairs"])]
+        self.names = [
+            name if len(splits) == 1 else f"{split}/{name}"
+            for split in splits
+            for (name,) in self.files.query(
+                "SELECT name FROM pairs WHERE split = ? AND position < ? ORDER BY position",
+                split,
+                splits[split]["pairs"],
+            )
+        ]
 
-    def __len__(self) -> int: return len(self.names)
+    def __len__(self) -> int:
+        return len(self.names)
 
     def load(self, index: int) -> Tensor:  # (1 or 3, H, W) uint8
         "An image as it is stored, at the size of the samples."
         split, position = self.places[index]
-        pixels = np.array(self.files.pixels(split)[position, :self.files.index["thermal_planes"]])
+        pixels = np.array(self.files.pixels(split)[position, : self.files.index["thermal_planes"]])
         return resize(torch.from_numpy(pixels), self.image_size)
 
     def __getitem__(self, index: int) -> tuple[Tensor, str]:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .pairs import Listing, PairRecord, Place, Source
 from .sources import deal, match_partners, register_source
-from .pairs import Listing, Place, PairRecord, Source
 
 # %% auto #0
 __all__ = ['EXPRESSIONS', 'LIGHTS', 'unregistered', 'list_tufts', 'list_eurecom', 'list_carl']
@@ -17,33 +17,73 @@ __all__ = ['EXPRESSIONS', 'LIGHTS', 'unregistered', 'list_tufts', 'list_eurecom'
 EXPRESSIONS = dict(zip("12345", ("neutral", "smile", "eyes closed", "shocked", "sunglasses")))
 LIGHTS = dict(NA="natural", IR="infrared", AR="artificial")
 
+
 def unregistered(matched, problems, describe) -> Listing:
     "Listing of pairs whose two images are not registered; `describe` makes a PairRecord's fields of a file name's groups."
-    records = [PairRecord(thermal=thermal, visible=visible, **describe(**groups)) for groups, thermal, visible in matched]
-    return Listing([Source(record, visible=Place()) for record in deal(records)] if records else [], problems)
+    records = [
+        PairRecord(thermal=thermal, visible=visible, **describe(**groups))
+        for groups, thermal, visible in matched
+    ]
+    return Listing(
+        [Source(record, visible=Place()) for record in deal(records)] if records else [], problems
+    )
+
 
 @register_source("tufts")
 def list_tufts(root: Path) -> Listing:
     "Tufts Face Database: expressions, gallery the neutral ones."
-    matched, problems = match_partners(root, r"TD_IR_E[^/]*/(?P<subject>\d+)/TD_IR_E_(?P<number>[1-5])\.", r"TD_RGB_E[^/]*/(?P<subject>\d+)/TD_RGB_E_(?P<number>[1-5])\.")
-    return unregistered(matched, problems, lambda subject, number: dict(
-        name=f"{subject}_{number}", subject=subject, frame=int(number), role="gallery" if number == "1" else "probe",
-        attributes={"expression": EXPRESSIONS[number]}))
+    matched, problems = match_partners(
+        root,
+        r"TD_IR_E[^/]*/(?P<subject>\d+)/TD_IR_E_(?P<number>[1-5])\.",
+        r"TD_RGB_E[^/]*/(?P<subject>\d+)/TD_RGB_E_(?P<number>[1-5])\.",
+    )
+    return unregistered(
+        matched,
+        problems,
+        lambda subject, number: dict(
+            name=f"{subject}_{number}",
+            subject=subject,
+            frame=int(number),
+            role="gallery" if number == "1" else "probe",
+            attributes={"expression": EXPRESSIONS[number]},
+        ),
+    )
+
 
 @register_source("eurecom")
 def list_eurecom(root: Path) -> Listing:
     "EURECOM VIS-TH: 21 variations, gallery the neutral ones."
     tail = r"(?P<subject>\d+)_1_(?P<number>\d+)_(?P<variation>[A-Za-z]+)\."
     matched, problems = match_partners(root, rf"TH/TH_{tail}", rf"VIS/VIS_{tail}")
-    return unregistered(matched, problems, lambda subject, number, variation: dict(
-        name=f"{subject}_{number}_{variation}", subject=subject, frame=int(number), role="gallery" if number == "01" else "probe",
-        attributes={"variation": variation}))
+    return unregistered(
+        matched,
+        problems,
+        lambda subject, number, variation: dict(
+            name=f"{subject}_{number}_{variation}",
+            subject=subject,
+            frame=int(number),
+            role="gallery" if number == "01" else "probe",
+            attributes={"variation": variation},
+        ),
+    )
+
 
 @register_source("carl")
 def list_carl(root: Path) -> Listing:
     "CARL: four sessions in three kinds of light, gallery the first session."
     name = r"(?P<subject>\w+)S(?P<session>[1-4]){}(?P<light>NA|IR|AR)(?P<number>[1-5])\.bmp"
-    matched, problems = match_partners(root, r"thermal_bmp/" + name.format("B"), r"classic/" + name.format("C"))
-    return unregistered(matched, problems, lambda subject, session, light, number: dict(
-        name=f"{subject}_{session}_{light}_{number}", subject=subject, session=int(session), frame=int(number),
-        role="gallery" if session == "1" else "probe", attributes={"light": LIGHTS[light]}))
+    matched, problems = match_partners(
+        root, r"thermal_bmp/" + name.format("B"), r"classic/" + name.format("C")
+    )
+    return unregistered(
+        matched,
+        problems,
+        lambda subject, session, light, number: dict(
+            name=f"{subject}_{session}_{light}_{number}",
+            subject=subject,
+            session=int(session),
+            frame=int(number),
+            role="gallery" if session == "1" else "probe",
+            attributes={"light": LIGHTS[light]},
+        ),
+    )

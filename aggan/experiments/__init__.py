@@ -30,28 +30,39 @@ from tqdm.auto import tqdm
 
 import aggan
 from ..data import PairDataset, StoredThermal, collate, is_store, open_pairs, open_thermal
-from ..evaluation import REFERENCES, evaluate
-from ..runtime.files import read_json, write_json, atomic_write
 from ..data.images import ThermalImages, to_network
-from ..runtime.checks import check_choice
+from ..evaluation import REFERENCES, evaluate
 from ..methods import Method, create_method, method_label, translating_options
-from ..runtime.distributed import rank_zero_first, rank
-from ..recognition.pretrained import PRETRAINED
 from ..recognition import SHIPPED, load_embedder
-from ..training import (best_step, checkpoint_path, load_networks, read_checkpoint, start_processes, step_seconds, steps_done,
-                            train)
+from ..recognition.pretrained import PRETRAINED
+from ..runtime.checks import check_choice
+from ..runtime.distributed import rank, rank_zero_first
+from ..runtime.files import atomic_write, read_json, write_json
+from aggan.training import (
+    best_step,
+    checkpoint_path,
+    load_networks,
+    read_checkpoint,
+    start_processes,
+    step_seconds,
+    steps_done,
+    train,
+)
 
 # %% ../../nbs/experiments/experiment.ipynb #d20cf512
 @dataclass(frozen=True)
 class Profile:
     "How large an experiment is."
+
     image_size: int = 256  # pixels
     load_size: int = 286  # pixels before the random crop
     batch_size: int = 1
     steps: int = 0  # updates; 0: as many as `epochs` needs
     epochs: int = 200
     checkpoints: int = 20  # saved and validated, evenly spaced
-    options: dict[str, dict] = field(default_factory=dict)  # of the methods, by name, e.g. their widths
+    options: dict[str, dict] = field(
+        default_factory=dict
+    )  # of the methods, by name, e.g. their widths
     subjects: dict | None = None  # per split of the synthetic protocols; None: all
     images_per_subject: int | None = None  # of the synthetic protocols; None: all
     resamples: int = 1000  # of the bootstrap
@@ -63,41 +74,99 @@ class Profile:
         return self.steps or -(-self.epochs * pairs // self.batch_size)
 
 # %% ../../nbs/experiments/experiment.ipynb #926f90ef
-_AGGAN = {"width": 24, "blocks": 2, "discriminator_width": 24, "discriminator_layers": (4, 5), "learning_rate": 1e-3,
-          "lambda_id": 10.0, "lambda_cam": 10.0}
+_AGGAN = {
+    "width": 24,
+    "blocks": 2,
+    "discriminator_width": 24,
+    "discriminator_layers": (4, 5),
+    "learning_rate": 1e-3,
+    "lambda_id": 10.0,
+    "lambda_cam": 10.0,
+}
 _NARROW = {"width": 8, "discriminator_width": 8}
 
 SMOKE = {
     **dict.fromkeys(("ag-gan", "ag-gan+"), _NARROW | {"blocks": 1, "discriminator_layers": (3, 4)}),
-    "pix2pix": _NARROW, "sg-gan": _NARROW | {"lambda_perceptual": 0.0}, "lg-gan": _NARROW | {"lambda_perceptual": 0.0},
+    "pix2pix": _NARROW,
+    "sg-gan": _NARROW | {"lambda_perceptual": 0.0},
+    "lg-gan": _NARROW | {"lambda_perceptual": 0.0},
     "axial-gan": _NARROW | {"lambda_perceptual": 0.0},
-    "cyclegan": _NARROW | {"blocks": 1}, "attentiongan": _NARROW | {"blocks": 1}, "cut": _NARROW | {"blocks": 1},
+    "cyclegan": _NARROW | {"blocks": 1},
+    "attentiongan": _NARROW | {"blocks": 1},
+    "cut": _NARROW | {"blocks": 1},
     "u-gat-it": _NARROW | {"blocks": 1, "head": "light", "discriminator_layers": (3, 4)},
 }
 DEMO = {
     **dict.fromkeys(("ag-gan", "ag-gan+"), _AGGAN),
     "pix2pix": {"width": 24, "discriminator_width": 24, "learning_rate": 1e-3},
-    "sg-gan": {"width": 24, "discriminator_width": 24, "learning_rate": 1e-3, "lambda_perceptual": 0.0},
-    "lg-gan": {"width": 16, "discriminator_width": 16, "learning_rate": 1e-3, "lambda_perceptual": 0.0},
-    "axial-gan": {"width": 24, "discriminator_width": 24, "learning_rate": 4e-4, "discriminator_learning_rate": 8e-4, "lambda_perceptual": 0.0},
-    **dict.fromkeys(("cyclegan", "attentiongan", "cut"), {"width": 16, "blocks": 3, "discriminator_width": 16}),
-    "u-gat-it": {"width": 16, "blocks": 2, "head": "light", "discriminator_width": 16, "discriminator_layers": (4, 5),
-                 "learning_rate": 1e-3, "lambda_cam": 10.0},
+    "sg-gan": {
+        "width": 24,
+        "discriminator_width": 24,
+        "learning_rate": 1e-3,
+        "lambda_perceptual": 0.0,
+    },
+    "lg-gan": {
+        "width": 16,
+        "discriminator_width": 16,
+        "learning_rate": 1e-3,
+        "lambda_perceptual": 0.0,
+    },
+    "axial-gan": {
+        "width": 24,
+        "discriminator_width": 24,
+        "learning_rate": 4e-4,
+        "discriminator_learning_rate": 8e-4,
+        "lambda_perceptual": 0.0,
+    },
+    **dict.fromkeys(
+        ("cyclegan", "attentiongan", "cut"), {"width": 16, "blocks": 3, "discriminator_width": 16}
+    ),
+    "u-gat-it": {
+        "width": 16,
+        "blocks": 2,
+        "head": "light",
+        "discriminator_width": 16,
+        "discriminator_layers": (4, 5),
+        "learning_rate": 1e-3,
+        "lambda_cam": 10.0,
+    },
 }
 GPU = {
     **dict.fromkeys(("ag-gan", "ag-gan+"), {"discriminator_layers": (5, 6), "learning_rate": 2e-4}),
     "u-gat-it": {"head": "light", "discriminator_layers": (5, 6), "learning_rate": 2e-4},
-    **dict.fromkeys(("cyclegan", "attentiongan", "cut"), {"blocks": 6}),   # the classical choice at 128 pixels
-    **dict.fromkeys(("sg-gan", "lg-gan", "axial-gan"), {"lambda_perceptual": 0.0}),   # nothing to download
+    **dict.fromkeys(
+        ("cyclegan", "attentiongan", "cut"), {"blocks": 6}
+    ),  # the classical choice at 128 pixels
+    **dict.fromkeys(
+        ("sg-gan", "lg-gan", "axial-gan"), {"lambda_perceptual": 0.0}
+    ),  # nothing to download
 }
 
 # %% ../../nbs/experiments/experiment.ipynb #e38ddaf0
 PROFILES = {
-    "smoke": Profile(32, 36, 4, steps=6, checkpoints=2, resamples=50, images_per_subject=2,
-                     subjects={"train": 6, "val": 3, "test": 6},
-                     options=SMOKE),
+    "smoke": Profile(
+        32,
+        36,
+        4,
+        steps=6,
+        checkpoints=2,
+        resamples=50,
+        images_per_subject=2,
+        subjects={"train": 6, "val": 3, "test": 6},
+        options=SMOKE,
+    ),
     "demo": Profile(64, 72, 4, steps=1200, checkpoints=2, images_per_subject=8, options=DEMO),
-    "gpu": Profile(128, 143, 8, steps=20_000, checkpoints=10, images_per_subject=20, precision="bf16-mixed", workers=4, options=GPU),
+    "gpu": Profile(
+        128,
+        143,
+        8,
+        steps=20_000,
+        checkpoints=10,
+        images_per_subject=20,
+        precision="bf16-mixed",
+        workers=4,
+        options=GPU,
+    ),
     "paper": Profile(workers=4),
 }
 
@@ -107,13 +176,18 @@ def short_hash(value: dict) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
 
 # %% ../../nbs/experiments/experiment.ipynb #c6195276
-TEACHERS = {"identity": "synthetic-arcface", "parser": "synthetic"}  # defaults of every method that has the option
+TEACHERS = {
+    "identity": "synthetic-arcface",
+    "parser": "synthetic",
+}  # defaults of every method that has the option
+
 
 def weights_digest(
     network: str,  # as `load_embedder` or `load_parser` takes it
 ) -> str:  # hexadecimal digits that stand for the weights; empty where there is no file
     "What tells whether a recogniser or a parser is still the same one."
-    if network in PRETRAINED: return PRETRAINED[network].sha256[:12] or network
+    if network in PRETRAINED:
+        return PRETRAINED[network].sha256[:12] or network
     shipped = {name: name for name in SHIPPED} | {"synthetic": "parser"}
     path = Path(network.removeprefix("vgg19:"))
     if network in shipped:
@@ -124,12 +198,15 @@ def weights_digest(
 @dataclass(frozen=True)
 class Experiment:
     "A method on a data set at a size, from a seed."
+
     method: str  # one of `aggan.methods.list_methods()`
     dataset: str = "synthetic-arl"
     profile: str = "demo"  # one of `PROFILES`
     seed: int = 0
     root: str = ""  # of a data set on disk
-    changes: dict = field(default_factory=dict)  # fields of the profile to change, e.g. {"steps": 100}
+    changes: dict = field(
+        default_factory=dict
+    )  # fields of the profile to change, e.g. {"steps": 100}
     options: dict = field(default_factory=dict)  # of the method, over the profile's
     data_options: dict = field(default_factory=dict)  # of `open_pairs`
     matcher: str = "synthetic-matcher"  # the recogniser that judges
@@ -137,38 +214,71 @@ class Experiment:
     cache: str = "data/synthetic"  # where rendered faces are kept
 
     def __post_init__(self):
-        method_label(self.method), self.size   # unknown names are refused before any work
-        judge, teacher = (weights_digest(name) or name for name in (self.matcher, self.teachers.get("identity", "")))
-        if judge == teacher:   # the same weights under two names are one network
-            raise ValueError(f'"{self.matcher}" is the identity network that trains the method and cannot judge it: choose another matcher.')
+        method_label(self.method), self.size  # unknown names are refused before any work
+        judge, teacher = (
+            weights_digest(name) or name
+            for name in (self.matcher, self.teachers.get("identity", ""))
+        )
+        if judge == teacher:  # the same weights under two names are one network
+            raise ValueError(
+                f'"{self.matcher}" is the identity network that trains the method and cannot judge it: choose another matcher.'
+            )
 
     @property
     def size(self) -> Profile:
         "The profile with its changes. Raises ValueError for a name or a field that there is not."
         if self.profile not in PROFILES:
-            raise ValueError(f'There is no profile "{self.profile}"; known are {", ".join(PROFILES)}.')
+            raise ValueError(
+                f'There is no profile "{self.profile}"; known are {", ".join(PROFILES)}.'
+            )
         if unknown := set(self.changes) - set(asdict(Profile())):
-            raise ValueError(f"A profile has no {', '.join(sorted(unknown))}; it has {', '.join(asdict(Profile()))}.")
+            raise ValueError(
+                f"A profile has no {', '.join(sorted(unknown))}; it has {', '.join(asdict(Profile()))}."
+            )
         return replace(PROFILES[self.profile], **self.changes)
 
     @property
     def method_options(self) -> dict:
         "What `create_method` is given."
-        return {"image_size": self.size.image_size} | self.size.options.get(self.method, {}) | self.options
+        return (
+            {"image_size": self.size.image_size}
+            | self.size.options.get(self.method, {})
+            | self.options
+        )
 
     @property
     def teachers(self) -> dict[str, str]:
         "The networks whose losses train the method, by option: a recogniser (`identity`), a face parser (`parser`)."
-        return {name: self.method_options.get(name, default) for name, default in TEACHERS.items() if name in translating_options(self.method)}
+        return {
+            name: self.method_options.get(name, default)
+            for name, default in TEACHERS.items()
+            if name in translating_options(self.method)
+        }
 
     @cached_property
     def config(self) -> dict:
         "All that decides the result, as it stands in `config.json`."
-        return json.loads(json.dumps({
-            "aggan": aggan.__version__, "method": self.method, "options": self.method_options, "dataset": self.dataset,
-            "data": {split: self.pairs(split).identity for split in ("train", "val", "test")}, "data_options": self.data_options,
-            "profile": asdict(replace(self.size, options={})), "seed": self.seed, "matcher": self.matcher,
-            "networks": {name: weights_digest(name) for name in (self.matcher, *self.teachers.values())}}))
+        return json.loads(
+            json.dumps(
+                {
+                    "aggan": aggan.__version__,
+                    "method": self.method,
+                    "options": self.method_options,
+                    "dataset": self.dataset,
+                    "data": {
+                        split: self.pairs(split).identity for split in ("train", "val", "test")
+                    },
+                    "data_options": self.data_options,
+                    "profile": asdict(replace(self.size, options={})),
+                    "seed": self.seed,
+                    "matcher": self.matcher,
+                    "networks": {
+                        name: weights_digest(name)
+                        for name in (self.matcher, *self.teachers.values())
+                    },
+                }
+            )
+        )
 
     @cached_property
     def folder(self) -> Path:
@@ -178,9 +288,22 @@ class Experiment:
     def pairs(self, split: str) -> PairDataset:
         "The data of one split."
         synthetic = self.dataset.startswith("synthetic")
-        own = dict(subjects=self.size.subjects, images_per_subject=self.size.images_per_subject, seed=self.seed,
-                   cache=self.cache, render_size=self.size.load_size) if synthetic else {"root": self.root}
-        return open_pairs(self.dataset, image_size=self.size.image_size, **{"split": split} | own | self.data_options)
+        own = (
+            dict(
+                subjects=self.size.subjects,
+                images_per_subject=self.size.images_per_subject,
+                seed=self.seed,
+                cache=self.cache,
+                render_size=self.size.load_size,
+            )
+            if synthetic
+            else {"root": self.root}
+        )
+        return open_pairs(
+            self.dataset,
+            image_size=self.size.image_size,
+            **{"split": split} | own | self.data_options,
+        )
 
 # %% ../../nbs/experiments/experiment.ipynb #8c518926
 def default_device() -> torch.device:
@@ -210,7 +333,9 @@ def run_training(
     torch.manual_seed(experiment.seed)
     method = create_method(experiment.method, **experiment.method_options)
     with rank_zero_first():
-        settings = training_settings(experiment, steps)   # what cannot be trained is refused before the folder is made
+        settings = training_settings(
+            experiment, steps
+        )  # what cannot be trained is refused before the folder is made
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with nullcontext() if rank() else FileLock(folder / "training.lock", timeout=0):
@@ -218,25 +343,41 @@ def run_training(
                 write_json(folder / "config.json", experiment.config)
             train(method, pairs, folder, steps=steps, devices=devices, nodes=nodes, **settings)
     except Timeout:
-        raise RuntimeError(f"Another process is training {folder}: wait for it, or stop it, then run again.") from None
+        raise RuntimeError(
+            f"Another process is training {folder}: wait for it, or stop it, then run again."
+        ) from None
 
 # %% ../../nbs/experiments/experiment.ipynb #b650cc18
 def training_settings(experiment: Experiment, steps: int) -> dict:
     "What `aggan.training.train` is told. Raises ValueError for a validation split of one subject, before anything is trained."
     profile, validation = experiment.size, experiment.pairs("val")
     if len(people := set(validation.subjects)) < 2:
-        raise ValueError(f"The validation split has {len(people)} subject, and without impostors no checkpoint can be chosen by its EER: "
-                         "put at least two subjects into val.")
+        raise ValueError(
+            f"The validation split has {len(people)} subject, and without impostors no checkpoint can be chosen by its EER: "
+            "put at least two subjects into val."
+        )
     matcher = load_embedder(experiment.matcher).to(default_device())
 
     def validate(method: Method) -> dict[str, float]:
         report = evaluate(translator(method), validation, matcher, resamples=0)
         return {name: report[name] for name in ("eer", "auc", "psnr")}
 
-    return {"validate": validate, "samples": collate([validation[i] for i in range(min(8, len(validation)))]), "seed": experiment.seed,
-            "batch_size": profile.batch_size, "image_size": profile.image_size, "load_size": profile.load_size,
-            "checkpoint_every": max(1, steps // profile.checkpoints), "precision": profile.precision, "workers": profile.workers,
-            "header": {"method": experiment.method, "options": experiment.method_options, "aggan": aggan.__version__}}
+    return {
+        "validate": validate,
+        "samples": collate([validation[i] for i in range(min(8, len(validation)))]),
+        "seed": experiment.seed,
+        "batch_size": profile.batch_size,
+        "image_size": profile.image_size,
+        "load_size": profile.load_size,
+        "checkpoint_every": max(1, steps // profile.checkpoints),
+        "precision": profile.precision,
+        "workers": profile.workers,
+        "header": {
+            "method": experiment.method,
+            "options": experiment.method_options,
+            "aggan": aggan.__version__,
+        },
+    }
 
 # %% ../../nbs/experiments/experiment.ipynb #b2e6eca4
 def chosen_checkpoint(weights: str | Path) -> Path:
@@ -251,8 +392,12 @@ def load_method(
     path = chosen_checkpoint(weights)
     tensors, header = read_checkpoint(path)
     if not {"method", "options"} <= set(header):
-        raise ValueError(f"{path} does not say which method it holds: it is no checkpoint of a training run of aggan.")
-    method = create_method(header["method"], **header["options"] | translating_options(header["method"]))
+        raise ValueError(
+            f"{path} does not say which method it holds: it is no checkpoint of a training run of aggan."
+        )
+    method = create_method(
+        header["method"], **header["options"] | translating_options(header["method"])
+    )
     load_networks(method, tensors, path)
     return method.eval().to(default_device())
 
@@ -262,23 +407,40 @@ def run_evaluation(experiment: Experiment) -> dict:
     path = experiment.folder / "report.json"
     if not path.exists():
         method = load_method(experiment.folder)
-        write_json(path, evaluate_experiment(experiment, translator(method)) | {
-            "checkpoint": best_step(experiment.folder),
-            "chosen_by": "validation EER",
-            "note": method.note,
-            "test_seen_in_training": experiment.config["data"]["test"] == experiment.config["data"]["train"],
-            "parameters": {name: sum(p.numel() for p in getattr(method, name).parameters()) for name in method.trainable},
-            "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {default_device()}"})
+        write_json(
+            path,
+            evaluate_experiment(experiment, translator(method))
+            | {
+                "checkpoint": best_step(experiment.folder),
+                "chosen_by": "validation EER",
+                "note": method.note,
+                "test_seen_in_training": experiment.config["data"]["test"]
+                == experiment.config["data"]["train"],
+                "parameters": {
+                    name: sum(p.numel() for p in getattr(method, name).parameters())
+                    for name in method.trainable
+                },
+                "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {default_device()}",
+            },
+        )
     return read_json(path)
 
 # %% ../../nbs/experiments/experiment.ipynb #f08a387c
 def evaluate_experiment(experiment: Experiment, translate, split: str = "test") -> dict:
     "Judge a translator on a split of the experiment's data."
     matcher = load_embedder(experiment.matcher).to(default_device())
-    report = evaluate(translate, experiment.pairs(split), matcher, resamples=experiment.size.resamples, seed=experiment.seed)
+    report = evaluate(
+        translate,
+        experiment.pairs(split),
+        matcher,
+        resamples=experiment.size.resamples,
+        seed=experiment.seed,
+    )
     foreign = experiment.matcher in SHIPPED and not experiment.dataset.startswith("synthetic")
-    note = (f'judged by "{experiment.matcher}", which knows synthetic faces only: on real ones its figures mean nothing. '
-            "`aggan weights list` names recognisers of real faces, `--matcher` takes one")
+    note = (
+        f'judged by "{experiment.matcher}", which knows synthetic faces only: on real ones its figures mean nothing. '
+        "`aggan weights list` names recognisers of real faces, `--matcher` takes one"
+    )
     return report | {"matcher": experiment.matcher, "matcher_note": note if foreign else ""}
 
 # %% ../../nbs/experiments/experiment.ipynb #7bed0a15
@@ -287,9 +449,18 @@ def reference_report(
     row: str,  # one of `REFERENCES`
 ) -> dict:
     "The report of a reference row on the experiment's test split."
-    kept = {key: experiment.config[key] for key in ("aggan", "data", "data_options", "matcher", "seed")}
-    kept |= {"row": row, "weights": weights_digest(experiment.matcher), "image_size": experiment.size.image_size, "resamples": experiment.size.resamples}
-    path = Path(experiment.runs) / experiment.dataset / "reference" / short_hash(kept) / "report.json"
+    kept = {
+        key: experiment.config[key] for key in ("aggan", "data", "data_options", "matcher", "seed")
+    }
+    kept |= {
+        "row": row,
+        "weights": weights_digest(experiment.matcher),
+        "image_size": experiment.size.image_size,
+        "resamples": experiment.size.resamples,
+    }
+    path = (
+        Path(experiment.runs) / experiment.dataset / "reference" / short_hash(kept) / "report.json"
+    )
     if not path.exists():
         write_json(path, evaluate_experiment(experiment, REFERENCES[row]))
     return read_json(path)
@@ -297,12 +468,28 @@ def reference_report(
 # %% ../../nbs/experiments/experiment.ipynb #e4b00ed2
 def seconds_per_step(experiment: Experiment) -> float:
     "Seconds of one update on this machine, on one CPU thread or the GPU, kept in the folder `step_seconds` of the runs."
-    size, kept = experiment.size, {"options": experiment.method_options, "device": str(default_device())}
-    settings = {name: getattr(size, name) for name in ("batch_size", "image_size", "load_size", "precision")}
-    path = Path(experiment.runs) / "step_seconds" / f"{experiment.method}-{short_hash(kept | settings)}.json"
+    size, kept = (
+        experiment.size,
+        {"options": experiment.method_options, "device": str(default_device())},
+    )
+    settings = {
+        name: getattr(size, name) for name in ("batch_size", "image_size", "load_size", "precision")
+    }
+    path = (
+        Path(experiment.runs)
+        / "step_seconds"
+        / f"{experiment.method}-{short_hash(kept | settings)}.json"
+    )
     if not path.exists():
         method = create_method(experiment.method, **experiment.method_options)
-        write_json(path, {"seconds": step_seconds(method, experiment.pairs("train"), **settings), **kept, **settings})
+        write_json(
+            path,
+            {
+                "seconds": step_seconds(method, experiment.pairs("train"), **settings),
+                **kept,
+                **settings,
+            },
+        )
     return read_json(path)["seconds"]
 
 # %% ../../nbs/experiments/experiment.ipynb #7883458c
@@ -323,7 +510,9 @@ def experiment_with(
 ) -> Experiment:
     "An experiment that judges given weights. Raises ValueError when the matcher is the network whose loss trained them."
     _, header = read_checkpoint(chosen_checkpoint(weights))
-    settings["changes"] = {"image_size": header["options"]["image_size"]} | settings.get("changes", {})
+    settings["changes"] = {"image_size": header["options"]["image_size"]} | settings.get(
+        "changes", {}
+    )
     return Experiment(header["method"], **settings | {"options": header["options"]})
 
 # %% ../../nbs/experiments/experiment.ipynb #81b979b9
@@ -333,16 +522,21 @@ def evaluate_weights(
     **settings,  # of `Experiment`: the data, the matcher
 ) -> dict:  # as `evaluate` returns it
     "Judge trained weights on any data that there is."
-    return evaluate_experiment(experiment_with(weights, **settings), translator(load_method(weights)), split)
+    return evaluate_experiment(
+        experiment_with(weights, **settings), translator(load_method(weights)), split
+    )
 
 # %% ../../nbs/experiments/experiment.ipynb #bfb577ef
-PRECISIONS = ("32-true", "bf16-mixed")   # of translating, as Lightning Fabric names them
+PRECISIONS = ("32-true", "bf16-mixed")  # of translating, as Lightning Fabric names them
+
 
 def fast_translator(
     method: Method,
     precision: str = "32-true",  # one of `PRECISIONS`
     compiled: bool = False,  # by `torch.compile`: a minute at the start, for batches of one size
-) -> Callable[[Tensor], Tensor]:  # from thermal images (B, C, H, W) to visible ones, both in [-1, 1] and on the default device
+) -> Callable[
+    [Tensor], Tensor
+]:  # from thermal images (B, C, H, W) to visible ones, both in [-1, 1] and on the default device
     "The quickest way to call `method.translate`. Raises ValueError for an unknown precision."
     check_choice("precision", precision, PRECISIONS)
     device = default_device()
@@ -351,8 +545,12 @@ def fast_translator(
     run = torch.compile(run) if compiled else run
 
     def translate(thermal: Tensor) -> Tensor:
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
+        with (
+            torch.inference_mode(),
+            torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"),
+        ):
             return run(thermal.contiguous(memory_format=layout)).float()
+
     return translate
 
 # %% ../../nbs/experiments/experiment.ipynb #7773c827
@@ -366,8 +564,10 @@ def ahead(
     waiting = deque()
     for item in items:
         waiting.append(pool.submit(work, item))
-        if len(waiting) == depth: yield waiting.popleft().result()
-    while waiting: yield waiting.popleft().result()
+        if len(waiting) == depth:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 # %% ../../nbs/experiments/experiment.ipynb #0bfb8bd3
 def save_face(
@@ -378,6 +578,7 @@ def save_face(
     with atomic_write(path) as part:
         Image.fromarray(face.movedim(0, -1).numpy()).save(part, format="PNG", compress_level=1)
 
+
 def translate_images(
     method: Method,
     images: ThermalImages | StoredThermal,
@@ -387,36 +588,63 @@ def translate_images(
     compiled: bool = False,
 ) -> int:  # number of images that were translated now
     "Translate the images that `output` does not have. Raises ValueError that names those that could not be read, after all others are done."
-    translate, device, threads, problems = fast_translator(method, precision, compiled), default_device(), os.cpu_count(), []
+    translate, device, threads, problems = (
+        fast_translator(method, precision, compiled),
+        default_device(),
+        os.cpu_count(),
+        [],
+    )
     left = [i for i, name in enumerate(images.names) if not (output / f"{name}.png").exists()]
 
     def load(indices: list[int]) -> tuple[list[str], list[Tensor]]:
         loaded = []
         for index in indices:
-            try: loaded.append((images.names[index], images.load(index)))
-            except (ValueError, OSError) as problem: problems.append(str(problem))
+            try:
+                loaded.append((images.names[index], images.load(index)))
+            except (ValueError, OSError) as problem:
+                problems.append(str(problem))
         return tuple(zip(*loaded)) or ((), ())
 
     def forward(names: list[str], pixels: list[Tensor]) -> tuple[list[str], Tensor]:
-        filling = pixels[-1:] * (batch_size - len(pixels) if compiled else 0)   # another size of batch would be compiled anew
-        thermal = torch.stack([to_network(image.to(device, non_blocking=True), images.channels) for image in (*pixels, *filling)])
+        filling = pixels[-1:] * (
+            batch_size - len(pixels) if compiled else 0
+        )  # another size of batch would be compiled anew
+        thermal = torch.stack(
+            [
+                to_network(image.to(device, non_blocking=True), images.channels)
+                for image in (*pixels, *filling)
+            ]
+        )
         return names, ((translate(thermal).clamp(-1, 1) + 1) / 2).mul(255).byte()
 
     def write(made: tuple[list[str], Tensor]) -> int:
-        for name, face in zip(made[0], made[1].cpu()): save_face(output / f"{name}.png", face)   # the filling is left over
+        for name, face in zip(made[0], made[1].cpu()):
+            save_face(output / f"{name}.png", face)  # the filling is left over
         return len(made[0])
 
-    with ThreadPoolExecutor(threads) as pool, tqdm(total=len(left), desc="translating", unit="image") as bar:
-        loaded = ahead(load, (left[i:i + batch_size] for i in range(0, len(left), batch_size)), pool, depth=threads)
-        for count in ahead(write, (forward(*batch) for batch in loaded if batch[0]), pool, depth=threads):
+    with (
+        ThreadPoolExecutor(threads) as pool,
+        tqdm(total=len(left), desc="translating", unit="image") as bar,
+    ):
+        loaded = ahead(
+            load,
+            (left[i : i + batch_size] for i in range(0, len(left), batch_size)),
+            pool,
+            depth=threads,
+        )
+        for count in ahead(
+            write, (forward(*batch) for batch in loaded if batch[0]), pool, depth=threads
+        ):
             bar.update(count)
-    if problems: raise ValueError("\n".join(problems))
+    if problems:
+        raise ValueError("\n".join(problems))
     return len(left)
 
 # %% ../../nbs/experiments/experiment.ipynb #6ebfb2b9
 def translate_folder(
     weights: str | Path,  # run folder or checkpoint
-    source: str | Path,  # a store of `aggan prepare`, or a folder of aligned thermal images, searched with its sub-folders
+    source: str
+    | Path,  # a store of `aggan prepare`, or a folder of aligned thermal images, searched with its sub-folders
     output: str | Path,
     batch_size: int = 8,
     precision: str = "32-true",  # one of `PRECISIONS`
@@ -426,14 +654,20 @@ def translate_folder(
     "Translate every thermal image below `source`. Raises ValueError when `output` holds images made otherwise, or an image cannot be read."
     check_choice("precision", precision, PRECISIONS)
     method, output = load_method(weights), Path(output)
-    made_with = {"weights": fingerprint(method)} | ({} if precision == "32-true" else {"precision": precision})
+    made_with = {"weights": fingerprint(method)} | (
+        {} if precision == "32-true" else {"precision": precision}
+    )
     note = output / "translation.json"
     if note.exists() and read_json(note) != made_with:
-        raise ValueError(f"{output} holds images made with other weights or in another precision: choose another output folder.")
+        raise ValueError(
+            f"{output} holds images made with other weights or in another precision: choose another output folder."
+        )
     opener = StoredThermal if is_store(source) else open_thermal
     images = opener(source, image_size=method.image_size, channels=method.channels, **options)
     write_json(note, made_with)
-    return translate_images(method, images, output, batch_size, precision=precision, compiled=compiled)
+    return translate_images(
+        method, images, output, batch_size, precision=precision, compiled=compiled
+    )
 
 # %% ../../nbs/experiments/experiment.ipynb #f630c651
 def fingerprint(method: Method) -> str:

@@ -22,15 +22,15 @@ from torch import Tensor, nn
 from torchvision.transforms.v2.functional import to_pil_image
 
 from ..data import PairDataset, Sample, Stored, SyntheticPairs
+from ..data.images import unit_range
+from ..data.pairs import make_sample
 from . import Experiment, chosen_checkpoint, default_device, load_method
-from ..explanation import blurred, face_regions, identity_score
 from .figures import attention_overlay
+from ..explanation import blurred, face_regions, identity_score
+from ..methods import Method, list_methods, method_label
+from ..recognition import load_embedder
 from ..runtime.files import read_json
 from ..synthetic.geometry import FaceKey, FaceParameters
-from ..methods import Method, list_methods, method_label
-from ..data.pairs import make_sample
-from ..recognition import load_embedder
-from ..data.images import unit_range
 from ..synthetic.rendering import REGIONS, face_parameters, render_parameters
 from ..training import checkpoint_path, read_metrics
 
@@ -42,7 +42,9 @@ __all__ = ['OCCLUDED', 'AMPLIFIED', 'find_runs', 'checkpoint_steps', 'experiment
 # %% ../../nbs/experiments/explorer.ipynb #28a1c2fd
 def find_runs(
     folder: str | Path,  # where run folders are kept
-) -> dict[str, dict[str, Path]]:  # method as tables print it -> data set, size and hash -> run folder
+) -> dict[
+    str, dict[str, Path]
+]:  # method as tables print it -> data set, size and hash -> run folder
     "The runs that have a checkpoint, by method. Raises FileNotFoundError where there is none."
     runs: dict[str, dict[str, Path]] = {}
     for path in sorted(Path(folder).glob("*/*/*/config.json")):
@@ -50,12 +52,20 @@ def find_runs(
         if config["method"] in list_methods() and checkpoint_steps(path.parent):
             name = f"{config['dataset']}, {config['profile']['image_size']} px, {path.parent.name}"
             runs.setdefault(method_label(config["method"]), {})[name] = path.parent
-    if not runs: raise FileNotFoundError(f"{folder} has no run with a checkpoint: `make demo` or `aggan train` makes one, or name another folder.")
+    if not runs:
+        raise FileNotFoundError(
+            f"{folder} has no run with a checkpoint: `make demo` or `aggan train` makes one, or name another folder."
+        )
     return runs
+
 
 def checkpoint_steps(run: str | Path) -> list[int]:
     "The steps whose weights a run kept."
-    return [row["step"] for row in read_metrics(Path(run) / "metrics.jsonl") if checkpoint_path(run, row["step"]).exists()]
+    return [
+        row["step"]
+        for row in read_metrics(Path(run) / "metrics.jsonl")
+        if checkpoint_path(run, row["step"]).exists()
+    ]
 
 # %% ../../nbs/experiments/explorer.ipynb #7f2f70b8
 def experiment_of(
@@ -64,16 +74,32 @@ def experiment_of(
 ) -> Experiment:
     "The experiment that a run folder is of."
     config = read_json(Path(run) / "config.json")
-    return Experiment(config["method"], config["dataset"], seed=config["seed"], changes=config["profile"], options=config["options"],
-                      data_options=config["data_options"], matcher=config["matcher"], **where)
+    return Experiment(
+        config["method"],
+        config["dataset"],
+        seed=config["seed"],
+        changes=config["profile"],
+        options=config["options"],
+        data_options=config["data_options"],
+        matcher=config["matcher"],
+        **where,
+    )
+
 
 def epochs(
-    experiment: Experiment,
-    run: str | Path,
+    experiment: Experiment, run: str | Path
 ) -> dict[str, Path]:  # "epoch 12 (step 600)" -> checkpoint
     "The checkpoints of a run, with the one that validation chose marked."
-    in_epoch, chosen = len(experiment.pairs("train")) / experiment.size.batch_size, chosen_checkpoint(run)
-    def label(step): return f"epoch {step / in_epoch:.3g} (step {step})" + (", chosen" if checkpoint_path(run, step) == chosen else "")
+    in_epoch, chosen = (
+        len(experiment.pairs("train")) / experiment.size.batch_size,
+        chosen_checkpoint(run),
+    )
+
+    def label(step):
+        return f"epoch {step / in_epoch:.3g} (step {step})" + (
+            ", chosen" if checkpoint_path(run, step) == chosen else ""
+        )
+
     return {label(step): checkpoint_path(run, step) for step in checkpoint_steps(run)}
 
 # %% ../../nbs/experiments/explorer.ipynb #1201d285
@@ -85,14 +111,23 @@ def posed(
     "The same faces turned, and with another expression."
     changed = {} if turn is None else {"yaw": turn}
     if expression is not None:
-        joy = max(expression, 0.)
-        changed |= {"smile": .2 + (1.1 * joy or .35 * expression), "mouth_open": .1 * joy**2, "brow_raise": .05 * expression}
-    return FaceParameters(parameters | {name: torch.full_like(parameters[name], value) for name, value in changed.items()})
+        joy = max(expression, 0.0)
+        changed |= {
+            "smile": 0.2 + (1.1 * joy or 0.35 * expression),
+            "mouth_open": 0.1 * joy**2,
+            "brow_raise": 0.05 * expression,
+        }
+    return FaceParameters(
+        parameters
+        | {name: torch.full_like(parameters[name], value) for name, value in changed.items()}
+    )
+
 
 def posture(parameters: FaceParameters) -> tuple[float, float]:
     "Turn and expression of the first face, as `posed` takes them."
-    smile = float(parameters.smile[0]) - .2
-    return float(parameters.yaw[0]), smile / (1.1 if smile > 0 else .35)
+    smile = float(parameters.smile[0]) - 0.2
+    return float(parameters.yaw[0]), smile / (1.1 if smile > 0 else 0.35)
+
 
 @torch.no_grad()
 def render_face(
@@ -103,18 +138,35 @@ def render_face(
 ) -> Sample:
     "A face of a synthetic data set, rendered anew and treated as the data set treats it."
     parameters = posed(face_parameters([pairs.keys[index]], pairs.seed), turn, expression)
-    thermal, visible, landmarks, regions = (field[0] for field in render_parameters(parameters, pairs.render_size))
-    return make_sample(Stored(thermal, visible, landmarks, regions), pairs.records[index], pairs.image_size, pairs.channels)
+    thermal, visible, landmarks, regions = (
+        field[0] for field in render_parameters(parameters, pairs.render_size)
+    )
+    return make_sample(
+        Stored(thermal, visible, landmarks, regions),
+        pairs.records[index],
+        pairs.image_size,
+        pairs.channels,
+    )
 
 # %% ../../nbs/experiments/explorer.ipynb #bba56218
-OCCLUDED = {"eyes": ("eyes", "brows", "glasses"), "nose": ("nose",), "mouth": ("mouth",), "hair": ("hair",), "skin": ("skin", "ears")}
+OCCLUDED = {
+    "eyes": ("eyes", "brows", "glasses"),
+    "nose": ("nose",),
+    "mouth": ("mouth",),
+    "hair": ("hair",),
+    "skin": ("skin", "ears"),
+}
+
 
 def region_mask(
     regions: Tensor,  # (H, W) uint8, index of `REGIONS`
     name: str,  # a key of `OCCLUDED`
 ) -> Tensor:  # (H, W) bool
     "Where a part of the face is."
-    return torch.isin(regions, torch.tensor([REGIONS.index(part) for part in OCCLUDED[name]], dtype=regions.dtype))
+    return torch.isin(
+        regions, torch.tensor([REGIONS.index(part) for part in OCCLUDED[name]], dtype=regions.dtype)
+    )
+
 
 def occlude(
     thermal: Tensor,  # (N, C, H, W) in [-1, 1]
@@ -126,10 +178,12 @@ def occlude(
 # %% ../../nbs/experiments/explorer.ipynb #4eb02de9
 class Seen(NamedTuple):
     "A thermal image and what a method makes of it."
+
     thermal: Tensor  # (1, C, H, W) in [-1, 1]
     maps: dict[str, Tensor]  # (1, 1, h, w), raw
     translated: Tensor  # (1, 3, H, W) in [-1, 1]
     identity: float  # cosine of the translation with the truth
+
 
 @torch.no_grad()
 def look(
@@ -142,18 +196,26 @@ def look(
     thermal, visible = (image.to(default_device()) for image in (thermal, visible))
     translated = method.translate(thermal)
     identity = identity_score(lambda _: translated, matcher, visible)(thermal)
-    return Seen(thermal.cpu(), {name: heatmap.float().cpu() for name, heatmap in method.explain(thermal).items()}, translated.float().cpu(), float(identity))
+    return Seen(
+        thermal.cpu(),
+        {name: heatmap.float().cpu() for name, heatmap in method.explain(thermal).items()},
+        translated.float().cpu(),
+        float(identity),
+    )
 
 # %% ../../nbs/experiments/explorer.ipynb #68c145c8
 class Change(NamedTuple):
     "What an occlusion does to a translation, as mean absolute difference in [0, 1]."
+
     inside: float  # under the mask
     outside: float
+
 
 def change(before: Seen, after: Seen, mask: Tensor) -> Change:
     "How far the output moved where the input did, and where it did not."
     distance = difference(before, after)[0].mean(0)
     return Change(float(distance[mask].mean()), float(distance[~mask].mean()))
+
 
 def difference(before: Seen, after: Seen) -> Tensor:  # (1, 3, H, W) in [0, 1]
     return (unit_range(before.translated) - unit_range(after.translated)).abs()
@@ -161,14 +223,21 @@ def difference(before: Seen, after: Seen) -> Tensor:  # (1, 3, H, W) in [0, 1]
 # %% ../../nbs/experiments/explorer.ipynb #7c597c45
 AMPLIFIED = 3  # times: the difference image
 
+
 def panels(
     seen: Seen,
     last: Mapping[str, Tensor],  # what comes after the translation: label -> (1, 3, H, W) in [0, 1]
 ) -> dict[str, Tensor]:  # label -> (1, 3, H, W) in [0, 1]
     "A row of the picture; the discriminator's map lies over the translation, which it judges, the others over the thermal image."
     thermal, translated = unit_range(seen.thermal), unit_range(seen.translated)
-    maps = {f"{name} map": attention_overlay(translated if name == "discriminator" else thermal, heatmap, .6) for name, heatmap in seen.maps.items()}
+    maps = {
+        f"{name} map": attention_overlay(
+            translated if name == "discriminator" else thermal, heatmap, 0.6
+        )
+        for name, heatmap in seen.maps.items()
+    }
     return {"thermal": thermal, **maps, "translation": translated, **last}
+
 
 def compose(
     rows: Sequence[Mapping[str, Tensor]],  # each: label -> (1, 3, H, W) in [0, 1]
@@ -176,13 +245,20 @@ def compose(
 ) -> bytes:  # PNG
     "Rows of labelled images as one picture."
     text, gap = 18, 4
-    picture = Picture.new("RGB", (max(map(len, rows)) * (side + gap) - gap, len(rows) * (side + text + gap) - gap), "white")
+    picture = Picture.new(
+        "RGB",
+        (max(map(len, rows)) * (side + gap) - gap, len(rows) * (side + text + gap) - gap),
+        "white",
+    )
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(12)
     for down, row in enumerate(rows):
         for across, (label, image) in enumerate(row.items()):
             corner = across * (side + gap), down * (side + text + gap)
             draw.text((corner[0] + 2, corner[1] + 1), label, "black", font)
-            picture.paste(to_pil_image(image[0].clamp(0, 1)).resize((side, side), Picture.Resampling.BICUBIC), (corner[0], corner[1] + text))
+            picture.paste(
+                to_pil_image(image[0].clamp(0, 1)).resize((side, side), Picture.Resampling.BICUBIC),
+                (corner[0], corner[1] + text),
+            )
     buffer = BytesIO()
     picture.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
@@ -201,24 +277,34 @@ class Gallery:
     @cached_property
     def rendered(self) -> SyntheticPairs:
         "A rendered face for each pair: its own where there is one, else one stand-in for each person."
-        if isinstance(self.pairs, SyntheticPairs): return self.pairs
+        if isinstance(self.pairs, SyntheticPairs):
+            return self.pairs
         number = {person: place for place, person in enumerate(dict.fromkeys(self.pairs.subjects))}
-        return SyntheticPairs([FaceKey(number[person]) for person in self.pairs.subjects], self.pairs.image_size, self.pairs.channels)
+        return SyntheticPairs(
+            [FaceKey(number[person]) for person in self.pairs.subjects],
+            self.pairs.image_size,
+            self.pairs.channels,
+        )
 
     def posture(self, index: int) -> tuple[float, float]:
         "Turn and expression of the rendered face of a pair."
         return posture(face_parameters([self.rendered.keys[index]], self.rendered.seed))
 
-    def face(self, index: int, turn: float | None = None, expression: float | None = None) -> Sample:
+    def face(
+        self, index: int, turn: float | None = None, expression: float | None = None
+    ) -> Sample:
         "A pair as it was recorded; rendered where it is synthetic, or turn or expression are given."
         recorded = self.rendered is not self.pairs and turn is None and expression is None
-        return self.pairs[index] if recorded else render_face(self.rendered, index, turn, expression)
+        return (
+            self.pairs[index] if recorded else render_face(self.rendered, index, turn, expression)
+        )
 
 # %% ../../nbs/experiments/explorer.ipynb #01abb22b
 def offer(control: Dropdown, options: Sequence[str]) -> None:
     "Give a list other options; what was chosen stays chosen where it can."
     chosen, control.options = control.value, list(options)
     control.value = chosen if chosen in options else control.options[0]
+
 
 def sentence(
     before: Seen,
@@ -228,9 +314,12 @@ def sentence(
 ) -> str:
     "The numbers under the picture."
     said = f"Identity (cosine of translation and truth) <b>{before.identity:.2f}</b>"
-    if after is None: return said + "."
-    return (f"{said}, without {region} <b>{after.identity:.2f}</b>. The output moves by {moved.inside:.3f} under the region "
-            f"and by {moved.outside:.3f} elsewhere (mean absolute difference, images in [0, 1]).")
+    if after is None:
+        return said + "."
+    return (
+        f"{said}, without {region} <b>{after.identity:.2f}</b>. The output moves by {moved.inside:.3f} under the region "
+        f"and by {moved.outside:.3f} elsewhere (mean absolute difference, images in [0, 1])."
+    )
 
 # %% ../../nbs/experiments/explorer.ipynb #f2365c56
 class Explorer(VBox):
@@ -244,17 +333,43 @@ class Explorer(VBox):
         self.runs, self.where, self.loaded = find_runs(runs), where, lru_cache(8)(load_method)
         self.filling, self.moved, self.shown, self.gallery = False, set(), None, None
         self.method, self.run, self.epoch, self.subject, self.recorded = (
-            Dropdown(description=name, layout=Layout(width=width)) for name, width in
-            (("method", "220px"), ("run", "480px"), ("epoch", "300px"), ("subject", "200px"), ("recorded", "200px")))
+            Dropdown(description=name, layout=Layout(width=width))
+            for name, width in (
+                ("method", "220px"),
+                ("run", "480px"),
+                ("epoch", "300px"),
+                ("subject", "200px"),
+                ("recorded", "200px"),
+            )
+        )
         self.pose = FloatSlider(description="pose", min=-40, max=40, step=1, readout_format=".0f")
-        self.expression = FloatSlider(description="expression", min=-1, max=1, step=.05)
-        self.region = ToggleButtons(description="take away", options=["nothing", *OCCLUDED], style={"button_width": "70px"})
+        self.expression = FloatSlider(description="expression", min=-1, max=1, step=0.05)
+        self.region = ToggleButtons(
+            description="take away", options=["nothing", *OCCLUDED], style={"button_width": "70px"}
+        )
         self.picture, self.words = Image(format="png"), HTML()
-        super().__init__([HBox([self.method, self.run]), HBox([self.epoch, self.subject, self.recorded]),
-                          HBox([self.pose, self.expression]), self.region, self.picture, self.words])
+        super().__init__(
+            [
+                HBox([self.method, self.run]),
+                HBox([self.epoch, self.subject, self.recorded]),
+                HBox([self.pose, self.expression]),
+                self.region,
+                self.picture,
+                self.words,
+            ]
+        )
         offer(self.method, self.runs)
         self.update(self.method)
-        for control in (self.method, self.run, self.epoch, self.subject, self.recorded, self.pose, self.expression, self.region):
+        for control in (
+            self.method,
+            self.run,
+            self.epoch,
+            self.subject,
+            self.recorded,
+            self.pose,
+            self.expression,
+            self.region,
+        ):
             control.observe(lambda event: self.filling or self.update(event["owner"]), "value")
 
 # %% ../../nbs/experiments/explorer.ipynb #0c4d287c
@@ -276,10 +391,15 @@ def fill(self: Explorer, touched) -> None:
     "What follows from the control that was touched, for the controls below it."
     if touched is self.method:
         offer(self.run, self.runs[self.method.value])
-    if opened := touched in (self.method, self.run) or self.gallery is None:   # None: the last one could not be opened
+    if (
+        opened := touched in (self.method, self.run) or self.gallery is None
+    ):  # None: the last one could not be opened
         self.gallery, run = None, self.runs[self.method.value][self.run.value]
         self.experiment = experiment_of(run, **self.where)
-        self.epochs, self.matcher = epochs(self.experiment, run), load_embedder(self.experiment.matcher).to(default_device())
+        self.epochs, self.matcher = (
+            epochs(self.experiment, run),
+            load_embedder(self.experiment.matcher).to(default_device()),
+        )
         self.gallery = Gallery(self.experiment.pairs("test"))
         offer(self.epoch, self.epochs)
         self.epoch.value = next(label for label in self.epochs if "chosen" in label)
@@ -292,18 +412,30 @@ def fill(self: Explorer, touched) -> None:
         self.shown, self.moved = face, set()
         turn, expression = self.gallery.posture(self.gallery.places[face[0]][face[1]])
         # a value between two steps would come back from the browser, rounded, as if somebody had moved the slider
-        self.pose.value, self.expression.value = float(round(turn)), round(round(20 * expression) / 20, 2)
+        self.pose.value, self.expression.value = (
+            float(round(turn)),
+            round(round(20 * expression) / 20, 2),
+        )
 
 # %% ../../nbs/experiments/explorer.ipynb #1ed8f7d0
 @patch
 def draw(self: Explorer) -> str:
     "Set the picture; what is to be said of it."
     index = self.gallery.places[self.subject.value][self.recorded.value]
-    turn, expression = (slider.value if slider in self.moved else None for slider in (self.pose, self.expression))
-    face, method = self.gallery.face(index, turn, expression), self.loaded(self.epochs[self.epoch.value])
+    turn, expression = (
+        slider.value if slider in self.moved else None for slider in (self.pose, self.expression)
+    )
+    face, method = (
+        self.gallery.face(index, turn, expression),
+        self.loaded(self.epochs[self.epoch.value]),
+    )
     thermal, truth = face.thermal[None], face.visible[None]
     before = look(method, thermal, truth, self.matcher)
-    rows, said, region = [panels(before, {"truth": unit_range(truth)})], sentence(before), self.region.value
+    rows, said, region = (
+        [panels(before, {"truth": unit_range(truth)})],
+        sentence(before),
+        self.region.value,
+    )
     if region != "nothing":
         regions = face_regions([face.meta], thermal.shape[-1])
         mask = None if regions is None else region_mask(regions[0], region)
@@ -311,7 +443,12 @@ def draw(self: Explorer) -> str:
             said += f" It is not known where this face has its {region}."
         else:
             after = look(method, occlude(thermal, mask), truth, self.matcher)
-            rows.append(panels(after, {f"{AMPLIFIED} times the difference": AMPLIFIED * difference(before, after)}))
+            rows.append(
+                panels(
+                    after,
+                    {f"{AMPLIFIED} times the difference": AMPLIFIED * difference(before, after)},
+                )
+            )
             said = sentence(before, region, after, change(before, after, mask))
     self.picture.value = compose(rows)
     return said

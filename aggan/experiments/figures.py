@@ -5,12 +5,12 @@
 # %% ../../nbs/experiments/figures.ipynb #aa94ae5b
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from io import BytesIO
 from pathlib import Path
 from textwrap import fill
-from typing import Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -45,13 +45,30 @@ def figure_style() -> dict:
     return {
         **seaborn.axes_style("ticks"),
         **seaborn.plotting_context("paper"),
-        "axes.prop_cycle": line_styles * matplotlib.cycler(color=seaborn.color_palette("colorblind", 8)),
-        "font.size": 8, "axes.labelsize": 8, "axes.titlesize": 8, "legend.fontsize": 7, "legend.title_fontsize": 7,
-        "xtick.labelsize": 7, "ytick.labelsize": 7, "lines.linewidth": 1.2,
-        "legend.frameon": False, "legend.handlelength": 2.6,
-        "axes.linewidth": 0.6, "xtick.major.width": 0.6, "ytick.major.width": 0.6, "xtick.minor.width": 0.4,
-        "axes.grid": True, "grid.linewidth": 0.4, "grid.color": "0.9", "axes.axisbelow": True,
-        "font.sans-serif": ["DejaVu Sans"], "pdf.fonttype": 42, "figure.dpi": 150, "savefig.dpi": 300,
+        "axes.prop_cycle": line_styles
+        * matplotlib.cycler(color=seaborn.color_palette("colorblind", 8)),
+        "font.size": 8,
+        "axes.labelsize": 8,
+        "axes.titlesize": 8,
+        "legend.fontsize": 7,
+        "legend.title_fontsize": 7,
+        "xtick.labelsize": 7,
+        "ytick.labelsize": 7,
+        "lines.linewidth": 1.2,
+        "legend.frameon": False,
+        "legend.handlelength": 2.6,
+        "axes.linewidth": 0.6,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        "xtick.minor.width": 0.4,
+        "axes.grid": True,
+        "grid.linewidth": 0.4,
+        "grid.color": "0.9",
+        "axes.axisbelow": True,
+        "font.sans-serif": ["DejaVu Sans"],
+        "pdf.fonttype": 42,
+        "figure.dpi": 150,
+        "savefig.dpi": 300,
     }
 
 
@@ -64,6 +81,7 @@ def use_style():
 # %% ../../nbs/experiments/figures.ipynb #31778649
 class Drawing(Figure):
     "A matplotlib figure that notebooks can show."
+
     def __init__(self, width, height):
         super().__init__(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(self)
@@ -76,14 +94,18 @@ class Drawing(Figure):
 
 def _finish(figure, caption):
     "Put the caption under a drawing and settle the layout while the style still holds."
-    if caption: figure.supxlabel(fill(caption, int(figure.get_figwidth() / 0.055)), fontsize=7, color="0.35")   # inches a letter
+    if caption:
+        figure.supxlabel(
+            fill(caption, int(figure.get_figwidth() / 0.055)), fontsize=7, color="0.35"
+        )  # inches a letter
     figure.draw_without_rendering()
     return figure
 
 # %% ../../nbs/experiments/figures.ipynb #c9c41fc1
 def _auc_label(name, report):
     "Legend entry of a method: its AUC in per cent, with the interval where there is one."
-    if report.get("auc_low") is None: return f"{name}: {100 * report['auc']:.1f}"
+    if report.get("auc_low") is None:
+        return f"{name}: {100 * report['auc']:.1f}"
     return f"{name}: {100 * report['auc']:.1f} [{100 * report['auc_low']:.1f}, {100 * report['auc_high']:.1f}]"
 
 
@@ -97,10 +119,15 @@ def roc_figure(
     figure = Drawing(COLUMN_WIDTH, 2.6 + 0.14 * len(reports))
     axes = figure.subplots()
     for name, report in reports.items():
-        roc = {key: None if curve is None else 100 * np.asarray(curve) for key, curve in report["roc"].items()}
-        line, = axes.plot(roc["far"], roc["tar"], label=_auc_label(name, report))
+        roc = {
+            key: None if curve is None else 100 * np.asarray(curve)
+            for key, curve in report["roc"].items()
+        }
+        (line,) = axes.plot(roc["far"], roc["tar"], label=_auc_label(name, report))
         if roc["low"] is not None:
-            axes.fill_between(roc["far"], roc["low"], roc["high"], color=line.get_color(), alpha=0.15, linewidth=0)
+            axes.fill_between(
+                roc["far"], roc["low"], roc["high"], color=line.get_color(), alpha=0.15, linewidth=0
+            )
     chance = np.geomspace(0.01, 100, 200)
     axes.plot(chance, chance, color="0.6", linestyle=(0, (1, 3)), linewidth=0.8, zorder=0)
     if log_far:
@@ -108,7 +135,12 @@ def roc_figure(
         axes.xaxis.set_major_formatter("{x:g}")
     axes.set(xlim=(0.01 if log_far else 0, 100), ylim=(0, 100.5))
     axes.set(xlabel="false match rate (%)", ylabel="true match rate (%)")
-    figure.legend(loc="outside upper left", title="AUC in % [95 % interval]", alignment="left", borderaxespad=0.2)
+    figure.legend(
+        loc="outside upper left",
+        title="AUC in % [95 % interval]",
+        alignment="left",
+        borderaxespad=0.2,
+    )
     return _finish(figure, caption)
 
 # %% ../../nbs/experiments/figures.ipynb #b29e994a
@@ -119,7 +151,9 @@ def attention_overlay(
 ) -> Tensor:  # (N, 3, H, W) in [0, 1]
     "Attention maps in colour, bilinearly enlarged, over the images they belong to."
     images = images.detach().float().cpu()
-    enlarged = F.interpolate(scale_map(heatmap), images.shape[-2:], mode="bilinear", align_corners=False)
+    enlarged = F.interpolate(
+        scale_map(heatmap), images.shape[-2:], mode="bilinear", align_corners=False
+    )
     colours = matplotlib.colormaps[MAP_COLOURS](enlarged[:, 0].numpy())[..., :3]
     return alpha * torch.from_numpy(colours).permute(0, 3, 1, 2).float() + (1 - alpha) * images
 
@@ -131,12 +165,18 @@ def _mosaic(rows):
     "One image (3, H, W) of all rows, white in between; raises ValueError when they do not fit together."
     shapes = {tuple(images.shape[:1] + images.shape[2:]) for images in rows.values()}
     if len(shapes) != 1 or len(next(iter(shapes))) != 3 or 0 in next(iter(shapes)):
-        raise ValueError(f"The rows of a grid need equally many images of one size; these have "
-                         f"{', '.join(f'{name}: {tuple(images.shape)}' for name, images in rows.items())}.")
-    images = torch.cat([images.detach().float().cpu().expand(-1, 3, -1, -1) for images in rows.values()])
+        raise ValueError(
+            f"The rows of a grid need equally many images of one size; these have "
+            f"{', '.join(f'{name}: {tuple(images.shape)}' for name, images in rows.items())}."
+        )
+    images = torch.cat(
+        [images.detach().float().cpu().expand(-1, 3, -1, -1) for images in rows.values()]
+    )
     if not (images.min() >= -1e-3 and images.max() <= 1 + 1e-3):
-        raise ValueError(f"Figures need images in [0, 1], not {images.min():.3g} … {images.max():.3g}: "
-                         "rescale the networks' [-1, 1] by (images + 1) / 2.")
+        raise ValueError(
+            f"Figures need images in [0, 1], not {images.min():.3g} … {images.max():.3g}: "
+            "rescale the networks' [-1, 1] by (images + 1) / 2."
+        )
     return make_grid(images.clamp(0, 1), nrow=len(images) // len(rows), padding=GAP, pad_value=1.0)
 
 
@@ -156,14 +196,21 @@ def image_grid(
     figure = Drawing(width, (width - labels) * mosaic.shape[1] / mosaic.shape[2] + extra)
     axes = figure.subplots()
     axes.imshow(mosaic.permute(1, 2, 0).numpy(), interpolation="antialiased")
-    axes.set_yticks([GAP + (height + GAP) * place + height / 2 for place in range(len(rows))], list(rows))
-    axes.set_xticks([GAP + (side + GAP) * place + side / 2 for place in range(count)] if columns else [], columns or [])
+    axes.set_yticks(
+        [GAP + (height + GAP) * place + height / 2 for place in range(len(rows))], list(rows)
+    )
+    axes.set_xticks(
+        [GAP + (side + GAP) * place + side / 2 for place in range(count)] if columns else [],
+        columns or [],
+    )
     axes.tick_params(length=0, pad=2, top=False, labeltop=True, labelbottom=False)
     axes.grid(False)
     axes.spines[:].set_visible(False)
     if colour_bar:
         colours = ScalarMappable(cmap=MAP_COLOURS)
-        bar = figure.colorbar(colours, ax=axes, location="bottom", aspect=40, pad=0.01, ticks=[0, 1])
+        bar = figure.colorbar(
+            colours, ax=axes, location="bottom", aspect=40, pad=0.01, ticks=[0, 1]
+        )
         bar.ax.tick_params(length=2, pad=1)
         bar.set_label("attention (per-image min-max)", size=7, labelpad=-6)
         bar.outline.set_visible(False)
@@ -172,7 +219,9 @@ def image_grid(
 # %% ../../nbs/experiments/figures.ipynb #be10c674
 def attention_figure(
     thermal: Tensor,  # (N, 1 or 3, H, W) in [0, 1]
-    maps: Mapping[str, Tensor],  # name -> (N, 1, h, w), raw; "discriminator" is laid over the translation
+    maps: Mapping[
+        str, Tensor
+    ],  # name -> (N, 1, h, w), raw; "discriminator" is laid over the translation
     translated: Tensor,  # (N, 3, H, W) in [0, 1]
     truth: Tensor,  # (N, 3, H, W) in [0, 1]
     alpha: float = 1.0,  # 1 shows plain maps as the paper does, less lets the image through
@@ -181,8 +230,10 @@ def attention_figure(
     width: float = COLUMN_WIDTH,  # inches
 ) -> Figure:
     "What a method attends to, a row per map (Figures 6 and 9: generator and discriminator)."
-    overlays = {name: attention_overlay(translated if name == "discriminator" else thermal, heatmap, alpha)
-                for name, heatmap in maps.items()}
+    overlays = {
+        name: attention_overlay(translated if name == "discriminator" else thermal, heatmap, alpha)
+        for name, heatmap in maps.items()
+    }
     rows = {"thermal": thermal} | overlays | {"synthesised": translated, "visible": truth}
     return image_grid(rows, columns, caption, colour_bar=True, width=width)
 
@@ -196,8 +247,13 @@ def training_curves(
     "Every measure of a training run over time. Raises ValueError when there is none."
     time = next((name for name in ("step", "epoch") if name in metrics), None)
     measures = metrics.set_index(time) if time else metrics
-    measures = measures.drop(columns="epoch", errors="ignore").select_dtypes("number").dropna(axis=1, how="all")
-    if measures.empty: raise ValueError("There is nothing to draw: these metrics hold no numbers yet.")
+    measures = (
+        measures.drop(columns="epoch", errors="ignore")
+        .select_dtypes("number")
+        .dropna(axis=1, how="all")
+    )
+    if measures.empty:
+        raise ValueError("There is nothing to draw: these metrics hold no numbers yet.")
     down = -(-measures.shape[1] // 4)
     across = -(-measures.shape[1] // down)
     figure = Drawing(width, 1.35 * down + 0.35)
@@ -208,8 +264,9 @@ def training_curves(
         panel.set_title(name)
         panel.ticklabel_format(axis="y", scilimits=(-2, 4))
         panel.spines[["top", "right"]].set_visible(False)
-    for panel in panels[measures.shape[1]:]: panel.set_visible(False)
-    for panel in panels[max(0, measures.shape[1] - across):measures.shape[1]]:
+    for panel in panels[measures.shape[1] :]:
+        panel.set_visible(False)
+    for panel in panels[max(0, measures.shape[1] - across) : measures.shape[1]]:
         panel.set_xlabel(time or measures.index.name or "step")
         panel.tick_params(labelbottom=True)
     return _finish(figure, caption)
@@ -223,7 +280,10 @@ def save_figure(
     "Write the figure as PNG (300 dpi) and PDF beside each other, reproducibly."
     path = Path(path)
     base = path.with_suffix("") if path.suffix in (".png", ".pdf") else path
-    metadata = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Creator": None, "Producer": None}}
+    metadata = {
+        "png": {"Software": None},
+        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    }
     paths = tuple(base.with_name(f"{base.name}.{kind}") for kind in metadata)
     for target, (kind, fields) in zip(paths, metadata.items()):
         with atomic_write(target) as part:

@@ -10,11 +10,25 @@ import importlib
 import pkgutil
 
 from aggan.methods.registry import (
-    Method, create_method, evaluating, list_methods, method_label, register_method, translating_options,
+    Method,
+    create_method,
+    evaluating,
+    list_methods,
+    method_label,
+    register_method,
+    translating_options,
 )
 
 # %% ../../nbs/methods/methods.ipynb #913d64fe
-_all_ = ["Method", "create_method", "evaluating", "list_methods", "method_label", "register_method", "translating_options"]
+_all_ = [
+    "Method",
+    "create_method",
+    "evaluating",
+    "list_methods",
+    "method_label",
+    "register_method",
+    "translating_options",
+]
 
 for _module in pkgutil.iter_modules(__path__ if "__path__" in globals() else []):
     importlib.import_module(f"aggan.methods.{_module.name}")

@@ -20,6 +20,7 @@ from ..recognition import load_embedder
 # %% ../../nbs/methods/ag-gan.ipynb #92d06498
 class AGGAN(Method):
     "Attention-guided GAN for thermal-to-visible translation (§3)."
+
     trainable = ("generator", "discriminator")
     forward_methods = {"generator": ("attend",)}
 
@@ -47,14 +48,32 @@ class AGGAN(Method):
     ):
         super().__init__()
         if identity_reference not in ("visible", "thermal"):
-            raise ValueError(f'identity_reference is "visible" or "thermal", not "{identity_reference}".')
-        self.generator = Generator(attention=attention, width=width, blocks=blocks, in_channels=channels, head=head,
-                                   image_size=image_size)
-        self.discriminator = MultiScaleDiscriminator(attention=attention, width=discriminator_width,
-                                                     layers=tuple(discriminator_layers), in_channels=channels + 3)
+            raise ValueError(
+                f'identity_reference is "visible" or "thermal", not "{identity_reference}".'
+            )
+        self.generator = Generator(
+            attention=attention,
+            width=width,
+            blocks=blocks,
+            in_channels=channels,
+            head=head,
+            image_size=image_size,
+        )
+        self.discriminator = MultiScaleDiscriminator(
+            attention=attention,
+            width=discriminator_width,
+            layers=tuple(discriminator_layers),
+            in_channels=channels + 3,
+        )
         self.embedder = None if identity == "none" else load_embedder(identity)
         self.perceptual_loss = PerceptualLoss(perceptual_weights) if lambda_perceptual else None
-        self.weights = {"adversarial": 1.0, "pixel": lambda_l1, "identity": lambda_id, "cam": lambda_cam, "perceptual": lambda_perceptual}
+        self.weights = {
+            "adversarial": 1.0,
+            "pixel": lambda_l1,
+            "identity": lambda_id,
+            "cam": lambda_cam,
+            "perceptual": lambda_perceptual,
+        }
         self.image_size, self.channels = image_size, channels
         self.identity_reference, self.gcam, self.dcam = identity_reference, gcam, dcam
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
@@ -63,7 +82,9 @@ class AGGAN(Method):
 @patch
 def answers(self: AGGAN, results) -> list[Tensor]:
     "What the adversarial game is played on: patch maps, and with `dcam` the logits of the auxiliary classifiers."
-    return [r.patch for r in results] + [r.domain_logits for r in results if self.dcam and r.domain_logits is not None]
+    return [r.patch for r in results] + [
+        r.domain_logits for r in results if self.dcam and r.domain_logits is not None
+    ]
 
 # %% ../../nbs/methods/ag-gan.ipynb #d8f833b2
 @patch
@@ -85,27 +106,39 @@ def generator_losses(
     output,  # `aggan.generator.GeneratorOutput` for the batch's thermal images
 ) -> dict[str, Tensor]:  # unweighted
     "Every term of the generator's side that is switched on (§3.2)."
-    losses = {"adversarial": least_squares(self.answers(self.discriminator(batch.thermal, output.visible)), 1.0),
-              "pixel": pixel_loss(batch.visible, output.visible)}
+    losses = {
+        "adversarial": least_squares(
+            self.answers(self.discriminator(batch.thermal, output.visible)), 1.0
+        ),
+        "pixel": pixel_loss(batch.visible, output.visible),
+    }
     if self.embedder is not None:
         reference = batch.visible if self.identity_reference == "visible" else batch.thermal
         losses["identity"] = identity_loss(self.embedder, reference, output.visible)
     if self.gcam and output.domain_logits is not None:
-        losses["cam"] = cam_loss(output.domain_logits, self.generator.attend(batch.visible).domain_logits)
+        losses["cam"] = cam_loss(
+            output.domain_logits, self.generator.attend(batch.visible).domain_logits
+        )
     if self.perceptual_loss is not None:
         losses["perceptual"] = self.perceptual_loss(batch.visible, output.visible)
     return losses
 
 # %% ../../nbs/methods/ag-gan.ipynb #e6063f92
 @patch
-def training_step(self: AGGAN, batch, optimizers: dict[str, Optimizer], backward=Tensor.backward) -> dict[str, Tensor]:
+def training_step(
+    self: AGGAN, batch, optimizers: dict[str, Optimizer], backward=Tensor.backward
+) -> dict[str, Tensor]:
     "Update the discriminators, then the generator."
     output = self.generator(batch.thermal)
     losses = self.discriminator_losses(batch, output.visible.detach())
     backward_and_step(optimizers["discriminator"], losses["discriminator"], backward)
     with frozen(self.discriminator):
         terms = self.generator_losses(batch, output)
-        backward_and_step(optimizers["generator"], sum(self.weights[name] * term for name, term in terms.items()), backward)
+        backward_and_step(
+            optimizers["generator"],
+            sum(self.weights[name] * term for name, term in terms.items()),
+            backward,
+        )
     self.generator.clip_rho()
     return {name: loss.detach() for name, loss in (losses | terms).items()}
 
@@ -123,15 +156,23 @@ def explain(self: AGGAN, thermal: Tensor) -> dict[str, Tensor]:
     "The channel means of the attention feature maps of `generator` and of the local `discriminator` (§3.1), (B,1,h,w) each."
     with evaluating(self):
         output = self.generator(thermal)
-        return {"generator": output.heatmap, "discriminator": self.discriminator(thermal, output.visible)[0].heatmap}
+        return {
+            "generator": output.heatmap,
+            "discriminator": self.discriminator(thermal, output.visible)[0].heatmap,
+        }
 
 # %% ../../nbs/methods/ag-gan.ipynb #927a375c
-@register_method("ag-gan", label="AG-GAN", translating={"identity": "none", "lambda_perceptual": 0.0})
+@register_method(
+    "ag-gan", label="AG-GAN", translating={"identity": "none", "lambda_perceptual": 0.0}
+)
 def ag_gan(**options) -> AGGAN:
     "AG-GAN: attention supervised by the auxiliary classifier (Eq. 5-7, 12, 13)."
     return AGGAN(**{"attention": "cam"} | options)
 
-@register_method("ag-gan+", label="AG-GAN+", translating={"identity": "none", "lambda_perceptual": 0.0})
+
+@register_method(
+    "ag-gan+", label="AG-GAN+", translating={"identity": "none", "lambda_perceptual": 0.0}
+)
 def ag_gan_plus(**options) -> AGGAN:
     "AG-GAN+: attention by squeeze-excitation, no auxiliary loss (Eq. 8, 9)."
     return AGGAN(**{"attention": "se"} | options)

@@ -11,29 +11,42 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layers import at_least_float32, reflect_conv
-from .registry import evaluating, register_method
 from .blocks import as_channels, double, resnet_encoder
 from .cyclegan import CycleGAN
+from .registry import evaluating, register_method
 
 # %% ../../nbs/methods/attentiongan.ipynb #b8bca33c
 class AttentionGenerator(nn.Module):
     "Images (B,in_channels,H,W) to images (B,out_channels,H,W), both in [-1,1], put together under attention masks."
+
     contents = 9
 
-    def __init__(self, in_channels: int = 3, out_channels: int = 3, width: int = 64, blocks: int = 9):
+    def __init__(
+        self, in_channels: int = 3, out_channels: int = 3, width: int = 64, blocks: int = 9
+    ):
         super().__init__()
         self.out_channels = out_channels
         self.trunk = resnet_encoder(in_channels, width, blocks)
-        self.content = nn.Sequential(double(4 * width), double(2 * width), reflect_conv(width, self.contents * out_channels, 7, bias=True))
-        self.attention = nn.Sequential(double(4 * width), double(2 * width), nn.Conv2d(width, self.contents + 1, 1))
+        self.content = nn.Sequential(
+            double(4 * width),
+            double(2 * width),
+            reflect_conv(width, self.contents * out_channels, 7, bias=True),
+        )
+        self.attention = nn.Sequential(
+            double(4 * width), double(2 * width), nn.Conv2d(width, self.contents + 1, 1)
+        )
 
     def paint(
         self,
         images: Tensor,  # (B,in_channels,H,W)
-    ) -> tuple[Tensor, Tensor]:  # contents (B,9,out_channels,H,W) in [-1,1], masks (B,10,H,W) that sum to 1
+    ) -> tuple[
+        Tensor, Tensor
+    ]:  # contents (B,9,out_channels,H,W) in [-1,1], masks (B,10,H,W) that sum to 1
         "The pictures and the masks; the last mask is the background's."
         features = self.trunk(images)
-        contents = torch.tanh(at_least_float32(self.content(features))).unflatten(1, (self.contents, self.out_channels))
+        contents = torch.tanh(at_least_float32(self.content(features))).unflatten(
+            1, (self.contents, self.out_channels)
+        )
         return contents, F.softmax(at_least_float32(self.attention(features)), dim=1)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -45,9 +58,12 @@ class AttentionGenerator(nn.Module):
 @register_method("attentiongan", label="AttentionGAN")
 class AttentionGAN(CycleGAN):
     "CycleGAN with attention and content masks (Tang et al., TNNLS 2021)."
+
     constant_share = 1.0
 
-    def make_generator(self, in_channels: int, out_channels: int, width: int, blocks: int) -> nn.Module:
+    def make_generator(
+        self, in_channels: int, out_channels: int, width: int, blocks: int
+    ) -> nn.Module:
         "A network for one direction."
         return AttentionGenerator(in_channels, out_channels, width, blocks)
 

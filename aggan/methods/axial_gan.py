@@ -15,41 +15,69 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from ..runtime.checks import check_choice
 from ..layers import ConvBlock, at_least_float32, reflect_conv, spectral_norm
 from ..losses import PerceptualLoss
-from .registry import Method, backward_and_step, evaluating, frozen, register_method
 from .blocks import LEVEL_WEIGHTS, BatchNorm, hinge, initialise
+from .registry import Method, backward_and_step, evaluating, frozen, register_method
+from ..runtime.checks import check_choice
 from ..runtime.distributed import Dropout
 
 # %% ../../nbs/methods/axial-gan.ipynb #d319261b
 class AxialAttention(nn.Module):
     "Self-attention along the last axis of a map (B,C,L,n); the map that comes out, and the attention (B,heads,L,n,n) of each place i to each place j."
+
     heads = 8
 
     def __init__(self, channels: int, length: int):
         super().__init__()
-        self.sizes = [max(1, channels // 16), max(1, channels // 16), channels // self.heads]   # of query, key, value in one head
+        self.sizes = [
+            max(1, channels // 16),
+            max(1, channels // 16),
+            channels // self.heads,
+        ]  # of query, key, value in one head
         self.qkv = nn.Conv2d(channels, self.heads * sum(self.sizes), 1, bias=False)
         self.distances = nn.Parameter(torch.empty(sum(self.sizes), 2 * length - 1))
-        self.norm_qkv, self.norm_logits = BatchNorm(self.qkv.out_channels), BatchNorm(3 * self.heads)
+        self.norm_qkv, self.norm_logits = (
+            BatchNorm(self.qkv.out_channels),
+            BatchNorm(3 * self.heads),
+        )
         self.norm_output = BatchNorm(2 * channels)
         places = torch.arange(length)
-        self.register_buffer("offsets", places[:, None] - places + length - 1, persistent=False)   # (n,n), of i and j
+        self.register_buffer(
+            "offsets", places[:, None] - places + length - 1, persistent=False
+        )  # (n,n), of i and j
 
     def start(self) -> None:
         "Draw the weights as the reference does."
-        nn.init.normal_(self.qkv.weight, 0, self.qkv.in_channels ** -0.5)
+        nn.init.normal_(self.qkv.weight, 0, self.qkv.in_channels**-0.5)
         nn.init.normal_(self.distances, 0, (self.heads / self.qkv.in_channels) ** 0.5)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        q, k, v = self.norm_qkv(self.qkv(x)).unflatten(1, (self.heads, -1)).split(self.sizes, dim=2)   # (B,heads,size,L,n)
-        rq, rk, rv = self.distances[:, self.offsets].split(self.sizes)   # (size,n,n)
-        parts = (torch.einsum("bhcli,bhclj->bhlij", q, k), torch.einsum("bhcli,cij->bhlij", q, rq), torch.einsum("bhclj,cij->bhlij", k, rk))
-        logits = self.norm_logits(torch.cat(parts, 1).flatten(2, 3)).unflatten(1, (3, -1)).sum(1).view(parts[0].shape)
+        q, k, v = (
+            self.norm_qkv(self.qkv(x)).unflatten(1, (self.heads, -1)).split(self.sizes, dim=2)
+        )  # (B,heads,size,L,n)
+        rq, rk, rv = self.distances[:, self.offsets].split(self.sizes)  # (size,n,n)
+        parts = (
+            torch.einsum("bhcli,bhclj->bhlij", q, k),
+            torch.einsum("bhcli,cij->bhlij", q, rq),
+            torch.einsum("bhclj,cij->bhlij", k, rk),
+        )
+        logits = (
+            self.norm_logits(torch.cat(parts, 1).flatten(2, 3))
+            .unflatten(1, (3, -1))
+            .sum(1)
+            .view(parts[0].shape)
+        )
         attention = at_least_float32(logits).softmax(-1).to(v.dtype)
-        values, distances = torch.einsum("bhlij,bhclj->bhcli", attention, v), torch.einsum("bhlij,cij->bhcli", attention, rv)
-        out = self.norm_output(torch.cat((values, distances), 1).flatten(1, 2)).unflatten(1, (2, -1)).sum(1)
+        values, distances = (
+            torch.einsum("bhlij,bhclj->bhcli", attention, v),
+            torch.einsum("bhlij,cij->bhcli", attention, rv),
+        )
+        out = (
+            self.norm_output(torch.cat((values, distances), 1).flatten(1, 2))
+            .unflatten(1, (2, -1))
+            .sum(1)
+        )
         return out, attention
 
 # %% ../../nbs/methods/axial-gan.ipynb #e21012c0
@@ -60,7 +88,9 @@ class AxialBlock(nn.Module):
         super().__init__()
         inner = channels // 2
         if inner % AxialAttention.heads:
-            raise ValueError(f"An axial block of {channels} channels cannot be split into {AxialAttention.heads} heads: take a width divisible by 8.")
+            raise ValueError(
+                f"An axial block of {channels} channels cannot be split into {AxialAttention.heads} heads: take a width divisible by 8."
+            )
         self.reduce = ConvBlock(nn.Conv2d(channels, inner, 1, bias=False), BatchNorm(inner))
         self.height, self.width = AxialAttention(inner, length), AxialAttention(inner, length)
         self.expand = nn.Conv2d(inner, channels, 1, bias=False)
@@ -83,15 +113,22 @@ def start(network: nn.Module, last: nn.Module) -> nn.Module:
         if isinstance(module, AxialBlock):
             within |= set(module.modules())
     for module in list(network.modules()):
-        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and module is not last and module not in within:
+        if (
+            isinstance(module, (nn.Conv2d, nn.ConvTranspose2d))
+            and module is not last
+            and module not in within
+        ):
             spectral_norm(module)
     return network
 
 # %% ../../nbs/methods/axial-gan.ipynb #c26a43cf
 class AxialOutput(NamedTuple):
     "A translation and what was attended to on the way"
+
     visible: Tensor  # (B,3,S,S) in [-1,1]
-    attention: list[tuple[Tensor, Tensor]]  # of each axial block, n = S/4 and S/2, along columns and along rows (B,heads,n,n,n)
+    attention: list[
+        tuple[Tensor, Tensor]
+    ]  # of each axial block, n = S/4 and S/2, along columns and along rows (B,heads,n,n,n)
 
 
 class DropoutResidual(nn.Module):
@@ -99,7 +136,10 @@ class DropoutResidual(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.conv1, self.conv2 = reflect_conv(channels, channels, 3), reflect_conv(channels, channels, 3)
+        self.conv1, self.conv2 = (
+            reflect_conv(channels, channels, 3),
+            reflect_conv(channels, channels, 3),
+        )
         self.norm1, self.norm2, self.dropout = BatchNorm(channels), BatchNorm(channels), Dropout()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -109,14 +149,34 @@ class DropoutResidual(nn.Module):
 class AxialGenerator(nn.Module):
     "Thermal images (B,in_channels,S/8,S/8), or (B,in_channels,S,S) with `stride` 2, to visible ones (B,3,S,S)."
 
-    def __init__(self, image_size: int = 128, in_channels: int = 3, width: int = 64, stride: int = 1):
+    def __init__(
+        self, image_size: int = 128, in_channels: int = 3, width: int = 64, stride: int = 1
+    ):
         super().__init__()
-        def conv(inner, outer, stride=1): return ConvBlock(reflect_conv(inner, outer, 3, stride), BatchNorm(outer))
-        def up(inner, outer): return ConvBlock(nn.ConvTranspose2d(inner, outer, 3, 2, 1, output_padding=1, bias=False), BatchNorm(outer))
-        self.stem = nn.Sequential(conv(in_channels, width), *(conv(inner, 2 * inner, stride) for inner in (width, 2 * width, 4 * width)))
-        self.up = nn.ModuleList([up(8 * width, 4 * width), nn.Sequential(conv(4 * width, 4 * width), up(4 * width, 2 * width)),
-                                 nn.Sequential(conv(2 * width, 2 * width), up(2 * width, width))])
-        self.axial = nn.ModuleList([AxialBlock(4 * width, image_size // 4), AxialBlock(2 * width, image_size // 2)])
+
+        def conv(inner, outer, stride=1):
+            return ConvBlock(reflect_conv(inner, outer, 3, stride), BatchNorm(outer))
+
+        def up(inner, outer):
+            return ConvBlock(
+                nn.ConvTranspose2d(inner, outer, 3, 2, 1, output_padding=1, bias=False),
+                BatchNorm(outer),
+            )
+
+        self.stem = nn.Sequential(
+            conv(in_channels, width),
+            *(conv(inner, 2 * inner, stride) for inner in (width, 2 * width, 4 * width)),
+        )
+        self.up = nn.ModuleList(
+            [
+                up(8 * width, 4 * width),
+                nn.Sequential(conv(4 * width, 4 * width), up(4 * width, 2 * width)),
+                nn.Sequential(conv(2 * width, 2 * width), up(2 * width, width)),
+            ]
+        )
+        self.axial = nn.ModuleList(
+            [AxialBlock(4 * width, image_size // 4), AxialBlock(2 * width, image_size // 2)]
+        )
         self.refine, self.to_image = DropoutResidual(width), nn.Conv2d(width, 3, 1)
         start(self, last=self.to_image)
 
@@ -125,7 +185,9 @@ class AxialGenerator(nn.Module):
         for up, axial in zip(self.up, self.axial):
             x, along = axial(up(x))
             attention.append(along)
-        return AxialOutput(torch.tanh(at_least_float32(self.to_image(self.refine(self.up[2](x))))), attention)
+        return AxialOutput(
+            torch.tanh(at_least_float32(self.to_image(self.refine(self.up[2](x))))), attention
+        )
 
 # %% ../../nbs/methods/axial-gan.ipynb #7ff183e9
 class AxialDiscriminator(nn.Module):
@@ -134,11 +196,21 @@ class AxialDiscriminator(nn.Module):
     def __init__(self, image_size: int = 128, in_channels: int = 6, width: int = 64):
         super().__init__()
         sizes = [in_channels, width, 2 * width, 4 * width, 8 * width]
-        self.convs = nn.ModuleList(nn.Conv2d(inner, outer, 4, stride, 2) for inner, outer, stride in zip(sizes, sizes[1:], (2, 2, 2, 1)))
+        self.convs = nn.ModuleList(
+            nn.Conv2d(inner, outer, 4, stride, 2)
+            for inner, outer, stride in zip(sizes, sizes[1:], (2, 2, 2, 1))
+        )
         lengths = [image_size // 2 + 1]
         for _ in range(2):
             lengths.append(lengths[-1] // 2 + 1)
-        self.axial = nn.ModuleList([nn.Identity(), AxialBlock(2 * width, lengths[1]), AxialBlock(4 * width, lengths[2]), nn.Identity()])
+        self.axial = nn.ModuleList(
+            [
+                nn.Identity(),
+                AxialBlock(2 * width, lengths[1]),
+                AxialBlock(4 * width, lengths[2]),
+                nn.Identity(),
+            ]
+        )
         self.to_patch = nn.Conv2d(8 * width, 1, 4, 1, 2)
         start(self, last=self.to_patch)
 
@@ -155,6 +227,7 @@ class AxialDiscriminator(nn.Module):
 @register_method("axial-gan", label="Axial-GAN", translating={"lambda_perceptual": 0.0})
 class AxialGAN(Method):
     "Translation from low resolution with axial attention (Immidisetti et al., IJCB 2021)."
+
     trainable = ("generator", "discriminator")
     constant_share = 0.6
 
@@ -175,20 +248,40 @@ class AxialGAN(Method):
         super().__init__()
         check_choice("input_mode", input_mode, ("lr16", "same"))
         if image_size % 8:
-            raise ValueError(f"Axial-GAN needs images whose side is divisible by 8, not {image_size} pixels.")
-        self.generator = AxialGenerator(image_size, channels, width, stride=1 if input_mode == "lr16" else 2)
+            raise ValueError(
+                f"Axial-GAN needs images whose side is divisible by 8, not {image_size} pixels."
+            )
+        self.generator = AxialGenerator(
+            image_size, channels, width, stride=1 if input_mode == "lr16" else 2
+        )
         self.discriminator = AxialDiscriminator(image_size, channels + 3, discriminator_width)
-        self.perceptual_loss = PerceptualLoss(perceptual_weights, LEVEL_WEIGHTS) if lambda_perceptual else None
-        self.weights = {"adversarial": 1.0, "pixel": lambda_l1, "perceptual": lambda_perceptual, "matching": lambda_matching}
+        self.perceptual_loss = (
+            PerceptualLoss(perceptual_weights, LEVEL_WEIGHTS) if lambda_perceptual else None
+        )
+        self.weights = {
+            "adversarial": 1.0,
+            "pixel": lambda_l1,
+            "perceptual": lambda_perceptual,
+            "matching": lambda_matching,
+        }
         self.image_size, self.channels, self.input_mode = image_size, channels, input_mode
-        self.note = (f"sees {image_size // 8}×{image_size // 8} thermal pixels, 64 times fewer than the others (input_mode lr16)"
-                     if input_mode == "lr16" else "sees the whole thermal image, which its authors' generator does not (input_mode same)")
-        self.learning_rate, self.discriminator_learning_rate = learning_rate, discriminator_learning_rate
+        self.note = (
+            f"sees {image_size // 8}×{image_size // 8} thermal pixels, 64 times fewer than the others (input_mode lr16)"
+            if input_mode == "lr16"
+            else "sees the whole thermal image, which its authors' generator does not (input_mode same)"
+        )
+        self.learning_rate, self.discriminator_learning_rate = (
+            learning_rate,
+            discriminator_learning_rate,
+        )
 
     def optimizers(self) -> dict[str, Optimizer]:
         "Adam for both, the discriminator at its own rate."
         rates = {"generator": self.learning_rate, "discriminator": self.discriminator_learning_rate}
-        return {name: Adam(getattr(self, name).parameters(), lr=rate, betas=(0.5, 0.999), fused=True) for name, rate in rates.items()}
+        return {
+            name: Adam(getattr(self, name).parameters(), lr=rate, betas=(0.5, 0.999), fused=True)
+            for name, rate in rates.items()
+        }
 
 # %% ../../nbs/methods/axial-gan.ipynb #beb2ab2e
 @patch
@@ -198,11 +291,16 @@ def seen(
 ) -> Tensor:  # (B,C,S/8,S/8) in the mode "lr16", as it is in the mode "same"
     "What the generator is given. Raises ValueError for images of another size than it was built for."
     if thermal.shape[-2:] != (self.image_size, self.image_size):
-        raise ValueError(f"This Axial-GAN was built for images of {self.image_size}×{self.image_size} pixels, not "
-                         f"{thermal.shape[-2]}×{thermal.shape[-1]}: set image_size.")
+        raise ValueError(
+            f"This Axial-GAN was built for images of {self.image_size}×{self.image_size} pixels, not "
+            f"{thermal.shape[-2]}×{thermal.shape[-1]}: set image_size."
+        )
     if self.input_mode == "same":
         return thermal
-    return F.interpolate(thermal, size=self.image_size // 8, mode="bicubic", antialias=True).clamp(-1, 1)
+    return F.interpolate(thermal, size=self.image_size // 8, mode="bicubic", antialias=True).clamp(
+        -1, 1
+    )
+
 
 @patch
 def judged(
@@ -210,26 +308,43 @@ def judged(
     seen: Tensor,  # what the generator was given
     visible: Tensor,  # (B,3,S,S)
     translated: Tensor,  # (B,3,S,S)
-) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:  # genuine and fake: four stages and the logits each
+) -> tuple[
+    tuple[Tensor, ...], tuple[Tensor, ...]
+]:  # genuine and fake: four stages and the logits each
     "Genuine and fake pairs through the discriminator as one batch; the thermal side is what the generator saw, enlarged."
-    enlarged = F.interpolate(seen, size=self.image_size, mode="bicubic") if self.input_mode == "lr16" else seen
-    stages = self.discriminator(torch.cat([torch.cat([enlarged, visible], 1), torch.cat([enlarged, translated], 1)]))
+    enlarged = (
+        F.interpolate(seen, size=self.image_size, mode="bicubic")
+        if self.input_mode == "lr16"
+        else seen
+    )
+    stages = self.discriminator(
+        torch.cat([torch.cat([enlarged, visible], 1), torch.cat([enlarged, translated], 1)])
+    )
     return tuple(zip(*(stage.chunk(2) for stage in stages)))
 
 # %% ../../nbs/methods/axial-gan.ipynb #9ee8a6c7
 @patch
-def generator_losses(self: AxialGAN, seen: Tensor, visible: Tensor, translated: Tensor) -> dict[str, Tensor]:
+def generator_losses(
+    self: AxialGAN, seen: Tensor, visible: Tensor, translated: Tensor
+) -> dict[str, Tensor]:
     "The terms that the generator minimises, unweighted."
     genuine, fake = self.judged(seen, visible, translated)
-    losses = {"adversarial": -fake[-1].mean(), "pixel": F.smooth_l1_loss(translated, visible),
-              "matching": sum(F.l1_loss(ours, target.detach()) for ours, target in zip(fake[:-1], genuine[:-1]))}
+    losses = {
+        "adversarial": -fake[-1].mean(),
+        "pixel": F.smooth_l1_loss(translated, visible),
+        "matching": sum(
+            F.l1_loss(ours, target.detach()) for ours, target in zip(fake[:-1], genuine[:-1])
+        ),
+    }
     if self.perceptual_loss is not None:
         losses["perceptual"] = self.perceptual_loss(visible, translated)
     return losses
 
 # %% ../../nbs/methods/axial-gan.ipynb #7ec8b621
 @patch
-def training_step(self: AxialGAN, batch, optimizers: dict[str, Optimizer], backward=Tensor.backward) -> dict[str, Tensor]:
+def training_step(
+    self: AxialGAN, batch, optimizers: dict[str, Optimizer], backward=Tensor.backward
+) -> dict[str, Tensor]:
     "Update the discriminator, then the generator."
     seen = self.seen(batch.thermal)
     translated = self.generator(seen).visible
@@ -238,7 +353,11 @@ def training_step(self: AxialGAN, batch, optimizers: dict[str, Optimizer], backw
     backward_and_step(optimizers["discriminator"], loss, backward)
     with frozen(self.discriminator):
         terms = self.generator_losses(seen, batch.visible, translated)
-        backward_and_step(optimizers["generator"], sum(self.weights[name] * term for name, term in terms.items()), backward)
+        backward_and_step(
+            optimizers["generator"],
+            sum(self.weights[name] * term for name, term in terms.items()),
+            backward,
+        )
     return {name: loss.detach() for name, loss in (terms | {"discriminator": loss}).items()}
 
 # %% ../../nbs/methods/axial-gan.ipynb #307338fc
@@ -248,6 +367,7 @@ def translate(self: AxialGAN, thermal: Tensor) -> Tensor:
     with evaluating(self.generator):
         return self.generator(self.seen(thermal)).visible
 
+
 def received(
     by_height: Tensor,  # (B,heads,n,n,n), attention along columns
     by_width: Tensor,  # the same along rows
@@ -255,8 +375,12 @@ def received(
     "The attention that each place receives, over heads and both axes on average."
     return (by_height.mean((1, 3)).transpose(1, 2) + by_width.mean((1, 3))).unsqueeze(1) / 2
 
+
 @patch
 def explain(self: AxialGAN, thermal: Tensor) -> dict[str, Tensor]:
     "The `attention …` that each place of the two axial blocks receives, (B,1,n,n) (INFERRED)."
     with evaluating(self.generator):
-        return {f"attention {along[0].shape[-1]}": received(*along) for along in self.generator(self.seen(thermal)).attention}
+        return {
+            f"attention {along[0].shape[-1]}": received(*along)
+            for along in self.generator(self.seen(thermal)).attention
+        }

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layers import ConvBlock, ResidualBlock, at_least_float32, reflect_conv
-from ..runtime.distributed import Dropout, sync_batch_norm, shard, world_size, all_gather
+from ..runtime.distributed import Dropout, all_gather, shard, sync_batch_norm, world_size
 
 # %% ../../nbs/methods/blocks.ipynb #b342a7c6
 def initialise(
@@ -26,7 +26,9 @@ def initialise(
     "Draw all weights of convolutions, linear layers and batch normalisation anew, in place."
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
-            nn.init.xavier_normal_(module.weight, 0.02) if xavier else nn.init.normal_(module.weight, 0.0, 0.02)
+            nn.init.xavier_normal_(module.weight, 0.02) if xavier else nn.init.normal_(
+                module.weight, 0.0, 0.02
+            )
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.BatchNorm2d):
@@ -54,12 +56,17 @@ class BatchNorm(nn.BatchNorm2d):
 # %% ../../nbs/methods/blocks.ipynb #251c5fe9
 def halve(channels: int) -> nn.Module:
     "Half the size, twice the channels: strided convolution 3×3, instance normalisation, ReLU."
-    return ConvBlock(nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1), nn.InstanceNorm2d(2 * channels))
+    return ConvBlock(
+        nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1), nn.InstanceNorm2d(2 * channels)
+    )
+
 
 def double(channels: int) -> nn.Module:
     "Twice the size, half the channels: transposed convolution 3×3, instance normalisation, ReLU."
-    return ConvBlock(nn.ConvTranspose2d(channels, channels // 2, 3, stride=2, padding=1, output_padding=1),
-                     nn.InstanceNorm2d(channels // 2))
+    return ConvBlock(
+        nn.ConvTranspose2d(channels, channels // 2, 3, stride=2, padding=1, output_padding=1),
+        nn.InstanceNorm2d(channels // 2),
+    )
 
 # %% ../../nbs/methods/blocks.ipynb #a2cb0ae5
 def resnet_encoder(
@@ -70,8 +77,13 @@ def resnet_encoder(
 ) -> nn.Sequential:  # (B, in_channels, H, W) in [-1,1] -> (B, 4·width, H/4, W/4)
     "The first half of a ResNet generator: stem, two halvings, residual blocks; one module each."
     stem = ConvBlock(reflect_conv(in_channels, width, 7, bias=True), nn.InstanceNorm2d(width))
-    return nn.Sequential(stem, halve(width), halve(2 * width),
-                         *(ResidualBlock(4 * width, nn.InstanceNorm2d, bias=True) for _ in range(blocks)))
+    return nn.Sequential(
+        stem,
+        halve(width),
+        halve(2 * width),
+        *(ResidualBlock(4 * width, nn.InstanceNorm2d, bias=True) for _ in range(blocks)),
+    )
+
 
 def resnet_decoder(
     width: int = 64,  # as of the encoder
@@ -79,7 +91,9 @@ def resnet_decoder(
     double: Callable[[int], nn.Module] = double,  # from channels to the layer that doubles the map
 ) -> nn.Sequential:  # (B, 4·width, H/4, W/4) -> (B, out_channels, H, W), before tanh
     "The second half of a ResNet generator: two doublings and a convolution 7×7."
-    return nn.Sequential(double(4 * width), double(2 * width), reflect_conv(width, out_channels, 7, bias=True))
+    return nn.Sequential(
+        double(4 * width), double(2 * width), reflect_conv(width, out_channels, 7, bias=True)
+    )
 
 # %% ../../nbs/methods/blocks.ipynb #1c5d0a0f
 class ResnetGenerator(nn.Module):
@@ -116,12 +130,20 @@ class UNetLevel(nn.Module):
         super().__init__()
         outermost, innermost = image_channels is not None, within is None
         down = nn.Conv2d(outer, inner, 4, 2, 1, bias=False)
-        up = nn.ConvTranspose2d(inner if innermost else 2 * inner, image_channels or outer, 4, 2, 1, bias=outermost)
+        up = nn.ConvTranspose2d(
+            inner if innermost else 2 * inner, image_channels or outer, 4, 2, 1, bias=outermost
+        )
         self.outermost = outermost
         self.layers = nn.Sequential(
-            *([] if outermost else [nn.LeakyReLU(0.2)]), down, *([] if outermost or innermost else [BatchNorm(inner)]),
+            *([] if outermost else [nn.LeakyReLU(0.2)]),
+            down,
+            *([] if outermost or innermost else [BatchNorm(inner)]),
             *([] if innermost else [within]),
-            nn.ReLU(), up, *([] if outermost else [BatchNorm(outer)]), *([Dropout()] if dropout else []))
+            nn.ReLU(),
+            up,
+            *([] if outermost else [BatchNorm(outer)]),
+            *([Dropout()] if dropout else []),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x) if self.outermost else torch.cat([x, self.layers(x)], dim=1)
@@ -139,8 +161,10 @@ class UNetGenerator(nn.Module):
     ):
         super().__init__()
         levels = round(log2(image_size))
-        if 2 ** levels != image_size or levels < 5:
-            raise ValueError(f"A U-Net needs images whose side is a power of two, 32 or more, not {image_size} pixels.")
+        if 2**levels != image_size or levels < 5:
+            raise ValueError(
+                f"A U-Net needs images whose side is a power of two, 32 or more, not {image_size} pixels."
+            )
         level = UNetLevel(8 * width, 8 * width)
         for _ in range(levels - 5):
             level = UNetLevel(8 * width, 8 * width, level, dropout=True)
@@ -151,8 +175,10 @@ class UNetGenerator(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         if images.shape[-2:] != (self.image_size, self.image_size):
-            raise ValueError(f"This U-Net was built for images of {self.image_size}×{self.image_size} pixels, not "
-                             f"{images.shape[-2]}×{images.shape[-1]}: set image_size.")
+            raise ValueError(
+                f"This U-Net was built for images of {self.image_size}×{self.image_size} pixels, not "
+                f"{images.shape[-2]}×{images.shape[-1]}: set image_size."
+            )
         return torch.tanh(at_least_float32(self.levels(images)))
 
 # %% ../../nbs/methods/blocks.ipynb #892cf51d
@@ -164,16 +190,30 @@ class PatchGAN(nn.Module):
         in_channels: int = 3,
         width: int = 64,  # channels of the first layer
         norm: Callable[[int], nn.Module] = nn.InstanceNorm2d,
-        shrink: Callable[[int], nn.Module] | None = None,  # halves the map of so many channels, after a convolution without stride
+        shrink: Callable[[int], nn.Module]
+        | None = None,  # halves the map of so many channels, after a convolution without stride
     ):
         super().__init__()
-        bias = norm is nn.InstanceNorm2d   # batch normalisation has a shift of its own
+        bias = norm is nn.InstanceNorm2d  # batch normalisation has a shift of its own
         stride, activation = 1 if shrink else 2, nn.LeakyReLU(0.2)
-        layers = [nn.Conv2d(in_channels, width, 4, stride, 1), activation, *([shrink(width)] if shrink else [])]
+        layers = [
+            nn.Conv2d(in_channels, width, 4, stride, 1),
+            activation,
+            *([shrink(width)] if shrink else []),
+        ]
         for channels in (width, 2 * width):
-            layers += [nn.Conv2d(channels, 2 * channels, 4, stride, 1, bias=bias), norm(2 * channels), activation,
-                       *([shrink(2 * channels)] if shrink else [])]
-        layers += [nn.Conv2d(4 * width, 8 * width, 4, 1, 1, bias=bias), norm(8 * width), activation, nn.Conv2d(8 * width, 1, 4, 1, 1)]
+            layers += [
+                nn.Conv2d(channels, 2 * channels, 4, stride, 1, bias=bias),
+                norm(2 * channels),
+                activation,
+                *([shrink(2 * channels)] if shrink else []),
+            ]
+        layers += [
+            nn.Conv2d(4 * width, 8 * width, 4, 1, 1, bias=bias),
+            norm(8 * width),
+            activation,
+            nn.Conv2d(8 * width, 1, 4, 1, 1),
+        ]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -186,6 +226,7 @@ def cross_entropy(
 ) -> Tensor:  # scalar
     "Mean binary cross-entropy of logits to one target, the original GAN's loss."
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
+
 
 def hinge(
     genuine: Tensor,  # raw logits, any shape
@@ -236,7 +277,10 @@ class ImagePool(nn.Module):
         "An image for a fake: itself while the pool fills, then with probability 1/2 an older one in whose place it is kept."
         size = len(self.images)
         full, (coin, place) = self.filled >= size, torch.rand(2, device=fake.device)
-        older, place = full & (coin < 0.5), torch.where(full, (place * size).long().clamp(max=size - 1), self.filled)[None]
+        older, place = (
+            full & (coin < 0.5),
+            torch.where(full, (place * size).long().clamp(max=size - 1), self.filled)[None],
+        )
         there = self.images.index_select(0, place)[0]
         self.images.index_copy_(0, place, torch.where(full & ~older, there, fake)[None])
         self.filled += ~full
@@ -249,9 +293,13 @@ class ImagePool(nn.Module):
 # %% ../../nbs/methods/blocks.ipynb #b4d0df94
 LEVEL_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1)  # of relu1_1 … relu5_1
 
+
 def weighted_levels(
     ours: Iterable[Tensor],  # activations of five levels, shallow to deep
     targets: Iterable[Tensor],  # the same of the image to be met
 ) -> Tensor:  # scalar
     "L1 between the activations of a network, the deep levels weighted most; no gradient to `targets`."
-    return sum(weight * F.l1_loss(a, b.detach()) for weight, a, b in zip(LEVEL_WEIGHTS, ours, targets, strict=True))
+    return sum(
+        weight * F.l1_loss(a, b.detach())
+        for weight, a, b in zip(LEVEL_WEIGHTS, ours, targets, strict=True)
+    )

@@ -14,8 +14,8 @@ from torch.optim import Optimizer
 
 from ..layers import ConvBlock, at_least_float32
 from ..losses import least_squares
-from .registry import Method, backward_and_step, evaluating, frozen, register_method
 from .blocks import PatchGAN, as_channels, initialise, resnet_decoder, resnet_encoder
+from .registry import Method, backward_and_step, evaluating, frozen, register_method
 
 # %% ../../nbs/methods/cut.ipynb #064bed25
 class Blur(nn.Module):
@@ -26,12 +26,24 @@ class Blur(nn.Module):
         line = torch.tensor([1.0, 3.0, 3.0, 1.0] if doubling else [1.0, 2.0, 1.0])
         kernel = torch.outer(line, line) / line.sum() ** 2
         self.doubling = doubling
-        self.register_buffer("kernel", (4 * kernel if doubling else kernel).expand(channels, 1, -1, -1).clone(), persistent=False)
+        self.register_buffer(
+            "kernel",
+            (4 * kernel if doubling else kernel).expand(channels, 1, -1, -1).clone(),
+            persistent=False,
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         kernel = self.kernel.to(x.dtype)
-        if self.doubling:   # four times the kernel, as three of four pixels of the spread map are zero
-            return F.conv_transpose2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, stride=2, padding=3, groups=x.shape[1])
+        if (
+            self.doubling
+        ):  # four times the kernel, as three of four pixels of the spread map are zero
+            return F.conv_transpose2d(
+                F.pad(x, (1, 1, 1, 1), mode="replicate"),
+                kernel,
+                stride=2,
+                padding=3,
+                groups=x.shape[1],
+            )
         return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), kernel, stride=2, groups=x.shape[1])
 
 # %% ../../nbs/methods/cut.ipynb #65daada0
@@ -39,7 +51,9 @@ class SmoothHalving(ConvBlock):
     "Convolution 3×3 to twice the channels, instance normalisation, ReLU, blur to half the size."
 
     def __init__(self, channels: int):
-        super().__init__(nn.Conv2d(channels, 2 * channels, 3, padding=1), nn.InstanceNorm2d(2 * channels))
+        super().__init__(
+            nn.Conv2d(channels, 2 * channels, 3, padding=1), nn.InstanceNorm2d(2 * channels)
+        )
         self.blur = Blur(2 * channels)
 
     def after_convolution(self, x: Tensor) -> Tensor:
@@ -49,10 +63,15 @@ class SmoothHalving(ConvBlock):
     def forward(self, x: Tensor) -> Tensor:
         return self.after_convolution(self.conv(x))
 
+
 def smooth_double(channels: int) -> nn.Module:
     "Blur to twice the size, convolution 3×3 to half the channels, instance normalisation, ReLU."
-    return nn.Sequential(Blur(channels, doubling=True),
-                         ConvBlock(nn.Conv2d(channels, channels // 2, 3, padding=1), nn.InstanceNorm2d(channels // 2)))
+    return nn.Sequential(
+        Blur(channels, doubling=True),
+        ConvBlock(
+            nn.Conv2d(channels, channels // 2, 3, padding=1), nn.InstanceNorm2d(channels // 2)
+        ),
+    )
 
 # %% ../../nbs/methods/cut.ipynb #2ae87c6a
 class ContrastiveGenerator(nn.Module):
@@ -63,15 +82,19 @@ class ContrastiveGenerator(nn.Module):
         self.encoder = resnet_encoder(in_channels, width, blocks, halve=SmoothHalving)
         self.decoder = resnet_decoder(width, 3, double=smooth_double)
         self.looked_at = sorted({0, blocks // 2})
-        self.feature_channels = [in_channels, 2 * width, 4 * width] + [4 * width] * len(self.looked_at)
+        self.feature_channels = [in_channels, 2 * width, 4 * width] + [4 * width] * len(
+            self.looked_at
+        )
 
-    def features(self, images: Tensor) -> list[Tensor]:  # (B,C,h,w) of every layer that is looked at
+    def features(
+        self, images: Tensor
+    ) -> list[Tensor]:  # (B,C,h,w) of every layer that is looked at
         "What the encoder makes of an image, layer by layer; the last one is on the way to the output."
         taken, x = [F.pad(images, (3, 3, 3, 3), mode="reflect")], self.encoder[0](images)
         for halving in self.encoder[1:3]:
             taken.append(halving.conv(x))
             x = halving.after_convolution(taken[-1])
-        for place, block in enumerate(self.encoder[3:4 + self.looked_at[-1]]):
+        for place, block in enumerate(self.encoder[3 : 4 + self.looked_at[-1]]):
             x = block(x)
             if place in self.looked_at:
                 taken.append(x)
@@ -79,7 +102,9 @@ class ContrastiveGenerator(nn.Module):
 
     def from_features(self, features: list[Tensor]) -> Tensor:  # images
         "The rest of the way: what is made of an image whose features are known."
-        return torch.tanh(at_least_float32(self.decoder(self.encoder[4 + self.looked_at[-1]:](features[-1]))))
+        return torch.tanh(
+            at_least_float32(self.decoder(self.encoder[4 + self.looked_at[-1] :](features[-1])))
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         return self.from_features(self.features(images))
@@ -90,15 +115,20 @@ class PatchHead(nn.Module):
 
     def __init__(self, feature_channels: list[int], size: int = 256):
         super().__init__()
-        self.layers = nn.ModuleList(nn.Sequential(nn.Linear(channels, size), nn.ReLU(), nn.Linear(size, size)) for channels in feature_channels)
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.Linear(channels, size), nn.ReLU(), nn.Linear(size, size))
+            for channels in feature_channels
+        )
 
     def forward(
         self,
         features: list[Tensor],  # (B,C,h,w) by layer
         positions: list[Tensor],  # by layer, numbers of places in a map
     ) -> list[Tensor]:
-        return [F.normalize(at_least_float32(layer(x.flatten(2)[:, :, places].transpose(1, 2))), dim=2)
-                for layer, x, places in zip(self.layers, features, positions)]
+        return [
+            F.normalize(at_least_float32(layer(x.flatten(2)[:, :, places].transpose(1, 2))), dim=2)
+            for layer, x, places in zip(self.layers, features, positions)
+        ]
 
 # %% ../../nbs/methods/cut.ipynb #5b3e5a96
 def patch_nce(
@@ -111,17 +141,21 @@ def patch_nce(
     places = torch.arange(similarities.shape[1], device=queries.device).expand(len(queries), -1)
     return F.cross_entropy(similarities.flatten(0, 1), places.flatten())
 
+
 def draw_positions(
     features: list[Tensor],  # (B,C,h,w) by layer
     count: int = 256,  # at most
 ) -> list[Tensor]:
     "Places of each layer's map, by torch's generator."
-    return [torch.rand(x.shape[2] * x.shape[3], device=x.device).argsort()[:count] for x in features]
+    return [
+        torch.rand(x.shape[2] * x.shape[3], device=x.device).argsort()[:count] for x in features
+    ]
 
 # %% ../../nbs/methods/cut.ipynb #60965fd9
 @register_method("cut", label="CUT")
 class CUT(Method):
     "One-sided unpaired translation by contrast of patches (Park et al., ECCV 2020)."
+
     trainable = ("generator", "head", "discriminator")
     forward_methods = {"generator": ("features", "from_features")}
     paired = False
@@ -155,12 +189,20 @@ def contrast(
     with torch.no_grad():
         keys = self.head(features, positions)
     queries = self.head(self.generator.features(as_channels(translated, self.channels)), positions)
-    halves = [[patch_nce(q, k) for q, k in zip(*(([x.chunk(2)[half] for x in layers]) for layers in (queries, keys)))] for half in (0, 1)]
+    halves = [
+        [
+            patch_nce(q, k)
+            for q, k in zip(*(([x.chunk(2)[half] for x in layers]) for layers in (queries, keys)))
+        ]
+        for half in (0, 1)
+    ]
     return tuple(sum(layers) / len(layers) for layers in halves)
 
 # %% ../../nbs/methods/cut.ipynb #cfef34a9
 @patch
-def training_step(self: CUT, batch, optimizers: dict[str, Optimizer], backward=Tensor.backward) -> dict[str, Tensor]:
+def training_step(
+    self: CUT, batch, optimizers: dict[str, Optimizer], backward=Tensor.backward
+) -> dict[str, Tensor]:
     "Update the discriminator, then generator and head; thermal and visible images pass the generator as one batch."
     source = torch.cat([batch.thermal, as_channels(batch.visible, self.channels)])
     features = self.generator.features(source)
@@ -171,9 +213,17 @@ def training_step(self: CUT, batch, optimizers: dict[str, Optimizer], backward=T
     backward_and_step(optimizers["discriminator"], loss, backward)
     with frozen(self.discriminator):
         nce, nce_same = self.contrast(features, translated)
-        terms = {"adversarial": least_squares([self.discriminator(fake)], 1.0), "nce": nce, "nce_same": nce_same}
+        terms = {
+            "adversarial": least_squares([self.discriminator(fake)], 1.0),
+            "nce": nce,
+            "nce_same": nce_same,
+        }
         optimizers["head"].zero_grad()
-        backward_and_step(optimizers["generator"], sum(weight * terms[name] for name, weight in self.weights.items()), backward)
+        backward_and_step(
+            optimizers["generator"],
+            sum(weight * terms[name] for name, weight in self.weights.items()),
+            backward,
+        )
         optimizers["head"].step()
     return {name: loss.detach() for name, loss in (terms | {"discriminator": loss}).items()}
 

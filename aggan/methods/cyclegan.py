@@ -13,13 +13,21 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..losses import least_squares
+from aggan.methods.blocks import (
+    ImagePool,
+    PatchGAN,
+    ResnetGenerator,
+    TwoWay,
+    as_channels,
+    initialise,
+)
 from .registry import Method, backward_and_step, evaluating, frozen, register_method
-from .blocks import ImagePool, PatchGAN, ResnetGenerator, TwoWay, as_channels, initialise
 
 # %% ../../nbs/methods/cyclegan.ipynb #1d2ff2ef
 @register_method("cyclegan", label="CycleGAN")
 class CycleGAN(Method):
     "Cycle-consistent translation without pairs (Zhu et al., ICCV 2017)."
+
     trainable = ("generators", "discriminators")
     extra_state = ("pools",)
     paired = False
@@ -36,14 +44,28 @@ class CycleGAN(Method):
         lambda_idt: float = 5.0,  # weight of the identity terms
     ):
         super().__init__()
-        self.generators = initialise(TwoWay(visible=self.make_generator(channels, 3, width, blocks),
-                                            thermal=self.make_generator(3, channels, width, blocks)))
-        self.discriminators = initialise(TwoWay(visible=PatchGAN(3, discriminator_width), thermal=PatchGAN(channels, discriminator_width)))
-        self.pools = TwoWay(visible=ImagePool((3, image_size, image_size)), thermal=ImagePool((channels, image_size, image_size)))
+        self.generators = initialise(
+            TwoWay(
+                visible=self.make_generator(channels, 3, width, blocks),
+                thermal=self.make_generator(3, channels, width, blocks),
+            )
+        )
+        self.discriminators = initialise(
+            TwoWay(
+                visible=PatchGAN(3, discriminator_width),
+                thermal=PatchGAN(channels, discriminator_width),
+            )
+        )
+        self.pools = TwoWay(
+            visible=ImagePool((3, image_size, image_size)),
+            thermal=ImagePool((channels, image_size, image_size)),
+        )
         self.weights = {"adversarial": 1.0, "cycle": lambda_cycle, "same": lambda_idt}
         self.image_size, self.channels, self.learning_rate = image_size, channels, learning_rate
 
-    def make_generator(self, in_channels: int, out_channels: int, width: int, blocks: int) -> nn.Module:
+    def make_generator(
+        self, in_channels: int, out_channels: int, width: int, blocks: int
+    ) -> nn.Module:
         "A network for one direction."
         return ResnetGenerator(in_channels, out_channels, width, blocks)
 
@@ -53,11 +75,18 @@ def made(
     self: CycleGAN,
     thermal: Tensor,  # x, (B,C,H,W)
     visible: Tensor,  # y, (B,3,H,W), of other faces
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:  # G(x) and F(y); G(y) and F(x); by the domain that they are in
+) -> tuple[
+    dict[str, Tensor], dict[str, Tensor]
+]:  # G(x) and F(y); G(y) and F(x); by the domain that they are in
     "What each generator makes of the image that it translates and of the one that it is to leave as it is, passed as one batch."
-    visible_made = self.generators(torch.cat([thermal, as_channels(visible, self.channels)]), "visible").chunk(2)
-    thermal_made = self.generators(torch.cat([visible, as_channels(thermal, 3)]), "thermal").chunk(2)
+    visible_made = self.generators(
+        torch.cat([thermal, as_channels(visible, self.channels)]), "visible"
+    ).chunk(2)
+    thermal_made = self.generators(torch.cat([visible, as_channels(thermal, 3)]), "thermal").chunk(
+        2
+    )
     return tuple({"visible": y, "thermal": x} for y, x in zip(visible_made, thermal_made))
+
 
 @patch
 def generator_losses(
@@ -67,9 +96,16 @@ def generator_losses(
     same: dict[str, Tensor],  # G(y) and F(x)
 ) -> dict[str, Tensor]:  # unweighted, both directions summed
     "The terms that both generators minimise."
-    return {"adversarial": least_squares((self.discriminators(fakes[domain], domain) for domain in fakes), 1.0),
-            "cycle": sum(F.l1_loss(self.generators(fakes[domain], other), genuine[other]) for domain, other in (("visible", "thermal"), ("thermal", "visible"))),
-            "same": sum(F.l1_loss(same[domain], genuine[domain]) for domain in genuine)}
+    return {
+        "adversarial": least_squares(
+            (self.discriminators(fakes[domain], domain) for domain in fakes), 1.0
+        ),
+        "cycle": sum(
+            F.l1_loss(self.generators(fakes[domain], other), genuine[other])
+            for domain, other in (("visible", "thermal"), ("thermal", "visible"))
+        ),
+        "same": sum(F.l1_loss(same[domain], genuine[domain]) for domain in genuine),
+    }
 
 # %% ../../nbs/methods/cyclegan.ipynb #32ec5224
 @patch
@@ -79,18 +115,31 @@ def discriminator_loss(
     fakes: dict[str, Tensor],  # of the generators; the pools take them and give others back
 ) -> Tensor:
     "Half the least-squares game of both discriminators, played with images from the pools; genuine and fake pass as one batch."
-    real, fake = zip(*(self.discriminators(torch.cat([genuine[domain], self.pools(fakes[domain], domain)]), domain).chunk(2) for domain in fakes))
+    real, fake = zip(
+        *(
+            self.discriminators(
+                torch.cat([genuine[domain], self.pools(fakes[domain], domain)]), domain
+            ).chunk(2)
+            for domain in fakes
+        )
+    )
     return 0.5 * (least_squares(real, 1.0) + least_squares(fake, 0.0))
 
 # %% ../../nbs/methods/cyclegan.ipynb #4868b17f
 @patch
-def training_step(self: CycleGAN, batch, optimizers: dict[str, Optimizer], backward=Tensor.backward) -> dict[str, Tensor]:
+def training_step(
+    self: CycleGAN, batch, optimizers: dict[str, Optimizer], backward=Tensor.backward
+) -> dict[str, Tensor]:
     "Update both generators, then both discriminators."
     genuine = {"visible": batch.visible, "thermal": batch.thermal}
     fakes, same = self.made(batch.thermal, batch.visible)
     with frozen(self.discriminators):
         terms = self.generator_losses(genuine, fakes, same)
-        backward_and_step(optimizers["generators"], sum(weight * terms[name] for name, weight in self.weights.items()), backward)
+        backward_and_step(
+            optimizers["generators"],
+            sum(weight * terms[name] for name, weight in self.weights.items()),
+            backward,
+        )
     loss = self.discriminator_loss(genuine, fakes)
     backward_and_step(optimizers["discriminators"], loss, backward)
     return {name: loss.detach() for name, loss in (terms | {"discriminators": loss}).items()}

@@ -17,25 +17,40 @@ from torch.optim import Optimizer
 
 from ..layers import ConvBlock, ResidualBlock, at_least_float32, reflect_conv
 from ..losses import PerceptualLoss, identity_loss, least_squares, pixel_loss
-from .registry import Method, backward_and_step, evaluating, frozen, register_method
 from .blocks import LEVEL_WEIGHTS, TwoWay, initialise
+from .registry import Method, backward_and_step, evaluating, frozen, register_method
 from ..recognition import load_embedder
 
 # %% ../../nbs/methods/lg-gan.ipynb #7f40d3f4
 def identity_encoder(channels: int, width: int) -> nn.Sequential:
     "Images (B,channels,H,W) to identity codes (B,4·width,H/4,W/4)."
-    def norm(channels): return nn.InstanceNorm2d(channels)
+
+    def norm(channels):
+        return nn.InstanceNorm2d(channels)
+
     return nn.Sequential(
         ConvBlock(reflect_conv(channels, width, 7, bias=True), norm(width)),
-        *(ConvBlock(reflect_conv(inner, 2 * inner, 4, stride=2, bias=True), norm(2 * inner)) for inner in (width, 2 * width)),
-        *(ResidualBlock(4 * width, norm, bias=True) for _ in range(4)))
+        *(
+            ConvBlock(reflect_conv(inner, 2 * inner, 4, stride=2, bias=True), norm(2 * inner))
+            for inner in (width, 2 * width)
+        ),
+        *(ResidualBlock(4 * width, norm, bias=True) for _ in range(4)),
+    )
+
 
 def style_encoder(channels: int, width: int, style: int) -> nn.Sequential:
     "Images (B,channels,H,W) to style codes (B,style), averaged over the places; no normalisation, which would take the style away."
     layers = [reflect_conv(channels, width, 7, bias=True), nn.ReLU()]
-    for inner, outer in ((width, 2 * width), (2 * width, 4 * width), (4 * width, 4 * width), (4 * width, 4 * width)):
+    for inner, outer in (
+        (width, 2 * width),
+        (2 * width, 4 * width),
+        (4 * width, 4 * width),
+        (4 * width, 4 * width),
+    ):
         layers += [reflect_conv(inner, outer, 4, stride=2, bias=True), nn.ReLU()]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Conv2d(4 * width, style, 1), nn.Flatten())
+    return nn.Sequential(
+        *layers, nn.AdaptiveAvgPool2d(1), nn.Conv2d(4 * width, style, 1), nn.Flatten()
+    )
 
 # %% ../../nbs/methods/lg-gan.ipynb #a2bf539b
 class AdaIN(nn.InstanceNorm2d):
@@ -50,7 +65,10 @@ class LayerNorm(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.scale, self.shift = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        self.scale, self.shift = (
+            nn.Parameter(torch.ones(channels)),
+            nn.Parameter(torch.zeros(channels)),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         normalised = F.layer_norm(at_least_float32(x), x.shape[1:]).to(x.dtype)
@@ -89,11 +107,23 @@ class StyleDecoder(nn.Module):
     def __init__(self, channels: int, width: int, style: int, hidden: int):
         super().__init__()
         self.blocks = nn.ModuleList(StyledBlock(4 * width) for _ in range(4))
-        self.up = nn.Sequential(OrderedDict((name, ConvBlock(UpsampleConv(inner, inner // 2), LayerNorm(inner // 2)))
-                                            for name, inner in (("1", 4 * width), ("3", 2 * width))))   # as checkpoints name them
+        self.up = nn.Sequential(
+            OrderedDict(
+                (name, ConvBlock(UpsampleConv(inner, inner // 2), LayerNorm(inner // 2)))
+                for name, inner in (("1", 4 * width), ("3", 2 * width))
+            )
+        )  # as checkpoints name them
         self.to_image = reflect_conv(width, channels, 7, bias=True)
-        statistics = len(self.blocks) * 2 * 2 * 4 * width   # two normalisations a block, a scale and a shift a channel
-        self.perceptron = nn.Sequential(nn.Linear(style, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, statistics))
+        statistics = (
+            len(self.blocks) * 2 * 2 * 4 * width
+        )  # two normalisations a block, a scale and a shift a channel
+        self.perceptron = nn.Sequential(
+            nn.Linear(style, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, statistics),
+        )
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         statistics = self.perceptron(style).unflatten(1, (len(self.blocks), 2, 2, -1))
@@ -107,11 +137,16 @@ class Spectrum(nn.Module):
 
     def __init__(self, channels: int = 3, width: int = 64, style: int = 8):
         super().__init__()
-        self.identity, self.style = identity_encoder(channels, width), style_encoder(channels, width, style)
+        self.identity, self.style = (
+            identity_encoder(channels, width),
+            style_encoder(channels, width, style),
+        )
         self.decoder = StyleDecoder(channels, width, style, hidden=4 * width)
         self.register_buffer("mean_style", torch.zeros(style))
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:  # identity code (B,4·width,H/4,W/4), style code (B,style)
+    def forward(
+        self, images: Tensor
+    ) -> tuple[Tensor, Tensor]:  # identity code (B,4·width,H/4,W/4), style code (B,style)
         return self.identity(images), at_least_float32(self.style(images))
 
 # %% ../../nbs/methods/lg-gan.ipynb #2a4056f1
@@ -128,10 +163,16 @@ class ScaleDiscriminator(nn.Module):
 
     def __init__(self, channels: int = 3, width: int = 64, scales: int = 3):
         super().__init__()
+
         def network():
             sizes = [channels, width, 2 * width, 4 * width, 8 * width]
-            layers = [layer for inner, outer in zip(sizes, sizes[1:]) for layer in (reflect_conv(inner, outer, 4, stride=2, bias=True), nn.LeakyReLU(0.2))]
+            layers = [
+                layer
+                for inner, outer in zip(sizes, sizes[1:])
+                for layer in (reflect_conv(inner, outer, 4, stride=2, bias=True), nn.LeakyReLU(0.2))
+            ]
             return nn.Sequential(*layers, nn.Conv2d(8 * width, 1, 1))
+
         self.scales = nn.ModuleList(network() for _ in range(scales))
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -142,9 +183,12 @@ class ScaleDiscriminator(nn.Module):
         return answers
 
 # %% ../../nbs/methods/lg-gan.ipynb #3b074fc9
-@register_method("lg-gan", label="LG-GAN", translating={"identity": "none", "lambda_perceptual": 0.0})
+@register_method(
+    "lg-gan", label="LG-GAN", translating={"identity": "none", "lambda_perceptual": 0.0}
+)
 class LGGAN(Method):
     "Latent-guided translation by identity and style codes (Anghelone et al., FG 2021; numbers INFERRED from MUNIT and SG-GAN)."
+
     trainable = ("generators", "discriminators")
     forward_methods = {"generators": ("decode",)}
 
@@ -163,18 +207,34 @@ class LGGAN(Method):
         lambda_id: float = 5.0,
     ):
         super().__init__()
-        self.generators = Spectra(visible=Spectrum(3, width, style), thermal=Spectrum(channels, width, style))
+        self.generators = Spectra(
+            visible=Spectrum(3, width, style), thermal=Spectrum(channels, width, style)
+        )
         for module in self.generators.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 nn.init.kaiming_normal_(module.weight)
                 nn.init.zeros_(module.bias)
         scales = 3 if image_size >= 64 else 2
-        self.discriminators = initialise(TwoWay(visible=ScaleDiscriminator(3, discriminator_width, scales),
-                                                thermal=ScaleDiscriminator(channels, discriminator_width, scales)))
+        self.discriminators = initialise(
+            TwoWay(
+                visible=ScaleDiscriminator(3, discriminator_width, scales),
+                thermal=ScaleDiscriminator(channels, discriminator_width, scales),
+            )
+        )
         self.embedder = None if identity == "none" else load_embedder(identity)
-        self.perceptual_loss = PerceptualLoss(perceptual_weights, LEVEL_WEIGHTS) if lambda_perceptual else None
-        self.weights = {"adversarial": 1.0, "reconstruction": 10.0, "translation": 10.0, "identity_code": 1.0, "style_code": 1.0,
-                        "common_identity": 1.0, "perceptual": lambda_perceptual, "identity": lambda_id}
+        self.perceptual_loss = (
+            PerceptualLoss(perceptual_weights, LEVEL_WEIGHTS) if lambda_perceptual else None
+        )
+        self.weights = {
+            "adversarial": 1.0,
+            "reconstruction": 10.0,
+            "translation": 10.0,
+            "identity_code": 1.0,
+            "style_code": 1.0,
+            "common_identity": 1.0,
+            "perceptual": lambda_perceptual,
+            "identity": lambda_id,
+        }
         self.image_size, self.channels = image_size, channels
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
 
@@ -183,17 +243,28 @@ class LGGAN(Method):
         return 0.5 ** int(10 * progress)
 
 # %% ../../nbs/methods/lg-gan.ipynb #486723b4
-DIRECTIONS = ("visible", "thermal"), ("thermal", "visible")  # the domain that is made, and the one that the identity comes from
+DIRECTIONS = (
+    ("visible", "thermal"),
+    ("thermal", "visible"),
+)  # the domain that is made, and the one that the identity comes from
+
 
 @patch
 def decode_both(
     self: LGGAN,
     codes: dict[str, tuple[Tensor, Tensor]],  # identity and style code of each image, by domain
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:  # translations and reconstructions, by the domain that they are in
+) -> tuple[
+    dict[str, Tensor], dict[str, Tensor]
+]:  # translations and reconstructions, by the domain that they are in
     "Each decoder makes both its images, which have the same style, as one batch."
-    made = {domain: self.generators.decode(torch.cat([codes[other][0], codes[domain][0]]), codes[domain][1].repeat(2, 1), domain).chunk(2)
-            for domain, other in DIRECTIONS}
+    made = {
+        domain: self.generators.decode(
+            torch.cat([codes[other][0], codes[domain][0]]), codes[domain][1].repeat(2, 1), domain
+        ).chunk(2)
+        for domain, other in DIRECTIONS
+    }
     return tuple({domain: images[place] for domain, images in made.items()} for place in (0, 1))
+
 
 @patch
 def generator_losses(
@@ -204,13 +275,18 @@ def generator_losses(
     copies: dict[str, Tensor],  # the reconstructions
 ) -> dict[str, Tensor]:  # unweighted, both directions summed
     "The terms that encoders and decoders minimise."
-    losses = dict.fromkeys(("adversarial", "reconstruction", "translation", "identity_code", "style_code"), 0.0)
+    losses = dict.fromkeys(
+        ("adversarial", "reconstruction", "translation", "identity_code", "style_code"), 0.0
+    )
     for domain, other in DIRECTIONS:
         identity, style = self.generators(fakes[domain], domain)
-        terms = {"adversarial": least_squares(self.discriminators(fakes[domain], domain), 1.0),
-                 "reconstruction": pixel_loss(images[domain], copies[domain]),
-                 "translation": pixel_loss(images[domain], fakes[domain]),
-                 "identity_code": F.l1_loss(identity, codes[other][0]), "style_code": F.l1_loss(style, codes[domain][1])}
+        terms = {
+            "adversarial": least_squares(self.discriminators(fakes[domain], domain), 1.0),
+            "reconstruction": pixel_loss(images[domain], copies[domain]),
+            "translation": pixel_loss(images[domain], fakes[domain]),
+            "identity_code": F.l1_loss(identity, codes[other][0]),
+            "style_code": F.l1_loss(style, codes[domain][1]),
+        }
         losses = {name: losses[name] + term for name, term in terms.items()}
     losses["common_identity"] = F.l1_loss(codes["thermal"][0], codes["visible"][0])
     if self.perceptual_loss is not None:
@@ -221,19 +297,32 @@ def generator_losses(
 
 # %% ../../nbs/methods/lg-gan.ipynb #28b35179
 @patch
-def training_step(self: LGGAN, batch, optimizers: dict[str, Optimizer], backward=Tensor.backward) -> dict[str, Tensor]:
+def training_step(
+    self: LGGAN, batch, optimizers: dict[str, Optimizer], backward=Tensor.backward
+) -> dict[str, Tensor]:
     "Update the discriminators, then encoders and decoders."
     images = {"visible": batch.visible, "thermal": batch.thermal}
     codes = {domain: self.generators(image, domain) for domain, image in images.items()}
     fakes, copies = self.decode_both(codes)
     loss = 0.0
     for domain, image in images.items():
-        genuine, fake = zip(*(answer.chunk(2) for answer in self.discriminators(torch.cat([image, fakes[domain].detach()]), domain)))
+        genuine, fake = zip(
+            *(
+                answer.chunk(2)
+                for answer in self.discriminators(
+                    torch.cat([image, fakes[domain].detach()]), domain
+                )
+            )
+        )
         loss = loss + least_squares(genuine, 1.0) + least_squares(fake, 0.0)
     backward_and_step(optimizers["discriminators"], loss, backward)
     with frozen(self.discriminators):
         terms = self.generator_losses(images, codes, fakes, copies)
-        backward_and_step(optimizers["generators"], sum(self.weights[name] * term for name, term in terms.items()), backward)
+        backward_and_step(
+            optimizers["generators"],
+            sum(self.weights[name] * term for name, term in terms.items()),
+            backward,
+        )
     return {name: loss.detach() for name, loss in (terms | {"discriminators": loss}).items()}
 
 # %% ../../nbs/methods/lg-gan.ipynb #9bd5c442
@@ -247,7 +336,9 @@ def before_checkpoint(
     chosen, styles = [place * len(pairs) // count for place in range(count)], []
     with evaluating(self.generators):
         for first in range(0, count, 32):
-            images = torch.stack([pairs[index].visible for index in chosen[first:first + 32]]).to(kept.device)
+            images = torch.stack([pairs[index].visible for index in chosen[first : first + 32]]).to(
+                kept.device
+            )
             styles.append(self.generators(images, "visible")[1])
     kept.copy_(torch.cat(styles).mean(0))
 
@@ -258,6 +349,7 @@ def translate(self: LGGAN, thermal: Tensor) -> Tensor:
     with evaluating(self.generators):
         style = self.generators.visible.mean_style.expand(len(thermal), -1)
         return self.generators.decode(self.generators(thermal, "thermal")[0], style, "visible")
+
 
 @patch
 def explain(self: LGGAN, thermal: Tensor) -> dict[str, Tensor]:

@@ -11,13 +11,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..losses import pixel_loss
-from .registry import Method, backward_and_step, evaluating, frozen, register_method
 from .blocks import BatchNorm, PatchGAN, UNetGenerator, cross_entropy, initialise
+from .registry import Method, backward_and_step, evaluating, frozen, register_method
 
 # %% ../../nbs/methods/pix2pix.ipynb #bcd2fa9c
 @register_method("pix2pix", label="Pix2Pix")
 class Pix2Pix(Method):
     "Conditional GAN with a pixel loss (Isola et al., CVPR 2017)."
+
     trainable = ("generator", "discriminator")
 
     def __init__(
@@ -42,9 +43,14 @@ class Pix2Pix(Method):
     ) -> dict[str, Tensor]:  # unweighted
         "The terms that the generator minimises."
         answers = self.discriminator(torch.cat([batch.thermal, translated], 1))
-        return {"adversarial": cross_entropy(answers, 1.0), "pixel": pixel_loss(batch.visible, translated)}
+        return {
+            "adversarial": cross_entropy(answers, 1.0),
+            "pixel": pixel_loss(batch.visible, translated),
+        }
 
-    def training_step(self, batch, optimizers: dict[str, Optimizer], backward=Tensor.backward) -> dict[str, Tensor]:
+    def training_step(
+        self, batch, optimizers: dict[str, Optimizer], backward=Tensor.backward
+    ) -> dict[str, Tensor]:
         "Update the discriminator, then the generator."
         translated = self.generator(batch.thermal)
         genuine = self.discriminator(torch.cat([batch.thermal, batch.visible], 1))
@@ -53,7 +59,11 @@ class Pix2Pix(Method):
         backward_and_step(optimizers["discriminator"], losses["discriminator"], backward)
         with frozen(self.discriminator):
             terms = self.generator_losses(batch, translated)
-            backward_and_step(optimizers["generator"], sum(weight * terms[name] for name, weight in self.weights.items()), backward)
+            backward_and_step(
+                optimizers["generator"],
+                sum(weight * terms[name] for name, weight in self.weights.items()),
+                backward,
+            )
         return {name: loss.detach() for name, loss in (losses | terms).items()}
 
     def translate(self, thermal: Tensor) -> Tensor:

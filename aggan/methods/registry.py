@@ -17,9 +17,16 @@ from torch.optim import Adam, Optimizer
 # %% ../../nbs/methods/registry.ipynb #c6741a3b
 class Method(nn.Module):
     "A way to translate thermal into visible faces, and how it is trained: `optimizers`, `training_step`, `translate`, `explain`."
-    trainable: tuple[str, ...] = ()  # attributes that hold trained networks, each with an optimiser of the same name
-    forward_methods: dict[str, tuple[str, ...]] = {}  # per network, what training calls on it besides `forward`
-    extra_state: tuple[str, ...] = ()  # attributes, modules too, whose state going on needs but translating does not
+
+    trainable: tuple[
+        str, ...
+    ] = ()  # attributes that hold trained networks, each with an optimiser of the same name
+    forward_methods: dict[
+        str, tuple[str, ...]
+    ] = {}  # per network, what training calls on it besides `forward`
+    extra_state: tuple[
+        str, ...
+    ] = ()  # attributes, modules too, whose state going on needs but translating does not
     paired: bool = True  # learns from registered pairs; otherwise thermal and visible images are drawn independently
     image_size: int = 256  # pixels that it is trained at
     channels: int = 3  # of a thermal image
@@ -31,13 +38,23 @@ class Method(nn.Module):
 
     def optimizers(self) -> dict[str, Optimizer]:
         "Adam for each of the trained networks."
-        return {name: Adam(getattr(self, name).parameters(), lr=self.learning_rate, betas=(0.5, 0.999),
-                           weight_decay=self.weight_decay, fused=True) for name in self.trainable}
+        return {
+            name: Adam(
+                getattr(self, name).parameters(),
+                lr=self.learning_rate,
+                betas=(0.5, 0.999),
+                weight_decay=self.weight_decay,
+                fused=True,
+            )
+            for name in self.trainable
+        }
 
     def explain(
         self,
         thermal: Tensor,  # (B,C,H,W) in [-1,1]
-    ) -> dict[str, Tensor]:  # maps (B,1,h,w), raw, by name; empty where the method has none of its own
+    ) -> dict[
+        str, Tensor
+    ]:  # maps (B,1,h,w), raw, by name; empty where the method has none of its own
         "The method's own maps of where it looks."
         return {}
 
@@ -46,7 +63,9 @@ class Method(nn.Module):
         progress: float,  # share of the training that is done, in [0, 1)
     ) -> float:
         "Constant for `constant_share` of the training, then linear to zero."
-        return 1.0 if progress <= self.constant_share else (1 - progress) / (1 - self.constant_share)
+        return (
+            1.0 if progress <= self.constant_share else (1 - progress) / (1 - self.constant_share)
+        )
 
     def before_checkpoint(
         self,
@@ -94,12 +113,15 @@ _methods: dict[str, tuple[str, dict, Callable[..., Method]]] = {}
 def register_method(
     name: str,  # lower case, as typed: "ag-gan+"
     label: str,  # as printed in tables: "AG-GAN+"
-    translating: dict | None = None,  # options without the networks of its losses, e.g. {"identity": "none"}
+    translating: dict
+    | None = None,  # options without the networks of its losses, e.g. {"identity": "none"}
 ) -> Callable:
     "Decorator: the class or function below makes the method `name` from keyword options."
+
     def register(make: Callable[..., Method]) -> Callable[..., Method]:
         _methods[name] = label, translating or {}, make
         return make
+
     return register
 
 # %% ../../nbs/methods/registry.ipynb #2eb74753

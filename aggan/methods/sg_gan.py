@@ -11,15 +11,15 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor, nn
 
+from ..losses import PerceptualLoss
+from .blocks import LEVEL_WEIGHTS, weighted_levels
+from .pix2pix import Pix2Pix
+from .registry import register_method
+from ..recognition import load_embedder
 from ..recognition.alignment import face_crop
 from ..recognition.backbones import IResNet
-from ..runtime.checks import check_choice
-from ..losses import PerceptualLoss
-from .registry import register_method
-from .blocks import LEVEL_WEIGHTS, weighted_levels
 from ..recognition.parsing import load_parser
-from .pix2pix import Pix2Pix
-from ..recognition import load_embedder
+from ..runtime.checks import check_choice
 
 # %% ../../nbs/methods/sg-gan.ipynb #12ede55c
 class IdentityFeatures(nn.Module):
@@ -30,16 +30,24 @@ class IdentityFeatures(nn.Module):
         identity: str,  # an IResNet as `load_embedder` takes it, or "vgg19:FILE", a state dict of a VGG-19
     ):
         super().__init__()
-        self.vgg = PerceptualLoss(identity.removeprefix("vgg19:")) if identity.startswith("vgg19:") else None
+        self.vgg = (
+            PerceptualLoss(identity.removeprefix("vgg19:"))
+            if identity.startswith("vgg19:")
+            else None
+        )
         self.embedder = None if self.vgg is not None else load_embedder(identity)
         if self.embedder is not None and not isinstance(self.embedder.network, IResNet):
-            raise ValueError(f'SG-GAN takes features from the stages of an IResNet such as "synthetic-arcface", or from "vgg19:FILE"; "{identity}" is neither.')
+            raise ValueError(
+                f'SG-GAN takes features from the stages of an IResNet such as "synthetic-arcface", or from "vgg19:FILE"; "{identity}" is neither.'
+            )
 
     def forward(self, images: Tensor) -> list[Tensor]:
         if self.vgg is not None:
             return self.vgg.activations(images)
         network = self.embedder.network
-        x = network.prelu(network.bn1(network.conv1((face_crop(images) - self.embedder.mean) / self.embedder.std)))
+        x = network.prelu(
+            network.bn1(network.conv1((face_crop(images) - self.embedder.mean) / self.embedder.std))
+        )
         levels = [x]
         for stage in (network.layer1, network.layer2, network.layer3, network.layer4):
             levels.append(stage(levels[-1]))
@@ -48,7 +56,12 @@ class IdentityFeatures(nn.Module):
 # %% ../../nbs/methods/sg-gan.ipynb #1f8fb56c
 def parse_size(images: Tensor) -> Tensor:
     "Images above 128 pixels reduced to 128."
-    return F.interpolate(images, size=128, mode="bilinear", antialias=True) if images.shape[-1] > 128 else images
+    return (
+        F.interpolate(images, size=128, mode="bilinear", antialias=True)
+        if images.shape[-1] > 128
+        else images
+    )
+
 
 def semantic_loss(
     parser: nn.Module,  # (B,3,H,W) in [-1,1] -> logits (B,classes,H,W)
@@ -60,16 +73,24 @@ def semantic_loss(
         target = parser(parse_size(visible)).softmax(1)
     return (parser(parse_size(translated)).softmax(1) - target).abs().sum(1).mean() / 2
 
+
 @torch.no_grad()
-def released_semantic_loss(parser: nn.Module, visible: Tensor, translated: Tensor) -> Tensor:  # scalar in [0, 1], without gradient
+def released_semantic_loss(
+    parser: nn.Module, visible: Tensor, translated: Tensor
+) -> Tensor:  # scalar in [0, 1], without gradient
     "Share of the pixels that are a facial component in one image and none (one of the parser's first three classes) in the other."
     components = [parser(parse_size(images)).argmax(1) > 2 for images in (visible, translated)]
     return (components[0] != components[1]).float().mean()
 
 # %% ../../nbs/methods/sg-gan.ipynb #1b4c3431
-@register_method("sg-gan", label="SG-GAN", translating={"identity": "none", "lambda_perceptual": 0.0, "parser": "none"})
+@register_method(
+    "sg-gan",
+    label="SG-GAN",
+    translating={"identity": "none", "lambda_perceptual": 0.0, "parser": "none"},
+)
 class SGGAN(Pix2Pix):
     "Pix2Pix with perceptual, identity and semantic losses (Chen and Ross, FG 2019)."
+
     constant_share = 150 / 400
 
     def __init__(
@@ -91,12 +112,19 @@ class SGGAN(Pix2Pix):
         super().__init__(width, image_size, channels, discriminator_width, learning_rate, pixel)
         check_choice("semantic", semantic, ("differentiable", "released"))
         self.semantic = semantic
-        self.perceptual_loss = PerceptualLoss(perceptual_weights, LEVEL_WEIGHTS) if lambda_perceptual else None
+        self.perceptual_loss = (
+            PerceptualLoss(perceptual_weights, LEVEL_WEIGHTS) if lambda_perceptual else None
+        )
         self.identity_features = None if identity == "none" else IdentityFeatures(identity)
         self.parser = None if parser == "none" else load_parser(parser)
-        teachers = {"perceptual": (self.perceptual_loss, lambda_perceptual), "identity": (self.identity_features, lambda_id),
-                    "semantic": (self.parser if semantic == "differentiable" else None, semantic_weight)}
-        self.weights |= {name: weight for name, (teacher, weight) in teachers.items() if teacher is not None}
+        teachers = {
+            "perceptual": (self.perceptual_loss, lambda_perceptual),
+            "identity": (self.identity_features, lambda_id),
+            "semantic": (self.parser if semantic == "differentiable" else None, semantic_weight),
+        }
+        self.weights |= {
+            name: weight for name, (teacher, weight) in teachers.items() if teacher is not None
+        }
 
 # %% ../../nbs/methods/sg-gan.ipynb #bd3dc92a
 @patch

@@ -15,8 +15,8 @@ from ..discriminator import DiscriminatorOutput, PatchDiscriminator
 from ..generator import Generator, GeneratorOutput
 from ..layers import clip_rho
 from ..losses import cam_loss, least_squares
-from .registry import Method, backward_and_step, evaluating, frozen, register_method
 from .blocks import TwoWay, as_channels
+from .registry import Method, backward_and_step, evaluating, frozen, register_method
 
 # %% ../../nbs/methods/u-gat-it.ipynb #ccf608fa
 class LocalAndGlobal(nn.Module):
@@ -24,7 +24,9 @@ class LocalAndGlobal(nn.Module):
 
     def __init__(self, channels: int, width: int, layers: tuple[int, ...]):
         super().__init__()
-        self.scales = nn.ModuleList(PatchDiscriminator(count, "cam", width, channels) for count in layers)
+        self.scales = nn.ModuleList(
+            PatchDiscriminator(count, "cam", width, channels) for count in layers
+        )
 
     def forward(self, images: Tensor) -> tuple[DiscriminatorOutput, ...]:
         return tuple(scale(images) for scale in self.scales)
@@ -33,6 +35,7 @@ class LocalAndGlobal(nn.Module):
 @register_method("u-gat-it", label="U-GAT-IT")
 class UGATIT(Method):
     "Unpaired translation with class activation attention and AdaLIN (Kim et al., ICLR 2020)."
+
     trainable = ("generators", "discriminators")
     paired = False
 
@@ -52,13 +55,24 @@ class UGATIT(Method):
         lambda_cam: float = 1000.0,  # weight of the generators' auxiliary classifiers
     ):
         super().__init__()
-        options = dict(attention="cam", width=width, blocks=blocks, head=head, image_size=image_size)
-        self.generators = TwoWay(visible=Generator(in_channels=channels, out_channels=3, **options),
-                                 thermal=Generator(in_channels=3, out_channels=channels, **options))
+        options = dict(
+            attention="cam", width=width, blocks=blocks, head=head, image_size=image_size
+        )
+        self.generators = TwoWay(
+            visible=Generator(in_channels=channels, out_channels=3, **options),
+            thermal=Generator(in_channels=3, out_channels=channels, **options),
+        )
         layers = tuple(discriminator_layers)
-        self.discriminators = TwoWay(visible=LocalAndGlobal(3, discriminator_width, layers),
-                                     thermal=LocalAndGlobal(channels, discriminator_width, layers))
-        self.weights = {"adversarial": 1.0, "cycle": lambda_cycle, "same": lambda_idt, "cam": lambda_cam}
+        self.discriminators = TwoWay(
+            visible=LocalAndGlobal(3, discriminator_width, layers),
+            thermal=LocalAndGlobal(channels, discriminator_width, layers),
+        )
+        self.weights = {
+            "adversarial": 1.0,
+            "cycle": lambda_cycle,
+            "same": lambda_idt,
+            "cam": lambda_cam,
+        }
         self.image_size, self.channels = image_size, channels
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
 
@@ -66,6 +80,7 @@ class UGATIT(Method):
 def answers(results: tuple[DiscriminatorOutput, ...]) -> list[Tensor]:
     "Patch maps and auxiliary logits of every scale."
     return [answer for result in results for answer in (result.patch, result.domain_logits)]
+
 
 @patch
 def discriminator_loss(
@@ -93,24 +108,35 @@ def generator_losses(
     for domain, other in (("visible", "thermal"), ("thermal", "visible")):
         fake = fakes[domain]
         same = self.generators(as_channels(genuine[domain], genuine[other].shape[1]), domain)
-        terms = {"adversarial": least_squares(answers(self.discriminators(fake.visible, domain)), 1.0),
-                 "cycle": F.l1_loss(self.generators(fake.visible, other).visible, genuine[other]),
-                 "same": F.l1_loss(same.visible, genuine[domain]),
-                 "cam": cam_loss(fake.domain_logits, same.domain_logits)}
+        terms = {
+            "adversarial": least_squares(answers(self.discriminators(fake.visible, domain)), 1.0),
+            "cycle": F.l1_loss(self.generators(fake.visible, other).visible, genuine[other]),
+            "same": F.l1_loss(same.visible, genuine[domain]),
+            "cam": cam_loss(fake.domain_logits, same.domain_logits),
+        }
         losses = {name: losses[name] + term for name, term in terms.items()}
     return losses
 
 # %% ../../nbs/methods/u-gat-it.ipynb #986c60a2
 @patch
-def training_step(self: UGATIT, batch, optimizers: dict[str, Optimizer], backward=Tensor.backward) -> dict[str, Tensor]:
+def training_step(
+    self: UGATIT, batch, optimizers: dict[str, Optimizer], backward=Tensor.backward
+) -> dict[str, Tensor]:
     "Update the discriminators, then the generators, and clip every share of instance normalisation to [0, 1]."
     genuine = {"visible": batch.visible, "thermal": batch.thermal}
-    fakes = {"visible": self.generators(batch.thermal, "visible"), "thermal": self.generators(batch.visible, "thermal")}
+    fakes = {
+        "visible": self.generators(batch.thermal, "visible"),
+        "thermal": self.generators(batch.visible, "thermal"),
+    }
     loss = self.discriminator_loss(genuine, fakes)
     backward_and_step(optimizers["discriminators"], loss, backward)
     with frozen(self.discriminators):
         terms = self.generator_losses(genuine, fakes)
-        backward_and_step(optimizers["generators"], sum(weight * terms[name] for name, weight in self.weights.items()), backward)
+        backward_and_step(
+            optimizers["generators"],
+            sum(weight * terms[name] for name, weight in self.weights.items()),
+            backward,
+        )
     clip_rho(self.generators)
     return {name: loss.detach() for name, loss in (terms | {"discriminators": loss}).items()}
 
@@ -121,9 +147,13 @@ def translate(self: UGATIT, thermal: Tensor) -> Tensor:
     with evaluating(self.generators):
         return self.generators(thermal, "visible").visible
 
+
 @patch
 def explain(self: UGATIT, thermal: Tensor) -> dict[str, Tensor]:
     "The CAM heat maps of the `generator` on the thermal image and of the local `discriminator` on its translation, (B,1,h,w) each."
     with evaluating(self):
         output = self.generators(thermal, "visible")
-        return {"generator": output.heatmap, "discriminator": self.discriminators(output.visible, "visible")[0].heatmap}
+        return {
+            "generator": output.heatmap,
+            "discriminator": self.discriminators(output.visible, "visible")[0].heatmap,
+        }

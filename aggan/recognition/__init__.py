@@ -4,13 +4,16 @@
 
 # %% ../../nbs/recognition/embedders.ipynb #9357906b
 from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
+
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+
 from .alignment import ARCFACE_SIZE
 from .backbones import IMAGENET, FoamliuMobileFaceNet, IResNet, MobileFaceNet
 from .pretrained import PRETRAINED, fetch_weights
@@ -21,11 +24,13 @@ __all__ = ['ACCEPTED', 'OPERATIONS', 'SHIPPED', 'RECOGNISERS', 'Embedder', 'Onnx
 # %% ../../nbs/recognition/embedders.ipynb #55069ab7
 class Embedder(nn.Module):
     "Frozen face recogniser: (B, 3, 112, 112) RGB in [-1, 1] to unit vectors (B, D), differentiable in its input."
-    def __init__(self,
-        network: nn.Module,                   # to (B, D)
+
+    def __init__(
+        self,
+        network: nn.Module,  # to (B, D)
         mean: float | Sequence[float] = 0.0,  # subtracted from the faces, for each channel or all
-        std: float | Sequence[float] = 1.0,   # divides the faces, for each channel or all
-        size: int = ARCFACE_SIZE,             # side of the network's input, pixels
+        std: float | Sequence[float] = 1.0,  # divides the faces, for each channel or all
+        size: int = ARCFACE_SIZE,  # side of the network's input, pixels
     ):
         super().__init__()
         self.network, self.size = network.requires_grad_(False), size
@@ -39,103 +44,177 @@ class Embedder(nn.Module):
 
     def forward(self, faces: Tensor) -> Tensor:
         if faces.ndim != 4 or faces.shape[1:] != (3, ARCFACE_SIZE, ARCFACE_SIZE):
-            raise ValueError(f"an embedder takes faces (B, 3, 112, 112), not {tuple(faces.shape)}: "
-                             "aggan.recognition.alignment.face_crop cuts them out of aligned frames")
-        if self.size != ARCFACE_SIZE: faces = F.interpolate(faces, size=self.size, mode="bilinear", antialias=True)
+            raise ValueError(
+                f"an embedder takes faces (B, 3, 112, 112), not {tuple(faces.shape)}: "
+                "aggan.recognition.alignment.face_crop cuts them out of aligned frames"
+            )
+        if self.size != ARCFACE_SIZE:
+            faces = F.interpolate(faces, size=self.size, mode="bilinear", antialias=True)
         return F.normalize(self.network((faces - self.mean) / self.std))
 
 # %% ../../nbs/recognition/embedders.ipynb #5cf19cea
-ACCEPTED = ("accepted are the state dicts of arcface_torch's IResNet and MobileFaceNet and of foamliu's MobileFaceNet "
-            "(.pth, .pt or .safetensors), and .onnx graphs that take (1, 3, 112, 112)")
+ACCEPTED = (
+    "accepted are the state dicts of arcface_torch's IResNet and MobileFaceNet and of foamliu's MobileFaceNet "
+    "(.pth, .pt or .safetensors), and .onnx graphs that take (1, 3, 112, 112)"
+)
+
 
 def _read_state(path: Path) -> dict[str, Tensor]:
     "Tensors of a file; raises ValueError for one that holds anything else."
     try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-        if all(isinstance(value, Tensor) for value in state.values()): return state
-    except Exception as error: raise ValueError(f"{path} cannot be read as weights: {ACCEPTED}") from error
+        state = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, "cpu", weights_only=True)
+        )
+        if all(isinstance(value, Tensor) for value in state.values()):
+            return state
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read as weights: {ACCEPTED}") from error
     raise ValueError(f"{path} holds more than the tensors of a face embedder: {ACCEPTED}")
 
 # %% ../../nbs/recognition/embedders.ipynb #2d429ecd
-def _shapes(state: dict[str, Tensor]) -> dict: return {key: value.shape for key, value in state.items()}
+def _shapes(state: dict[str, Tensor]) -> dict:
+    return {key: value.shape for key, value in state.items()}
 
-def _network_of(
-    state: dict[str, Tensor],
-) -> nn.Module | None:
+
+def _network_of(state: dict[str, Tensor]) -> nn.Module | None:
     "Network with the weights of a state dict, recognised by its keys; None for an unknown one."
     for architecture in (IResNet, MobileFaceNet, FoamliuMobileFaceNet):
         try:
-            with torch.device("meta"): network = architecture.like(state)
-        except (KeyError, ValueError): continue
+            with torch.device("meta"):
+                network = architecture.like(state)
+        except (KeyError, ValueError):
+            continue
         if _shapes(network.state_dict()) == _shapes(state):
             network.load_state_dict(state, assign=True)
             return network.float()
     return None
 
 # %% ../../nbs/recognition/embedders.ipynb #076a34be
-def _conv(x, weight, bias=None, *, strides=(1, 1), pads=(0, 0, 0, 0), dilations=(1, 1), group=1, kernel_shape=None):
+def _conv(
+    x,
+    weight,
+    bias=None,
+    *,
+    strides=(1, 1),
+    pads=(0, 0, 0, 0),
+    dilations=(1, 1),
+    group=1,
+    kernel_shape=None,
+):
     "ONNX Conv with the same padding on both sides."
-    if pads[:2] != pads[2:]: raise ValueError("padding differs between the sides")
+    if pads[:2] != pads[2:]:
+        raise ValueError("padding differs between the sides")
     return F.conv2d(x, weight, bias, strides, tuple(pads[:2]), dilations, group)
 
-def _gemm(x, weight, bias=0., *, alpha=1., beta=1., transB=0):
+
+def _gemm(x, weight, bias=0.0, *, alpha=1.0, beta=1.0, transB=0):
     "ONNX Gemm with a plain first matrix."
     return alpha * x @ (weight.T if transB else weight) + beta * bias
 
+
 def _reshape(x, shape, *, allowzero=0):
     "ONNX Reshape where it flattens; the batch stays what it is."
-    if len(shape) != 2: raise ValueError("Reshape does more than flatten")
+    if len(shape) != 2:
+        raise ValueError("Reshape does more than flatten")
     return x.flatten(1)
 
+
 OPERATIONS: dict[str, Callable] = {
-    "Add": torch.add, "Relu": F.relu, "MatMul": torch.matmul, "Conv": _conv, "Gemm": _gemm, "Reshape": _reshape,
-    "Identity": lambda x: x, "PRelu": lambda x, slope: torch.where(x < 0, slope * x, x),
-    "Clip": lambda x, lower=None, upper=None: x.clamp(lower, upper),  # bounds are inputs since opset 11
+    "Add": torch.add,
+    "Relu": F.relu,
+    "MatMul": torch.matmul,
+    "Conv": _conv,
+    "Gemm": _gemm,
+    "Reshape": _reshape,
+    "Identity": lambda x: x,
+    "PRelu": lambda x, slope: torch.where(x < 0, slope * x, x),
+    "Clip": lambda x, lower=None, upper=None: x.clamp(
+        lower, upper
+    ),  # bounds are inputs since opset 11
     "Flatten": lambda x, *, axis=1: x.flatten(axis),
-    "BatchNormalization": lambda x, weight, bias, mean, var, *, epsilon=1e-5, momentum=0.9, spatial=1, training_mode=0:
-        F.batch_norm(x, mean, var, weight, bias, eps=epsilon)}
+    "BatchNormalization": lambda x, weight, bias, mean, var, *, epsilon=1e-5, momentum=0.9, spatial=1, training_mode=0: (
+        F.batch_norm(x, mean, var, weight, bias, eps=epsilon)
+    ),
+}
 
 # %% ../../nbs/recognition/embedders.ipynb #09450f07
 class OnnxNetwork(nn.Module):
     "Interpreter of the ONNX graph of a face embedder; raises ValueError for a graph with other operations."
-    def __init__(self,
+
+    def __init__(
+        self,
         path: str | Path,  # .onnx file
     ):
         import onnx
         from onnx.numpy_helper import to_array
+
         super().__init__()
         graph = onnx.load(str(path)).graph
         constants = {tensor.name: tensor for tensor in graph.initializer}
-        constants |= {node.output[0]: node.attribute[0].t for node in graph.node if node.op_type == "Constant"}
+        constants |= {
+            node.output[0]: node.attribute[0].t for node in graph.node if node.op_type == "Constant"
+        }
         self.names = dict(zip(constants, (f"constant{number}" for number in range(len(constants)))))
-        for name, value in constants.items(): self.register_buffer(self.names[name], torch.tensor(to_array(value)))
-        self.nodes = [(node.op_type, list(node.input), node.output[0],
-                       {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute})
-                      for node in graph.node if node.op_type != "Constant"]
+        for name, value in constants.items():
+            self.register_buffer(self.names[name], torch.tensor(to_array(value)))
+        self.nodes = [
+            (
+                node.op_type,
+                list(node.input),
+                node.output[0],
+                {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute},
+            )
+            for node in graph.node
+            if node.op_type != "Constant"
+        ]
         unknown = {operation for operation, *_ in self.nodes} - OPERATIONS.keys()
-        if unknown: raise ValueError(f"the graph has operations other than an embedder's: {', '.join(sorted(unknown))}")
+        if unknown:
+            raise ValueError(
+                f"the graph has operations other than an embedder's: {', '.join(sorted(unknown))}"
+            )
         self.input = next(value.name for value in graph.input if value.name not in constants)
         self.output = graph.output[0].name
-        last_use = {name: number for number, (_, inputs, *_) in enumerate(self.nodes) for name in inputs}
-        self.spent = [[name for name in set(inputs) - constants.keys() - {self.output} if last_use[name] == number]
-                      for number, (_, inputs, *_) in enumerate(self.nodes)]
+        last_use = {
+            name: number for number, (_, inputs, *_) in enumerate(self.nodes) for name in inputs
+        }
+        self.spent = [
+            [
+                name
+                for name in set(inputs) - constants.keys() - {self.output}
+                if last_use[name] == number
+            ]
+            for number, (_, inputs, *_) in enumerate(self.nodes)
+        ]
         # foamliu's file has the names of its modules and wants their input
-        self.normalisation = IMAGENET if any("/dw_conv/" in output for _, _, output, _ in self.nodes) else {}
+        self.normalisation = (
+            IMAGENET if any("/dw_conv/" in output for _, _, output, _ in self.nodes) else {}
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        values = {self.input: x, "": None} | {name: getattr(self, buffer) for name, buffer in self.names.items()}
+        values = {self.input: x, "": None} | {
+            name: getattr(self, buffer) for name, buffer in self.names.items()
+        }
         for (operation, inputs, output, attributes), spent in zip(self.nodes, self.spent):
             values[output] = OPERATIONS[operation](*(values[name] for name in inputs), **attributes)
-            for name in spent: values.pop(name)
+            for name in spent:
+                values.pop(name)
         return values[self.output]
 
 # %% ../../nbs/recognition/embedders.ipynb #266fd990
 def _facenet(path: Path) -> nn.Module:
     "facenet-pytorch's recogniser with the weights of a file, without its classifier of 8,631 people."
     from facenet_pytorch import InceptionResnetV1
+
     network = InceptionResnetV1()
-    state = {key: value for key, value in _read_state(path).items() if not key.startswith("logits.")}
-    if _shapes(state) != _shapes(network.state_dict()): raise ValueError(f"{path} does not fit InceptionResnetV1: delete it, it is then fetched again")
+    state = {
+        key: value for key, value in _read_state(path).items() if not key.startswith("logits.")
+    }
+    if _shapes(state) != _shapes(network.state_dict()):
+        raise ValueError(
+            f"{path} does not fit InceptionResnetV1: delete it, it is then fetched again"
+        )
     network.load_state_dict(state)
     return network
 
@@ -143,27 +222,41 @@ def _facenet(path: Path) -> nn.Module:
 SHIPPED = ("synthetic-arcface", "synthetic-mobilefacenet", "synthetic-matcher")
 RECOGNISERS = tuple(name for name in PRETRAINED if name != "vgg19")
 
+
 def _onnx_network(path: Path) -> nn.Module:
     "Network of a graph, tried on two black faces; raises ValueError if it gives no embeddings."
     try:
         network = OnnxNetwork(path)
         shape = network(torch.zeros(2, 3, ARCFACE_SIZE, ARCFACE_SIZE)).shape
-    except Exception as error: raise ValueError(f"{path} is no face embedder ({error}): {ACCEPTED}") from error
-    if len(shape) == 2 and shape[0] == 2: return network
+    except Exception as error:
+        raise ValueError(f"{path} is no face embedder ({error}): {ACCEPTED}") from error
+    if len(shape) == 2 and shape[0] == 2:
+        return network
     raise ValueError(f"{path} gives {tuple(shape)} for two faces, not two embeddings: {ACCEPTED}")
 
+
 def load_embedder(
-    name: str | Path = "synthetic-arcface",  # or "synthetic-mobilefacenet", "synthetic-matcher"; "w600k_r50", …; or a file .pth, .pt, .onnx, .safetensors
+    name: str
+    | Path = "synthetic-arcface",  # or "synthetic-mobilefacenet", "synthetic-matcher"; "w600k_r50", …; or a file .pth, .pt, .onnx, .safetensors
 ) -> Embedder:
     """Frozen face recogniser, (B, 3, 112, 112) in [-1, 1] to unit vectors (B, D), by name or from a file.
 
     Raises FileNotFoundError where there is no such file, ValueError for one that is no known embedder and OSError
     if weights cannot be fetched."""
-    path = Path(str(files("aggan") / "weights" / f"{name}.safetensors")) if name in SHIPPED else Path(name)
-    if name in RECOGNISERS: path = fetch_weights(name)
+    path = (
+        Path(str(files("aggan") / "weights" / f"{name}.safetensors"))
+        if name in SHIPPED
+        else Path(name)
+    )
+    if name in RECOGNISERS:
+        path = fetch_weights(name)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is neither a file nor one of {', '.join((*SHIPPED, *RECOGNISERS))}: {ACCEPTED}")
-    if name == "facenet": return Embedder(_facenet(path), std=128 / 127.5, size=160)
+        raise FileNotFoundError(
+            f"{path} is neither a file nor one of {', '.join((*SHIPPED, *RECOGNISERS))}: {ACCEPTED}"
+        )
+    if name == "facenet":
+        return Embedder(_facenet(path), std=128 / 127.5, size=160)
     network = _onnx_network(path) if path.suffix == ".onnx" else _network_of(_read_state(path))
-    if network is None: raise ValueError(f"{path} is no face embedder known here: {ACCEPTED}")
+    if network is None:
+        raise ValueError(f"{path} is no face embedder known here: {ACCEPTED}")
     return Embedder(network, **getattr(network, "normalisation", {}))

@@ -4,8 +4,10 @@
 
 # %% ../../nbs/recognition/alignment.ipynb #e2b1cab8
 from __future__ import annotations
+
 from functools import cache
 from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -16,10 +18,18 @@ __all__ = ['ARCFACE_TEMPLATE', 'ARCFACE_SIZE', 'FACE_FRACTION', 'frame_landmarks
            'warp_homography', 'Detection', 'detect_face']
 
 # %% ../../nbs/recognition/alignment.ipynb #c82cb776
-ARCFACE_TEMPLATE = torch.tensor([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366],
-                                 [41.5493, 92.3655], [70.7299, 92.2041]])  # x, y in a crop of 112 x 112
+ARCFACE_TEMPLATE = torch.tensor(
+    [
+        [38.2946, 51.6963],
+        [73.5318, 51.5014],
+        [56.0252, 71.7366],
+        [41.5493, 92.3655],
+        [70.7299, 92.2041],
+    ]
+)  # x, y in a crop of 112 x 112
 ARCFACE_SIZE = 112
 FACE_FRACTION = 0.8  # side of the ArcFace crop over the side of our frame
+
 
 def frame_landmarks(
     size: int,  # side of the square frame, pixels
@@ -29,12 +39,14 @@ def frame_landmarks(
 
 # %% ../../nbs/recognition/alignment.ipynb #80e7dc49
 def face_crop(
-    images: Tensor,            # (B, 3, H, H) or (B, 1, H, H): aligned frames; one channel is repeated to three
+    images: Tensor,  # (B, 3, H, H) or (B, 1, H, H): aligned frames; one channel is repeated to three
     size: int = ARCFACE_SIZE,  # side of the crop, a multiple of 8
 ) -> Tensor:  # (B, 3, size, size)
     "Cut the ArcFace crop, the central `FACE_FRACTION`, out of aligned frames; raises ValueError for other shapes."
     if images.ndim != 4 or images.shape[1] not in (1, 3) or images.shape[2] != images.shape[3]:
-        raise ValueError(f"face_crop needs aligned square frames (B, 1 or 3, H, H), not {tuple(images.shape)}")
+        raise ValueError(
+            f"face_crop needs aligned square frames (B, 1 or 3, H, H), not {tuple(images.shape)}"
+        )
     if size < 8 or size % 8:
         raise ValueError(f"face_crop needs a size that is a multiple of 8, not {size}")
     margin = size // 8  # size / FACE_FRACTION = size + 2 margins
@@ -44,10 +56,12 @@ def face_crop(
 # %% ../../nbs/recognition/alignment.ipynb #da77d8db
 def coordinate_image(
     height: int,  # pixels
-    width: int,   # pixels
+    width: int,  # pixels
 ) -> Tensor:  # (2, height, width)
     "Image whose two channels are the x and y of each pixel's centre."
-    return torch.stack(torch.meshgrid(torch.arange(width) + 0.5, torch.arange(height) + 0.5, indexing="xy"))
+    return torch.stack(
+        torch.meshgrid(torch.arange(width) + 0.5, torch.arange(height) + 0.5, indexing="xy")
+    )
 
 # %% ../../nbs/recognition/alignment.ipynb #532a0c88
 def similarity_transform(
@@ -62,7 +76,10 @@ def similarity_transform(
         raise ValueError("a similarity transform needs finite points that do not all coincide")
     a = ((z - z_mean).conj() * (w - w_mean)).sum(-1) / spread
     b = (w_mean - a[..., None] * z_mean)[..., 0]
-    return torch.stack([torch.stack([a.real, -a.imag, b.real], -1), torch.stack([a.imag, a.real, b.imag], -1)], -2)
+    return torch.stack(
+        [torch.stack([a.real, -a.imag, b.real], -1), torch.stack([a.imag, a.real, b.imag], -1)], -2
+    )
+
 
 def transform_points(
     matrix: Tensor,  # (..., 2, 3)
@@ -73,14 +90,16 @@ def transform_points(
 
 # %% ../../nbs/recognition/alignment.ipynb #67d1247f
 def warp(
-    image: Tensor,           # (C, H, W) float
-    matrix: Tensor,          # (2, 3), from the image's pixels to the result's
-    size: int,               # side of the result, pixels
+    image: Tensor,  # (C, H, W) float
+    matrix: Tensor,  # (2, 3), from the image's pixels to the result's
+    size: int,  # side of the result, pixels
     padding: str = "zeros",  # outside the image: "zeros" or "border" (its edge goes on)
 ) -> Tensor:  # (C, size, size)
     "Move an image by a similarity transform, bilinearly and without aliasing."
     if image.ndim != 3 or not image.is_floating_point():
-        raise ValueError(f"warp needs one float image (C, H, W), not {image.dtype} {tuple(image.shape)}")
+        raise ValueError(
+            f"warp needs one float image (C, H, W), not {image.dtype} {tuple(image.shape)}"
+        )
     before = torch.tensor([image.shape[2], image.shape[1]], dtype=matrix.dtype)  # W, H
     scale = torch.linalg.det(matrix[:, :2]).abs().sqrt().item()
     if scale < 1:
@@ -88,13 +107,16 @@ def warp(
         image = F.interpolate(image[None], size=(height, width), mode="bilinear", antialias=True)[0]
     centres = coordinate_image(size, size).permute(1, 2, 0).to(matrix)
     sources = (centres - matrix[:, 2]) @ torch.linalg.inv(matrix[:, :2]).mT
-    grid = (sources / before * 2 - 1).to(image)  # relative coordinates: the same before and after the resizing
+    grid = (sources / before * 2 - 1).to(
+        image
+    )  # relative coordinates: the same before and after the resizing
     return F.grid_sample(image[None], grid[None], padding_mode=padding, align_corners=False)[0]
 
+
 def align(
-    image: Tensor,      # (C, H, W) float
+    image: Tensor,  # (C, H, W) float
     landmarks: Tensor,  # (5, 2) pixels in `image`
-    size: int,          # side of the frame, pixels
+    size: int,  # side of the frame, pixels
     padding: str = "zeros",  # outside the image: "zeros" or "border"
 ) -> Tensor:  # (C, size, size)
     "Move an image so that its five points come to `frame_landmarks(size)`, as nearly as a similarity can."
@@ -111,9 +133,11 @@ def homography(
         rows += [[x, y, 1, 0, 0, 0, -u * x, -u * y], [0, 0, 0, x, y, 1, -v * x, -v * y]]
         values += [u, v]
     system = torch.tensor(rows, dtype=torch.float64)
-    if torch.linalg.matrix_rank(system) < 8: raise ValueError("a homography needs four points of which no three are on a line")
+    if torch.linalg.matrix_rank(system) < 8:
+        raise ValueError("a homography needs four points of which no three are on a line")
     solution = torch.linalg.solve(system, torch.tensor(values, dtype=torch.float64))
     return torch.cat([solution, torch.ones(1)]).view(3, 3).float()
+
 
 def transform_homography(
     matrix: Tensor,  # (3, 3)
@@ -123,10 +147,11 @@ def transform_homography(
     moved = points @ matrix[:, :2].T + matrix[:, 2]
     return moved[..., :2] / moved[..., 2:]
 
+
 def warp_homography(
-    image: Tensor,   # (C, H, W) float
+    image: Tensor,  # (C, H, W) float
     matrix: Tensor,  # (3, 3), from the image's pixels to the result's
-    height: int,     # of the result, pixels
+    height: int,  # of the result, pixels
     width: int,
 ) -> Tensor:  # (C, height, width), zero outside the image
     "Move an image by a homography, bilinearly."
@@ -138,27 +163,34 @@ def warp_homography(
 # %% ../../nbs/recognition/alignment.ipynb #9aa6e1ec
 class Detection(NamedTuple):
     "A face found in an image."
-    box: Tensor         # (4,) left, top, right, bottom, pixels
+
+    box: Tensor  # (4,) left, top, right, bottom, pixels
     probability: float  # of being a face, [0, 1]
-    landmarks: Tensor   # (5, 2) pixels
+    landmarks: Tensor  # (5, 2) pixels
+
 
 @cache
 def _detector():
     "MTCNN with the weights that come with facenet-pytorch, most probable face first."
     from facenet_pytorch import MTCNN
+
     return MTCNN(select_largest=False, device="cpu").eval()
 
 # %% ../../nbs/recognition/alignment.ipynb #c1c7110c
 def _as_rgb_bytes(image: Tensor) -> Tensor:
     "(1 or 3, H, W), uint8 or float in [0, 1] -> (3, H, W) uint8; raises ValueError otherwise."
     if image.ndim != 3 or image.shape[0] not in (1, 3):
-        raise ValueError(f"a face is looked for in one image (1 or 3, H, W), not {tuple(image.shape)}")
+        raise ValueError(
+            f"a face is looked for in one image (1 or 3, H, W), not {tuple(image.shape)}"
+        )
     if image.is_floating_point():
         if not (image.min() >= 0 and image.max() <= 1):
             raise ValueError("a float image must have values in [0, 1] to look for a face in it")
         image = (image * 255).round().to(torch.uint8)
-    if image.dtype != torch.uint8: raise ValueError(f"a face is looked for in uint8 or float images, not {image.dtype}")
+    if image.dtype != torch.uint8:
+        raise ValueError(f"a face is looked for in uint8 or float images, not {image.dtype}")
     return image.expand(3, -1, -1)
+
 
 def detect_face(
     image: Tensor,  # (3, H, W) or (1, H, W), uint8 or float in [0, 1], visible light
@@ -166,11 +198,16 @@ def detect_face(
     "Most probable face in an image (MTCNN), or None where there is none; raises ValueError for what is no image."
     image = _as_rgb_bytes(image)
     height, width = image.shape[1:]
-    if min(height, width) < 20: return None  # the smallest face that MTCNN looks for
+    if min(height, width) < 20:
+        return None  # the smallest face that MTCNN looks for
     left, top = width // 2, height // 2
-    padded = F.pad(image, (left, left, top, top), value=127).permute(1, 2, 0).contiguous().cpu().numpy()
-    with torch.no_grad(): boxes, probabilities, points = _detector().detect(padded, landmarks=True)
-    if boxes is None: return None
+    padded = (
+        F.pad(image, (left, left, top, top), value=127).permute(1, 2, 0).contiguous().cpu().numpy()
+    )
+    with torch.no_grad():
+        boxes, probabilities, points = _detector().detect(padded, landmarks=True)
+    if boxes is None:
+        return None
     box, landmarks = (torch.tensor(values[0].tolist()) for values in (boxes, points))
     shift = torch.tensor([left, top])
     return Detection(box - shift.repeat(2), float(probabilities[0]), landmarks - shift)

@@ -4,7 +4,9 @@
 
 # %% ../../nbs/recognition/backbones.ipynb #7240d4bd
 from __future__ import annotations
+
 from collections.abc import Sequence
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,10 +17,12 @@ __all__ = ['IMAGENET', 'BasicBlock', 'IResNet', 'ConvBlock', 'DepthWise', 'Resid
 # %% ../../nbs/recognition/backbones.ipynb #b17c84e7
 class BasicBlock(nn.Module):
     "Residual block of IResNet: BN, conv, BN, PReLU, conv with stride, BN, and the shortcut."
-    def __init__(self,
-        inputs: int,   # channels
+
+    def __init__(
+        self,
+        inputs: int,  # channels
         outputs: int,  # channels
-        stride: int,   # 1 keeps the size; 2 halves it, with a convolution on the shortcut
+        stride: int,  # 1 keeps the size; 2 halves it, with a convolution on the shortcut
     ):
         super().__init__()
         self.bn1 = nn.BatchNorm2d(inputs)
@@ -34,9 +38,13 @@ class BasicBlock(nn.Module):
         residual = self.bn3(self.conv2(self.prelu(self.bn2(self.conv1(self.bn1(x))))))
         return residual + self.downsample(x)
 
+
 def _stage(inputs: int, outputs: int, blocks: int) -> nn.Sequential:
     "Blocks of one resolution; the first one halves it."
-    return nn.Sequential(BasicBlock(inputs, outputs, 2), *(BasicBlock(outputs, outputs, 1) for _ in range(blocks - 1)))
+    return nn.Sequential(
+        BasicBlock(inputs, outputs, 2),
+        *(BasicBlock(outputs, outputs, 1) for _ in range(blocks - 1)),
+    )
 
 # %% ../../nbs/recognition/backbones.ipynb #68288369
 def _count(state: dict[str, Tensor], prefix: str) -> int:
@@ -46,14 +54,18 @@ def _count(state: dict[str, Tensor], prefix: str) -> int:
 # %% ../../nbs/recognition/backbones.ipynb #674ea31f
 class IResNet(nn.Module):
     "Backbone of ArcFace (Deng et al., CVPR 2019), named as in arcface_torch: (B, 3, 112, 112) to (B, embedding)."
-    def __init__(self,
+
+    def __init__(
+        self,
         layers: Sequence[int] = (3, 4, 14, 3),  # blocks of the four stages
-        width: int = 64,                        # channels of the first stage; each further stage doubles them
-        embedding: int = 512,                   # size of the result
-        stem_stride: int = 1,                   # stride of the first convolution: 1, or 2 for a small network
+        width: int = 64,  # channels of the first stage; each further stage doubles them
+        embedding: int = 512,  # size of the result
+        stem_stride: int = 1,  # stride of the first convolution: 1, or 2 for a small network
     ):
         super().__init__()
-        self.config = dict(layers=tuple(layers), width=width, embedding=embedding, stem_stride=stem_stride)
+        self.config = dict(
+            layers=tuple(layers), width=width, embedding=embedding, stem_stride=stem_stride
+        )
         self.conv1 = nn.Conv2d(3, width, 3, stem_stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.prelu = nn.PReLU(width)
@@ -82,10 +94,12 @@ class IResNet(nn.Module):
 # %% ../../nbs/recognition/backbones.ipynb #dcb9d0c1
 class ConvBlock(nn.Module):
     "Convolution, batch normalisation and, unless linear, PReLU."
-    def __init__(self,
-        inputs: int,   # channels
+
+    def __init__(
+        self,
+        inputs: int,  # channels
         outputs: int,  # channels
-        kernel: int,   # side, pixels
+        kernel: int,  # side, pixels
         stride: int = 1,
         padding: int = 0,
         groups: int = 1,
@@ -96,15 +110,18 @@ class ConvBlock(nn.Module):
         activation = () if linear else (nn.PReLU(outputs),)
         self.layers = nn.Sequential(convolution, nn.BatchNorm2d(outputs), *activation)
 
-    def forward(self, x: Tensor) -> Tensor: return self.layers(x)
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
 
 # %% ../../nbs/recognition/backbones.ipynb #b2723c04
 class DepthWise(nn.Module):
     "1 x 1 convolution to `hidden` channels, a depthwise 3 x 3 one, and a linear 1 x 1 one back."
-    def __init__(self,
-        inputs: int,   # channels
+
+    def __init__(
+        self,
+        inputs: int,  # channels
         outputs: int,  # channels
-        hidden: int,   # channels of the depthwise convolution
+        hidden: int,  # channels of the depthwise convolution
         stride: int = 1,
         residual: bool = False,  # add the input to the result
     ):
@@ -113,30 +130,40 @@ class DepthWise(nn.Module):
         self.layers = nn.Sequential(
             ConvBlock(inputs, hidden, 1),
             ConvBlock(hidden, hidden, 3, stride, 1, groups=hidden),
-            ConvBlock(hidden, outputs, 1, linear=True))
+            ConvBlock(hidden, outputs, 1, linear=True),
+        )
 
-    def forward(self, x: Tensor) -> Tensor: return x + self.layers(x) if self.residual else self.layers(x)
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x) if self.residual else self.layers(x)
+
 
 class Residual(nn.Module):
     "Several residual `DepthWise` blocks."
-    def __init__(self,
-        blocks: int,    # how many
+
+    def __init__(
+        self,
+        blocks: int,  # how many
         channels: int,  # of input and output
-        hidden: int,    # channels of the depthwise convolutions
+        hidden: int,  # channels of the depthwise convolutions
     ):
         super().__init__()
-        self.layers = nn.Sequential(*(DepthWise(channels, channels, hidden, residual=True) for _ in range(blocks)))
+        self.layers = nn.Sequential(
+            *(DepthWise(channels, channels, hidden, residual=True) for _ in range(blocks))
+        )
 
-    def forward(self, x: Tensor) -> Tensor: return self.layers(x)
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
 
 # %% ../../nbs/recognition/backbones.ipynb #b233b74f
 class MobileFaceNet(nn.Module):
     "MobileFaceNet (Chen et al., 2018), named as in arcface_torch: (B, 3, 112, 112) to (B, embedding)."
-    def __init__(self,
+
+    def __init__(
+        self,
         blocks: Sequence[int] = (1, 4, 6, 2),  # residual blocks at 56, 28, 14 and 7 pixels
-        width: int = 128,                      # channels at 56 and 28 pixels; twice as many after that
-        hidden: int = 128,                     # channels of the depthwise convolutions at 56 and 28 pixels
-        embedding: int = 512,                  # size of the result
+        width: int = 128,  # channels at 56 and 28 pixels; twice as many after that
+        hidden: int = 128,  # channels of the depthwise convolutions at 56 and 28 pixels
+        embedding: int = 512,  # size of the result
     ):
         super().__init__()
         self.config = dict(blocks=tuple(blocks), width=width, hidden=hidden, embedding=embedding)
@@ -149,49 +176,78 @@ class MobileFaceNet(nn.Module):
             DepthWise(width, 2 * width, 2 * hidden, 2),
             Residual(blocks[2], 2 * width, 2 * hidden),
             DepthWise(2 * width, 2 * width, 4 * hidden, 2),
-            Residual(blocks[3], 2 * width, 2 * hidden))
+            Residual(blocks[3], 2 * width, 2 * hidden),
+        )
         self.conv_sep = ConvBlock(2 * width, 512, 1)
-        self.features = nn.ModuleDict(dict(layers=nn.Sequential(
-            ConvBlock(512, 512, 7, groups=512, linear=True), nn.Flatten(),
-            nn.Linear(512, embedding, bias=False), nn.BatchNorm1d(embedding))))
+        self.features = nn.ModuleDict(
+            dict(
+                layers=nn.Sequential(
+                    ConvBlock(512, 512, 7, groups=512, linear=True),
+                    nn.Flatten(),
+                    nn.Linear(512, embedding, bias=False),
+                    nn.BatchNorm1d(embedding),
+                )
+            )
+        )
 
     @classmethod
     def like(cls, state: dict[str, Tensor]) -> MobileFaceNet:
         "Network of the size that a state dict has; raises KeyError if it is none of this kind."
         first = 1 if "layers.1.layers.0.weight" in state else _count(state, "layers.1.layers.")
-        return cls([first, *(_count(state, f"layers.{stage}.layers.") for stage in (3, 5, 7))],
-                   width=len(state["layers.0.layers.0.weight"]), hidden=len(state["layers.2.layers.0.layers.0.weight"]),
-                   embedding=len(state["features.layers.2.weight"]))
+        return cls(
+            [first, *(_count(state, f"layers.{stage}.layers.") for stage in (3, 5, 7))],
+            width=len(state["layers.0.layers.0.weight"]),
+            hidden=len(state["layers.2.layers.0.layers.0.weight"]),
+            embedding=len(state["features.layers.2.weight"]),
+        )
 
-    def forward(self, x: Tensor) -> Tensor: return self.features["layers"](self.conv_sep(self.layers(x)))
+    def forward(self, x: Tensor) -> Tensor:
+        return self.features["layers"](self.conv_sep(self.layers(x)))
 
 # %% ../../nbs/recognition/backbones.ipynb #2a6d4c46
-IMAGENET = dict(mean=(-0.03, -0.088, -0.188), std=(0.458, 0.448, 0.45))  # of images in [-1, 1]: 2 mean - 1 and 2 std
+IMAGENET = dict(
+    mean=(-0.03, -0.088, -0.188), std=(0.458, 0.448, 0.45)
+)  # of images in [-1, 1]: 2 mean - 1 and 2 std
 
-def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+
+def _convolution(
+    inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1
+) -> nn.Sequential:
     "Convolution, batch normalisation, ReLU6."
-    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
-                         nn.BatchNorm2d(outputs), nn.ReLU6())
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU6(),
+    )
+
 
 class InvertedResidual(nn.Module):
     "Wide depthwise convolution between two 1 x 1 ones (MobileNetV2)."
-    def __init__(self,
-        inputs: int,     # channels
-        outputs: int,    # channels
-        stride: int,     # 1 or 2
+
+    def __init__(
+        self,
+        inputs: int,  # channels
+        outputs: int,  # channels
+        stride: int,  # 1 or 2
         expansion: int,  # channels of the depthwise convolution over those of the input
     ):
         super().__init__()
         hidden = inputs * expansion
-        self.conv = nn.Sequential(_convolution(inputs, hidden, 1), _convolution(hidden, hidden, 3, stride, hidden),
-                                  nn.Conv2d(hidden, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
+        self.conv = nn.Sequential(
+            _convolution(inputs, hidden, 1),
+            _convolution(hidden, hidden, 3, stride, hidden),
+            nn.Conv2d(hidden, outputs, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+        )
         self.residual = stride == 1 and inputs == outputs
 
-    def forward(self, x: Tensor) -> Tensor: return x + self.conv(x) if self.residual else self.conv(x)
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(x) if self.residual else self.conv(x)
 
 # %% ../../nbs/recognition/backbones.ipynb #b2d21781
 class FoamliuMobileFaceNet(nn.Module):
     "MobileFaceNet as published by foamliu, with its names: (B, 3, 112, 112) to (B, 128)."
+
     normalisation = IMAGENET
     # expansion, channels, number and first stride of the blocks
     blocks = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
@@ -199,22 +255,31 @@ class FoamliuMobileFaceNet(nn.Module):
     def __init__(self):
         super().__init__()
         self.conv1 = _convolution(3, 64, 3, 2)
-        self.dw_conv = nn.ModuleDict(dict(
-            depthwise=nn.Conv2d(64, 64, 3, padding=1, groups=64, bias=False), bn1=nn.BatchNorm2d(64),
-            pointwise=nn.Conv2d(64, 64, 1, bias=False), bn2=nn.BatchNorm2d(64)))
+        self.dw_conv = nn.ModuleDict(
+            dict(
+                depthwise=nn.Conv2d(64, 64, 3, padding=1, groups=64, bias=False),
+                bn1=nn.BatchNorm2d(64),
+                pointwise=nn.Conv2d(64, 64, 1, bias=False),
+                bn2=nn.BatchNorm2d(64),
+            )
+        )
         self.features, inputs = nn.Sequential(), 64
         for expansion, outputs, number, stride in self.blocks:
             for block in range(number):
-                self.features.append(InvertedResidual(inputs, outputs, stride if block == 0 else 1, expansion))
+                self.features.append(
+                    InvertedResidual(inputs, outputs, stride if block == 0 else 1, expansion)
+                )
                 inputs = outputs
         self.conv2 = _convolution(128, 512, 1)
-        self.gdconv = nn.ModuleDict(dict(
-            depthwise=nn.Conv2d(512, 512, 7, groups=512, bias=False), bn=nn.BatchNorm2d(512)))
+        self.gdconv = nn.ModuleDict(
+            dict(depthwise=nn.Conv2d(512, 512, 7, groups=512, bias=False), bn=nn.BatchNorm2d(512))
+        )
         self.conv3 = nn.Conv2d(512, 128, 1)
         self.bn = nn.BatchNorm2d(128)
 
     @classmethod
-    def like(cls, state: dict[str, Tensor]) -> FoamliuMobileFaceNet: return cls()
+    def like(cls, state: dict[str, Tensor]) -> FoamliuMobileFaceNet:
+        return cls()
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv1(x)

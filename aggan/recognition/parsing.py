@@ -17,20 +17,23 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ..runtime.files import write_json, atomic_write
-from ..layers import ConvBlock, at_least_float32
 from ..data.protocols import recognition_pool
+from ..layers import ConvBlock, at_least_float32
+from ..runtime.files import atomic_write, write_json
 from ..synthetic.rendering import REGIONS
 
 # %% ../../nbs/recognition/parsing.ipynb #5cf51465
 PARSED = ("background", "skin", "hair", "brows", "eyes", "nose", "mouth")
 _PARSED_AS = {"ears": "skin", "glasses": "eyes"}
 
+
 def parsed(
     regions: Tensor,  # (…) integers, indices of `aggan.synthetic.rendering.REGIONS`
 ) -> Tensor:  # (…) int64, indices of `PARSED`
     "The classes of rendered regions."
-    table = torch.tensor([PARSED.index(_PARSED_AS.get(name, name)) for name in REGIONS], device=regions.device)
+    table = torch.tensor(
+        [PARSED.index(_PARSED_AS.get(name, name)) for name in REGIONS], device=regions.device
+    )
     return table[regions.long()]
 
 # %% ../../nbs/recognition/parsing.ipynb #4be7b441
@@ -43,12 +46,20 @@ class FaceParser(nn.Module):
         classes: int = len(PARSED),
     ):
         super().__init__()
+
         def stage(inner, outer):
-            def conv(inner): return ConvBlock(nn.Conv2d(inner, outer, 3, padding=1, bias=False), nn.InstanceNorm2d(outer))
+            def conv(inner):
+                return ConvBlock(
+                    nn.Conv2d(inner, outer, 3, padding=1, bias=False), nn.InstanceNorm2d(outer)
+                )
+
             return nn.Sequential(conv(inner), conv(outer))
+
         sizes = [width * 2**level for level in range(4)]
         self.down = nn.ModuleList(stage(inner, outer) for inner, outer in zip([3, *sizes], sizes))
-        self.up = nn.ModuleList(stage(low + high, low) for low, high in zip(sizes[-2::-1], sizes[:0:-1]))
+        self.up = nn.ModuleList(
+            stage(low + high, low) for low, high in zip(sizes[-2::-1], sizes[:0:-1])
+        )
         self.to_classes = nn.Conv2d(width, classes, 1)
 
     def forward(self, faces: Tensor) -> Tensor:
@@ -57,7 +68,9 @@ class FaceParser(nn.Module):
             x = stage(F.avg_pool2d(x, 2) if level else x)
             passed.append(x)
         for stage, skipped in zip(self.up, passed[-2::-1]):
-            x = stage(torch.cat([F.interpolate(x, scale_factor=2.0, mode="bilinear"), skipped], dim=1))
+            x = stage(
+                torch.cat([F.interpolate(x, scale_factor=2.0, mode="bilinear"), skipped], dim=1)
+            )
         return at_least_float32(self.to_classes(x))
 
 # %% ../../nbs/recognition/parsing.ipynb #3c6a61e1
@@ -66,8 +79,14 @@ def intersection_over_union(
     truth: Tensor,  # the same shape
 ) -> dict[str, float]:  # by class of `PARSED`, in [0, 1]
     "How much of each class agrees."
-    return {name: float(((predicted == place) & (truth == place)).sum() / ((predicted == place) | (truth == place)).sum().clamp(min=1))
-            for place, name in enumerate(PARSED)}
+    return {
+        name: float(
+            ((predicted == place) & (truth == place)).sum()
+            / ((predicted == place) | (truth == place)).sum().clamp(min=1)
+        )
+        for place, name in enumerate(PARSED)
+    }
+
 
 def parse_faces(
     parser: nn.Module,
@@ -76,8 +95,14 @@ def parse_faces(
 ) -> Tensor:  # (N,S,S) class numbers
     "What a parser makes of rendered visible faces."
     with torch.no_grad():
-        return torch.cat([parser(torch.from_numpy(faces[first:first + batch_size, 1:4]) / 127.5 - 1).argmax(1)
-                          for first in range(0, len(faces), batch_size)])
+        return torch.cat(
+            [
+                parser(torch.from_numpy(faces[first : first + batch_size, 1:4]) / 127.5 - 1).argmax(
+                    1
+                )
+                for first in range(0, len(faces), batch_size)
+            ]
+        )
 
 # %% ../../nbs/recognition/parsing.ipynb #6ec01060
 def fit_parser(
@@ -89,17 +114,23 @@ def fit_parser(
     seed: int = 0,
 ) -> list[float]:  # loss of every step
     "Train a parser by cross-entropy, rare classes weighted more; Adam with a one-cycle rate up to 3e-3."
-    shares = parsed(torch.from_numpy(faces[:200, 4])).flatten().bincount(minlength=len(PARSED)) + 1.0
+    shares = (
+        parsed(torch.from_numpy(faces[:200, 4])).flatten().bincount(minlength=len(PARSED)) + 1.0
+    )
     weights = (shares / shares.sum()) ** -0.5
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(parser.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
     losses = []
     for step in tqdm(range(steps), desc="training", mininterval=1.0):
-        chosen = torch.from_numpy(faces[torch.randint(len(faces), (batch_size,), generator=generator).numpy()])
+        chosen = torch.from_numpy(
+            faces[torch.randint(len(faces), (batch_size,), generator=generator).numpy()]
+        )
         chosen = chosen.flip(-1) if torch.rand((), generator=generator) < 0.5 else chosen
         size = sizes[step % len(sizes)]
-        images = F.interpolate(chosen[:, 1:4] / 127.5 - 1, size=size, mode="bilinear", antialias=True)
+        images = F.interpolate(
+            chosen[:, 1:4] / 127.5 - 1, size=size, mode="bilinear", antialias=True
+        )
         regions = F.interpolate(chosen[:, 4:].float(), size=size, mode="nearest")[:, 0]
         loss = F.cross_entropy(parser(images), parsed(regions), weights)
         optimizer.zero_grad()
@@ -116,37 +147,71 @@ def train_parser(
     steps: int = 600,
     width: int = 16,
     seed: int = 0,
-    output: str | Path = "runs/parser",  # folder of the weights, their report and the rendered faces
+    output: str
+    | Path = "runs/parser",  # folder of the weights, their report and the rendered faces
     held_out: int = 50,  # further people to measure on
-) -> dict:  # what was done, and the intersection over union of each class at 64 pixels; synthetic faces
+) -> (
+    dict
+):  # what was done, and the intersection over union of each class at 64 pixels; synthetic faces
     "Train a parser on synthetic people and write it, in half precision, with its report."
-    pool = recognition_pool(held_out + subjects, images_per_subject, size=96, cache=Path(output) / "faces")
+    pool = recognition_pool(
+        held_out + subjects, images_per_subject, size=96, cache=Path(output) / "faces"
+    )
     test, learnt = np.split(pool.faces, [held_out * images_per_subject])
     torch.manual_seed(seed)
     parser = FaceParser(width)
     losses = fit_parser(parser, learnt, steps, seed=seed)
-    small = F.interpolate(torch.from_numpy(np.ascontiguousarray(test)).float(), size=64, mode="nearest").byte().numpy()
-    agreement = intersection_over_union(parse_faces(parser, small), parsed(torch.from_numpy(small[:, 4])))
-    report = dict(subjects=subjects, images_per_subject=images_per_subject, steps=steps, width=width, seed=seed, held_out=held_out,
-                  loss=float(np.mean(losses[-50:])), intersection_over_union=agreement)
+    small = (
+        F.interpolate(torch.from_numpy(np.ascontiguousarray(test)).float(), size=64, mode="nearest")
+        .byte()
+        .numpy()
+    )
+    agreement = intersection_over_union(
+        parse_faces(parser, small), parsed(torch.from_numpy(small[:, 4]))
+    )
+    report = dict(
+        subjects=subjects,
+        images_per_subject=images_per_subject,
+        steps=steps,
+        width=width,
+        seed=seed,
+        held_out=held_out,
+        loss=float(np.mean(losses[-50:])),
+        intersection_over_union=agreement,
+    )
     with atomic_write(Path(output) / "parser.safetensors") as part:
-        save_file({name: value.half().contiguous() for name, value in parser.state_dict().items()}, part)
+        save_file(
+            {name: value.half().contiguous() for name, value in parser.state_dict().items()}, part
+        )
     write_json(Path(output) / "parser.json", report)
     return report
 
 # %% ../../nbs/recognition/parsing.ipynb #3eb5c7d4
 def load_parser(
-    name: str | Path = "synthetic",  # the parser that comes with the package, or a state dict of a `FaceParser`: .safetensors, .pth, .pt
+    name: str
+    | Path = "synthetic",  # the parser that comes with the package, or a state dict of a `FaceParser`: .safetensors, .pth, .pt
 ) -> FaceParser:  # frozen; gradients pass through it to the faces
     "A trained parser. Raises FileNotFoundError where there is no such file, ValueError for one that holds something else."
-    path = Path(str(files("aggan") / "weights" / "parser.safetensors")) if name == "synthetic" else Path(name)
+    path = (
+        Path(str(files("aggan") / "weights" / "parser.safetensors"))
+        if name == "synthetic"
+        else Path(name)
+    )
     if not path.is_file():
-        raise FileNotFoundError(f'There is no face parser {path}: give a state dict of aggan.recognition.parsing.FaceParser, "synthetic" or "none".')
+        raise FileNotFoundError(
+            f'There is no face parser {path}: give a state dict of aggan.recognition.parsing.FaceParser, "synthetic" or "none".'
+        )
     try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        state = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, "cpu", weights_only=True)
+        )
         parser = FaceParser(len(state["down.0.0.conv.weight"]), len(state["to_classes.bias"]))
         parser.load_state_dict(state)
     except Exception as error:
-        raise ValueError(f"{path} is no state dict of aggan.recognition.parsing.FaceParser ({error}): train one with fit_parser, or take "
-                         '"synthetic" for synthetic faces or "none".') from error
+        raise ValueError(
+            f"{path} is no state dict of aggan.recognition.parsing.FaceParser ({error}): train one with fit_parser, or take "
+            '"synthetic" for synthetic faces or "none".'
+        ) from error
     return parser.eval().requires_grad_(False)

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import platformdirs
 from tqdm.auto import tqdm
 
-from ..runtime.files import atomic_write
 from ..runtime.checks import check_choice
+from ..runtime.files import atomic_write
 
 # %% auto #0
 __all__ = ['PRETRAINED', 'Pretrained', 'cache_folder', 'hash_file', 'matches_checksum', 'download', 'extract_member',
@@ -25,50 +25,86 @@ __all__ = ['PRETRAINED', 'Pretrained', 'cache_folder', 'hash_file', 'matches_che
 # %% ../../nbs/recognition/pretrained.ipynb #28e35c13
 class Pretrained(NamedTuple):
     "A file of weights that others trained."
-    file: str      # its name in the cache
-    address: str   # from where it, or the zip that holds it, is fetched
-    sha256: str    # of the file, or as many digits of it as are published; "": none is
-    size: int      # bytes; 0: not published
+
+    file: str  # its name in the cache
+    address: str  # from where it, or the zip that holds it, is fetched
+    sha256: str  # of the file, or as many digits of it as are published; "": none is
+    size: int  # bytes; 0: not published
     licence: str
-    what: str      # network, training data, convention of its input
+    what: str  # network, training data, convention of its input
     member: str = ""  # path in the zip at the address; "": the address is the file itself
+
 
 _INSIGHTFACE = "https://github.com/deepinsight/insightface/releases/download/v0.7/"
 _NONCOMMERCIAL = "insightface: non-commercial research only"
 PRETRAINED = {
     "w600k_r50": Pretrained(
-        "w600k_r50.onnx", _INSIGHTFACE + "buffalo_l.zip", "4c06341c33c2ca1f86781dab0e829f88ad5b64be9fba56e56bc9ebdefc619e43", 174_383_860, _NONCOMMERCIAL,
-        "ArcFace IResNet-50, WebFace600K; RGB, (x - 127.5) / 127.5, ArcFace template", "w600k_r50.onnx"),
+        "w600k_r50.onnx",
+        _INSIGHTFACE + "buffalo_l.zip",
+        "4c06341c33c2ca1f86781dab0e829f88ad5b64be9fba56e56bc9ebdefc619e43",
+        174_383_860,
+        _NONCOMMERCIAL,
+        "ArcFace IResNet-50, WebFace600K; RGB, (x - 127.5) / 127.5, ArcFace template",
+        "w600k_r50.onnx",
+    ),
     "w600k_mbf": Pretrained(
-        "w600k_mbf.onnx", _INSIGHTFACE + "buffalo_sc.zip", "9cc6e4a75f0e2bf0b1aed94578f144d15175f357bdc05e815e5c4a02b319eb4f", 13_616_099, _NONCOMMERCIAL,
-        "MobileFaceNet, WebFace600K; RGB, (x - 127.5) / 127.5, ArcFace template", "w600k_mbf.onnx"),
+        "w600k_mbf.onnx",
+        _INSIGHTFACE + "buffalo_sc.zip",
+        "9cc6e4a75f0e2bf0b1aed94578f144d15175f357bdc05e815e5c4a02b319eb4f",
+        13_616_099,
+        _NONCOMMERCIAL,
+        "MobileFaceNet, WebFace600K; RGB, (x - 127.5) / 127.5, ArcFace template",
+        "w600k_mbf.onnx",
+    ),
     "foamliu-mobilefacenet": Pretrained(
-        "mobilefacenet.pt", "https://github.com/foamliu/MobileFaceNet/raw/master/weights/mobilefacenet.pt",
-        "90a00ba1d8b0b688af3deb731ed53dca582e6106805d1bc3cfdef55f570493f4", 4_135_271, "Apache-2.0 (its training data, MS-Celeb-1M, was withdrawn)",
-        "MobileFaceNet, MS-Celeb-1M; RGB, ImageNet mean and deviation, ArcFace template"),
+        "mobilefacenet.pt",
+        "https://github.com/foamliu/MobileFaceNet/raw/master/weights/mobilefacenet.pt",
+        "90a00ba1d8b0b688af3deb731ed53dca582e6106805d1bc3cfdef55f570493f4",
+        4_135_271,
+        "Apache-2.0 (its training data, MS-Celeb-1M, was withdrawn)",
+        "MobileFaceNet, MS-Celeb-1M; RGB, ImageNet mean and deviation, ArcFace template",
+    ),
     "facenet": Pretrained(
-        "20180402-114759-vggface2.pt", "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/20180402-114759-vggface2.pt", "", 0,
-        "MIT (its training data, VGGFace2: see there)", "InceptionResnetV1 of facenet-pytorch, VGGFace2; RGB, (x - 127.5) / 128, 160 pixels"),
+        "20180402-114759-vggface2.pt",
+        "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/20180402-114759-vggface2.pt",
+        "",
+        0,
+        "MIT (its training data, VGGFace2: see there)",
+        "InceptionResnetV1 of facenet-pytorch, VGGFace2; RGB, (x - 127.5) / 128, 160 pixels",
+    ),
     "vgg19": Pretrained(
-        "vgg19-dcbb9e9d.pth", "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth", "dcbb9e9d", 0, "BSD-3-Clause (torchvision)",
-        "VGG-19, ImageNet, for the perceptual loss (Eq. 14); RGB in [0, 1], ImageNet mean and deviation"),
+        "vgg19-dcbb9e9d.pth",
+        "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
+        "dcbb9e9d",
+        0,
+        "BSD-3-Clause (torchvision)",
+        "VGG-19, ImageNet, for the perceptual loss (Eq. 14); RGB in [0, 1], ImageNet mean and deviation",
+    ),
 }
 
 # %% ../../nbs/recognition/pretrained.ipynb #cd549586
 def cache_folder() -> Path:
     "Where weights are kept: `AGGAN_CACHE`, or the usual folder of the user's system."
-    return Path(os.environ.get("AGGAN_CACHE") or platformdirs.user_cache_dir("aggan", appauthor=False)) / "weights"
+    return (
+        Path(os.environ.get("AGGAN_CACHE") or platformdirs.user_cache_dir("aggan", appauthor=False))
+        / "weights"
+    )
+
 
 def hash_file(path: Path) -> str:
     "SHA-256 of a file."
-    with open(path, "rb") as file: return hashlib.file_digest(file, "sha256").hexdigest()
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
-def matches_checksum(
-    path: Path,
-    known: Pretrained,
-) -> bool:
+
+def matches_checksum(path: Path, known: Pretrained) -> bool:
     "Whether a file is what it must be, as far as its maker says."
-    return path.is_file() and known.size in (0, path.stat().st_size) and hash_file(path).startswith(known.sha256)
+    return (
+        path.is_file()
+        and known.size in (0, path.stat().st_size)
+        and hash_file(path).startswith(known.sha256)
+    )
+
 
 def download(
     address: str,
@@ -76,30 +112,49 @@ def download(
 ) -> None:
     "Fetch a file, going on where an earlier download broke off, with a progress bar. Raises OSError."
     import requests
+
     part = path.with_name(path.name + ".part")
     path.parent.mkdir(parents=True, exist_ok=True)
     have = part.stat().st_size if part.is_file() else 0
-    with requests.get(address, headers={"Range": f"bytes={have}-"} if have else {}, stream=True, timeout=30) as answer:
-        if answer.status_code == 416: have = 0  # the part is the whole, or no part of this file
-        else: answer.raise_for_status()
+    with requests.get(
+        address, headers={"Range": f"bytes={have}-"} if have else {}, stream=True, timeout=30
+    ) as answer:
+        if answer.status_code == 416:
+            have = 0  # the part is the whole, or no part of this file
+        else:
+            answer.raise_for_status()
         if answer.status_code != 416:
             went_on = answer.status_code == 206
             total = int(answer.headers.get("Content-Length", 0)) + (have if went_on else 0)
-            with open(part, "ab" if went_on else "wb") as file, tqdm(total=total, initial=have if went_on else 0, unit="B", unit_scale=True, desc=path.name) as bar:
-                for block in answer.iter_content(2**16): bar.update(file.write(block))
-            if total and part.stat().st_size != total: raise OSError(f"the connection ended after {part.stat().st_size} of {total} bytes")
+            with (
+                open(part, "ab" if went_on else "wb") as file,
+                tqdm(
+                    total=total,
+                    initial=have if went_on else 0,
+                    unit="B",
+                    unit_scale=True,
+                    desc=path.name,
+                ) as bar,
+            ):
+                for block in answer.iter_content(2**16):
+                    bar.update(file.write(block))
+            if total and part.stat().st_size != total:
+                raise OSError(f"the connection ended after {part.stat().st_size} of {total} bytes")
     os.replace(part, path)
 
-def extract_member(
-    archive: Path,
-    member: str,
-    path: Path,
-) -> None:
+
+def extract_member(archive: Path, member: str, path: Path) -> None:
     "Take one file out of a zip; raises OSError if it is not there."
     try:
-        with zipfile.ZipFile(archive) as opened, atomic_write(path) as part, opened.open(member) as source, open(part, "wb") as target:
+        with (
+            zipfile.ZipFile(archive) as opened,
+            atomic_write(path) as part,
+            opened.open(member) as source,
+            open(part, "wb") as target,
+        ):
             shutil.copyfileobj(source, target)
-    except (zipfile.BadZipFile, KeyError) as error: raise OSError(f"{archive} holds no whole {member} ({error})") from error
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise OSError(f"{archive} holds no whole {member} ({error})") from error
 
 # %% ../../nbs/recognition/pretrained.ipynb #4b62cb02
 def fetch_weights(
@@ -109,30 +164,61 @@ def fetch_weights(
     check_choice("set of weights", name, PRETRAINED)
     known, path = PRETRAINED[name], cache_folder() / PRETRAINED[name].file
     if path.is_file():
-        if matches_checksum(path, known): return path
-        raise OSError(f"{path} is not the published file (its SHA-256 begins with {hash_file(path)[:12]}, not {known.sha256[:12]}): delete it, it is then fetched again")
+        if matches_checksum(path, known):
+            return path
+        raise OSError(
+            f"{path} is not the published file (its SHA-256 begins with {hash_file(path)[:12]}, not {known.sha256[:12]}): delete it, it is then fetched again"
+        )
     try:
-        source = path.with_name(known.address.rsplit("/", 1)[1]) if known.member else path.with_name(path.name + ".fetched")
+        source = (
+            path.with_name(known.address.rsplit("/", 1)[1])
+            if known.member
+            else path.with_name(path.name + ".fetched")
+        )
         download(known.address, source)
-        if known.member: extract_member(source, known.member, path.with_name(path.name + ".fetched"))
+        if known.member:
+            extract_member(source, known.member, path.with_name(path.name + ".fetched"))
     except OSError as error:
         inside = f", take {known.member} out of it" if known.member else ""
-        raise OSError(f"the weights {name!r} could not be fetched ({error}): fetch {known.address} with another machine{inside} and place it at {path}") from error
+        raise OSError(
+            f"the weights {name!r} could not be fetched ({error}): fetch {known.address} with another machine{inside} and place it at {path}"
+        ) from error
     fetched = path.with_name(path.name + ".fetched")
-    if known.member: source.unlink()
+    if known.member:
+        source.unlink()
     if not matches_checksum(fetched, known):
         found = hash_file(fetched)[:12]
         fetched.unlink()
-        raise OSError(f"what {known.address} gave is not the published file (its SHA-256 begins with {found}, not {known.sha256[:12]}): nothing was kept")
+        raise OSError(
+            f"what {known.address} gave is not the published file (its SHA-256 begins with {found}, not {known.sha256[:12]}): nothing was kept"
+        )
     os.replace(fetched, path)
     return path
 
+
 def describe_weights() -> list[dict[str, str]]:  # a row per set of weights
     "What is known of all weights, and which are here."
-    return [dict(name=name, here="yes" if (cache_folder() / known.file).is_file() else "no", licence=known.licence, what=known.what,
-                 checksum=known.sha256 or "none published", address=known.address) for name, known in PRETRAINED.items()]
+    return [
+        dict(
+            name=name,
+            here="yes" if (cache_folder() / known.file).is_file() else "no",
+            licence=known.licence,
+            what=known.what,
+            checksum=known.sha256 or "none published",
+            address=known.address,
+        )
+        for name, known in PRETRAINED.items()
+    ]
+
 
 def verify_weights() -> dict[str, str]:  # name -> "right", "wrong" or "not here"
     "Check what is in the cache against its checksums."
     paths = {name: cache_folder() / known.file for name, known in PRETRAINED.items()}
-    return {name: "not here" if not path.is_file() else "right" if matches_checksum(path, PRETRAINED[name]) else "wrong" for name, path in paths.items()}
+    return {
+        name: "not here"
+        if not path.is_file()
+        else "right"
+        if matches_checksum(path, PRETRAINED[name])
+        else "wrong"
+        for name, path in paths.items()
+    }

@@ -4,20 +4,23 @@
 
 # %% ../../nbs/recognition/synthetic_recognisers.ipynb #1352d543
 from __future__ import annotations
+
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
 import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
+
+from ..data import recognition_pool
+from . import Embedder
 from .alignment import face_crop
 from .backbones import IResNet, MobileFaceNet
-from ..data import recognition_pool
-from ..runtime.files import write_json, atomic_write
-from . import Embedder
+from ..runtime.files import atomic_write, write_json
 
 # %% auto #0
 __all__ = ['SMALL', 'SEEDS', 'ArcFaceMargin', 'small_network', 'augment', 'fit', 'embed_frames', 'held_out_auc', 'learnt_places',
@@ -26,19 +29,22 @@ __all__ = ['SMALL', 'SEEDS', 'ArcFaceMargin', 'small_network', 'augment', 'fit',
 # %% ../../nbs/recognition/synthetic_recognisers.ipynb #51560538
 class ArcFaceMargin(nn.Module):
     "Additive angular margin loss of ArcFace (Deng et al., CVPR 2019, Eq. 3)."
-    def __init__(self,
-        classes: int,          # subjects of the training set
-        embedding: int,        # size of the embeddings
-        margin: float = 0.5,   # m, radians
-        scale: float = 64.0,   # s
+
+    def __init__(
+        self,
+        classes: int,  # subjects of the training set
+        embedding: int,  # size of the embeddings
+        margin: float = 0.5,  # m, radians
+        scale: float = 64.0,  # s
     ):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(classes, embedding))
         self.margin, self.scale = torch.tensor(margin), scale
 
-    def logits(self,
+    def logits(
+        self,
         embeddings: Tensor,  # (B, embedding), of any length
-        labels: Tensor,      # (B,) class numbers
+        labels: Tensor,  # (B,) class numbers
     ) -> Tensor:  # (B, classes): s cos(theta), with the margin at the labels
         "Scaled cosines, harder at the true class."
         cosines = F.linear(F.normalize(embeddings), F.normalize(self.weight))
@@ -49,22 +55,33 @@ class ArcFaceMargin(nn.Module):
         harder = torch.where(target > -self.margin.cos(), harder, beyond)
         return self.scale * cosines.scatter(1, labels[:, None], harder)
 
-    def forward(self,
+    def forward(
+        self,
         embeddings: Tensor,  # (B, embedding), of any length
-        labels: Tensor,      # (B,) class numbers
+        labels: Tensor,  # (B,) class numbers
     ) -> Tensor:  # ()
         "Mean loss of a batch."
         return F.cross_entropy(self.logits(embeddings, labels), labels)
 
 # %% ../../nbs/recognition/synthetic_recognisers.ipynb #038649b8
-SMALL: dict[str, Callable[[], nn.Module]] = {  # a teacher runs in every training step: at most 60 MFLOP
+SMALL: dict[
+    str, Callable[[], nn.Module]
+] = {  # a teacher runs in every training step: at most 60 MFLOP
     "synthetic-arcface": lambda: IResNet((1, 1, 1, 1), width=16, embedding=128, stem_stride=2),
-    "synthetic-mobilefacenet": lambda: MobileFaceNet((1, 2, 3, 1), width=24, hidden=24, embedding=128),
-    "synthetic-matcher": lambda: IResNet((2, 2, 2, 2), width=16, embedding=128, stem_stride=2)}
-SEEDS = {"synthetic-arcface": 1, "synthetic-mobilefacenet": 2, "synthetic-matcher": 3}  # no two networks start alike
+    "synthetic-mobilefacenet": lambda: MobileFaceNet(
+        (1, 2, 3, 1), width=24, hidden=24, embedding=128
+    ),
+    "synthetic-matcher": lambda: IResNet((2, 2, 2, 2), width=16, embedding=128, stem_stride=2),
+}
+SEEDS = {
+    "synthetic-arcface": 1,
+    "synthetic-mobilefacenet": 2,
+    "synthetic-matcher": 3,
+}  # no two networks start alike
+
 
 def small_network(
-    name: str,      # in `SMALL`
+    name: str,  # in `SMALL`
     seed: int = 0,
 ) -> nn.Module:
     "Untrained small network, its weights drawn with the seed and the name."
@@ -76,6 +93,7 @@ def small_network(
 def _uniform(low: float, high: float, shape: Sequence[int], generator: torch.Generator) -> Tensor:
     return torch.empty(*shape, device=generator.device).uniform_(low, high, generator=generator)
 
+
 def _move(frames: Tensor, generator: torch.Generator) -> Tensor:
     "Random mirroring, rotation, scale and shift of each frame."
     count = (len(frames),)
@@ -83,13 +101,18 @@ def _move(frames: Tensor, generator: torch.Generator) -> Tensor:
     x, y = _uniform(-0.05, 0.05, (2, *count), generator)
     mirror = _uniform(-1, 1, count, generator).sign()
     cosine, sine = scale * angle.cos(), scale * angle.sin()
-    matrix = torch.stack([torch.stack([mirror * cosine, -sine, x], 1), torch.stack([mirror * sine, cosine, y], 1)], 1)
+    matrix = torch.stack(
+        [torch.stack([mirror * cosine, -sine, x], 1), torch.stack([mirror * sine, cosine, y], 1)], 1
+    )
     grid = F.affine_grid(matrix, list(frames.shape), align_corners=False)
     return F.grid_sample(frames, grid, padding_mode="border", align_corners=False)
 
+
 def _recolour(images: Tensor, generator: torch.Generator) -> Tensor:
     "Random saturation, colour of light, contrast and brightness of each image."
-    draw = lambda low, high, channels=1: _uniform(low, high, (len(images), channels, 1, 1), generator)
+    draw = lambda low, high, channels=1: _uniform(
+        low, high, (len(images), channels, 1, 1), generator
+    )
     grey = images.mean(1, keepdim=True)
     saturation = draw(0.3, 1.4) * (draw(0, 1) > 0.5)
     coloured = (grey + saturation * (images - grey)) * draw(0.6, 1.5, 3)
@@ -97,21 +120,25 @@ def _recolour(images: Tensor, generator: torch.Generator) -> Tensor:
 
 # %% ../../nbs/recognition/synthetic_recognisers.ipynb #398b060f
 def augment(
-    frames: Tensor,              # (B, 3, H, H) uint8, aligned frames
+    frames: Tensor,  # (B, 3, H, H) uint8, aligned frames
     generator: torch.Generator,  # on the frames' device
 ) -> Tensor:  # (B, 3, 112, 112) in [-1, 1]
     "Faces as an embedder meets them in training: moved, recoloured, of some resolution, noisy."
     images = _recolour(_move(frames / 255, generator), generator)
-    side = int(torch.randint(60, 141, (), generator=generator, device=generator.device))  # faces of 48 to 112 pixels
+    side = int(
+        torch.randint(60, 141, (), generator=generator, device=generator.device)
+    )  # faces of 48 to 112 pixels
     images = F.interpolate(images, size=side, mode="bilinear", antialias=True)
-    noise = torch.empty_like(images).normal_(generator=generator) * _uniform(0, 0.03, (len(images), 1, 1, 1), generator)
+    noise = torch.empty_like(images).normal_(generator=generator) * _uniform(
+        0, 0.03, (len(images), 1, 1, 1), generator
+    )
     return face_crop(images + noise).clamp(0, 1) * 2 - 1
 
 # %% ../../nbs/recognition/synthetic_recognisers.ipynb #4a46ae71
 def fit(
     network: nn.Module,  # to be trained, in place
     frames: np.ndarray,  # (N, 3, H, H) uint8, aligned frames
-    labels: Tensor,      # (N,) class numbers from 0
+    labels: Tensor,  # (N,) class numbers from 0
     steps: int = 1400,
     batch_size: int = 64,
     learning_rate: float = 3e-3,
@@ -119,20 +146,31 @@ def fit(
     device: str = "cpu",
 ) -> list[float]:  # loss of every step
     "Train an embedder with the ArcFace margin, AdamW and a one-cycle learning rate."
-    generator, order = torch.Generator(device).manual_seed(seed), torch.Generator().manual_seed(seed)
+    generator, order = (
+        torch.Generator(device).manual_seed(seed),
+        torch.Generator().manual_seed(seed),
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        margin = ArcFaceMargin(int(labels.max()) + 1, network.config["embedding"], margin=0.3, scale=32.0).to(device)
+        margin = ArcFaceMargin(
+            int(labels.max()) + 1, network.config["embedding"], margin=0.3, scale=32.0
+        ).to(device)
     # faster; on a CPU PyTorch needs channels in multiples of 8 for it, which the networks of SMALL have
     network.to(device, memory_format=torch.channels_last).train()
-    learnt = [parameter for parameter in (*network.parameters(), *margin.parameters()) if parameter.requires_grad]
+    learnt = [
+        parameter
+        for parameter in (*network.parameters(), *margin.parameters())
+        if parameter.requires_grad
+    ]
     optimizer = torch.optim.AdamW(learnt, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
     losses = []
     for _ in (progress := tqdm(range(steps), desc="training")):
         chosen = torch.randint(len(labels), (batch_size,), generator=order)
         faces = augment(torch.from_numpy(frames[chosen.numpy()]).to(device), generator)
-        loss = margin(network(faces.contiguous(memory_format=torch.channels_last)), labels[chosen].to(device))
+        loss = margin(
+            network(faces.contiguous(memory_format=torch.channels_last)), labels[chosen].to(device)
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -151,73 +189,120 @@ def embed_frames(
         parts = torch.from_numpy(np.ascontiguousarray(frames)).split(64)
         return torch.cat([embedder(face_crop(part / 127.5 - 1)) for part in parts])
 
+
 def held_out_auc(
     embedder: nn.Module,
     people: int = 200,  # how many are held out: the first of the pool
-    size: int = 64,     # side of the frames, pixels
-) -> dict[str, float]:  # frontal, all_poses and thermal (frontal, untranslated), each in [0, 1]; synthetic faces
+    size: int = 64,  # side of the frames, pixels
+) -> dict[
+    str, float
+]:  # frontal, all_poses and thermal (frontal, untranslated), each in [0, 1]; synthetic faces
     "Area under the ROC curve across sessions on held-out people: visible and thermal probes against a visible gallery."
-    from sklearn.metrics import roc_auc_score   # a second that importing this module should not take
+    from sklearn.metrics import roc_auc_score  # a second that importing this module should not take
 
     pairs = recognition_pool(people, 18, size)
-    session, pose = (np.array([getattr(record, name) for record in pairs.records]) for name in ("session", "pose"))
+    session, pose = (
+        np.array([getattr(record, name) for record in pairs.records])
+        for name in ("session", "pose")
+    )
     subject = np.array(pairs.subjects)
-    gallery, probes, frontal = (session == 0) & (pose == 1), session == 1, (session == 1) & (pose == 1)
-    visible, thermal = embed_frames(embedder, pairs.visible), embed_frames(embedder, pairs.faces[:, :1][frontal])
+    gallery, probes, frontal = (
+        (session == 0) & (pose == 1),
+        session == 1,
+        (session == 1) & (pose == 1),
+    )
+    visible, thermal = (
+        embed_frames(embedder, pairs.visible),
+        embed_frames(embedder, pairs.faces[:, :1][frontal]),
+    )
 
     def auc(embeddings, subjects):
         same = subjects[:, None] == subject[gallery][None]
         return float(roc_auc_score(same.ravel(), (embeddings @ visible[gallery].T).numpy().ravel()))
 
-    return dict(frontal=auc(visible[frontal], subject[frontal]), all_poses=auc(visible[probes], subject[probes]),
-                thermal=auc(thermal, subject[frontal]))
+    return dict(
+        frontal=auc(visible[frontal], subject[frontal]),
+        all_poses=auc(visible[probes], subject[probes]),
+        thermal=auc(thermal, subject[frontal]),
+    )
 
 # %% ../../nbs/recognition/synthetic_recognisers.ipynb #85a35b50
 def learnt_places(
-    network: str,   # in `SMALL`
+    network: str,  # in `SMALL`
     subjects: int,  # people to learn from
     held_out: int,  # people at the start of the pool whom nobody learns from
 ) -> list[int]:
     "Places in the pool of the people that a network learns from: no two of the matcher's and a teacher's are the same."
-    return [place for place in range(held_out, held_out + 2 * subjects) if place % 2 == (network == "synthetic-matcher")]
+    return [
+        place
+        for place in range(held_out, held_out + 2 * subjects)
+        if place % 2 == (network == "synthetic-matcher")
+    ]
 
 # %% ../../nbs/recognition/synthetic_recognisers.ipynb #b3fc5529
 def save_embedder(
     network: nn.Module,  # an IResNet or MobileFaceNet
-    path: str | Path,    # .safetensors
-    training: dict,      # what is to be known about its training, kept as JSON
+    path: str | Path,  # .safetensors
+    training: dict,  # what is to be known about its training, kept as JSON
 ) -> Path:
     "Write weights, matrices in half precision, with architecture and training in the file's metadata."
     state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     state = {key: value.half() if value.ndim > 1 else value for key, value in state.items()}
-    metadata = dict(architecture=type(network).__name__, config=json.dumps(network.config),
-                    training=json.dumps(training))
-    with atomic_write(path) as part: save_file(state, part, metadata)
+    metadata = dict(
+        architecture=type(network).__name__,
+        config=json.dumps(network.config),
+        training=json.dumps(training),
+    )
+    with atomic_write(path) as part:
+        save_file(state, part, metadata)
     return Path(path)
 
 # %% ../../nbs/recognition/synthetic_recognisers.ipynb #a2c6e775
 def train_embedder(
-    network: str = "synthetic-arcface",      # "synthetic-arcface", "synthetic-mobilefacenet" or "synthetic-matcher"
-    subjects: int = 500,           # people to learn from
+    network: str = "synthetic-arcface",  # "synthetic-arcface", "synthetic-mobilefacenet" or "synthetic-matcher"
+    subjects: int = 500,  # people to learn from
     images_per_subject: int = 10,  # frames of each, in both sessions
     steps: int = 1400,
     seed: int = 0,
-    output: str | Path = "runs/embedders",  # folder of the weights, their report, and the rendered frames
-    held_out: int = 200,           # further people to measure on
+    output: str
+    | Path = "runs/embedders",  # folder of the weights, their report, and the rendered frames
+    held_out: int = 200,  # further people to measure on
     batch_size: int = 64,
     device: str = "cpu",
 ) -> dict:  # what was done, the last loss, and the held-out areas under the curve; synthetic faces
     "Train a small embedder on synthetic people and write it with its report; raises ValueError for an unknown name."
-    if network not in SMALL: raise ValueError(f"{network} is none of the small embedders: {', '.join(SMALL)}")
-    pool = recognition_pool(held_out + 2 * subjects, images_per_subject, cache=Path(output) / "faces")
-    people, place = learnt_places(network, subjects, held_out), np.arange(len(pool)) // images_per_subject
+    if network not in SMALL:
+        raise ValueError(f"{network} is none of the small embedders: {', '.join(SMALL)}")
+    pool = recognition_pool(
+        held_out + 2 * subjects, images_per_subject, cache=Path(output) / "faces"
+    )
+    people, place = (
+        learnt_places(network, subjects, held_out),
+        np.arange(len(pool)) // images_per_subject,
+    )
     chosen = np.flatnonzero(np.isin(place, people))
     labels = np.searchsorted(people, place[chosen])
     trained = small_network(network, seed)
-    losses = fit(trained, pool.visible[chosen], torch.from_numpy(labels), steps, batch_size, seed=seed, device=device)
-    report = dict(network=network, subjects=subjects, images_per_subject=images_per_subject, steps=steps, seed=seed,
-                  batch_size=batch_size, held_out=held_out, loss=float(np.mean(losses[-50:])),
-                  auc=held_out_auc(Embedder(trained.cpu()), held_out))
+    losses = fit(
+        trained,
+        pool.visible[chosen],
+        torch.from_numpy(labels),
+        steps,
+        batch_size,
+        seed=seed,
+        device=device,
+    )
+    report = dict(
+        network=network,
+        subjects=subjects,
+        images_per_subject=images_per_subject,
+        steps=steps,
+        seed=seed,
+        batch_size=batch_size,
+        held_out=held_out,
+        loss=float(np.mean(losses[-50:])),
+        auc=held_out_auc(Embedder(trained.cpu()), held_out),
+    )
     path = save_embedder(trained, Path(output) / f"{network}.safetensors", report)
     write_json(path.with_suffix(".json"), report)
     return report

@@ -5,12 +5,13 @@
 # %% ../../nbs/recognition/verification.ipynb #0b468066
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice, product
 from math import ceil, log2
 from pathlib import Path
-from typing import NamedTuple, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,12 +30,15 @@ BINS = 2**20
 def _exceedance(counts):
     "Share of the scores at or above each threshold, the strictest threshold (none) first: (…, bins) -> (…, bins + 1)."
     above = np.cumsum(counts[..., ::-1], axis=-1, dtype=np.float64)
-    return np.concatenate([np.zeros_like(above[..., :1]), above], axis=-1) / np.maximum(above[..., -1:], 1)
+    return np.concatenate([np.zeros_like(above[..., :1]), above], axis=-1) / np.maximum(
+        above[..., -1:], 1
+    )
 
 
 @dataclass(frozen=True)
 class Histogram:
     "Counts of genuine and impostor scores, lowest score first; histograms add. Leading axes hold several at once."
+
     genuine: np.ndarray  # (…, bins)
     impostor: np.ndarray  # (…, bins)
 
@@ -66,7 +70,10 @@ class Histogram:
         far, tar = self.rates
         gap = far + tar - 1  # rises from -1 to 1
         after = (gap >= 0).argmax(axis=-1)[..., None]
-        gap, far = (np.take_along_axis(curve, np.concatenate([after - 1, after], -1), -1) for curve in (gap, far))
+        gap, far = (
+            np.take_along_axis(curve, np.concatenate([after - 1, after], -1), -1)
+            for curve in (gap, far)
+        )
         return far[..., 0] - gap[..., 0] * (far[..., 1] - far[..., 0]) / (gap[..., 1] - gap[..., 0])
 
     def tar(self, far: float) -> np.ndarray:  # target FAR, a fraction
@@ -81,25 +88,36 @@ BLOCKS = 128  # at most so many groups of subjects are resampled
 
 class _Faces(NamedTuple):
     "One side of the comparison, prepared."
+
     vectors: Tensor  # (N, D) of unit length
     subject: Tensor  # (N,) whole numbers, the same for both sides
     frame: Tensor  # (N,) likewise; equal numbers are the identical image
     block: Tensor  # (N,) int32, the group in which the subject is resampled
 
-    def chunks(self, size): return [_Faces(*columns) for columns in zip(*(column.split(size) for column in self))]
+    def chunks(self, size):
+        return [_Faces(*columns) for columns in zip(*(column.split(size) for column in self))]
 
 
 def _unit_vectors(embeddings, side):
     "Float32 rows of unit length; raises ValueError for rows that have no direction."
     vectors = torch.as_tensor(embeddings).detach().to("cpu", torch.float32)
     if vectors.ndim != 2 or not len(vectors):
-        raise ValueError(f"{side} embeddings must be a non-empty matrix (N, D), not of shape {tuple(vectors.shape)}.")
-    length = vectors.norm(dim=1, keepdim=True, dtype=torch.float64).float()  # so precise that all machines agree
-    problems = {"not finite (NaN or infinity)": ~length.isfinite(), "all zeros, so it has no direction": length == 0}
+        raise ValueError(
+            f"{side} embeddings must be a non-empty matrix (N, D), not of shape {tuple(vectors.shape)}."
+        )
+    length = vectors.norm(
+        dim=1, keepdim=True, dtype=torch.float64
+    ).float()  # so precise that all machines agree
+    problems = {
+        "not finite (NaN or infinity)": ~length.isfinite(),
+        "all zeros, so it has no direction": length == 0,
+    }
     for problem, rows in problems.items():
         if rows.any():
-            raise ValueError(f"{int(rows.sum())} of {len(rows)} {side} embeddings cannot be compared: "
-                             f"row {int(rows.int().argmax())} is {problem}; check the images and the face embedder.")
+            raise ValueError(
+                f"{int(rows.sum())} of {len(rows)} {side} embeddings cannot be compared: "
+                f"row {int(rows.int().argmax())} is {problem}; check the images and the face embedder."
+            )
     return vectors / length
 
 
@@ -110,20 +128,39 @@ def _codes(first, second):
     return codes.split([len(side) for side in labels])
 
 # %% ../../nbs/recognition/verification.ipynb #dfd8ec79
-def _prepare(probe_embeddings, probe_subjects, gallery_embeddings, gallery_subjects, probe_frames, gallery_frames):
+def _prepare(
+    probe_embeddings,
+    probe_subjects,
+    gallery_embeddings,
+    gallery_subjects,
+    probe_frames,
+    gallery_frames,
+):
     "Check both sides and number their subjects, frames and blocks."
-    probe, gallery = _unit_vectors(probe_embeddings, "probe"), _unit_vectors(gallery_embeddings, "gallery")
+    probe, gallery = (
+        _unit_vectors(probe_embeddings, "probe"),
+        _unit_vectors(gallery_embeddings, "gallery"),
+    )
     if probe.shape[1] != gallery.shape[1]:
-        raise ValueError(f"Probe embeddings have {probe.shape[1]} numbers and gallery embeddings {gallery.shape[1]}: "
-                         "embed both with the same matcher.")
+        raise ValueError(
+            f"Probe embeddings have {probe.shape[1]} numbers and gallery embeddings {gallery.shape[1]}: "
+            "embed both with the same matcher."
+        )
     if probe_frames is None or gallery_frames is None:
         probe_frames, gallery_frames = ["probe"] * len(probe), ["gallery"] * len(gallery)
-    for side, vectors, labels in [("probe", probe, (probe_subjects, probe_frames)),
-                                  ("gallery", gallery, (gallery_subjects, gallery_frames))]:
+    for side, vectors, labels in [
+        ("probe", probe, (probe_subjects, probe_frames)),
+        ("gallery", gallery, (gallery_subjects, gallery_frames)),
+    ]:
         if any(len(label) != len(vectors) for label in labels):
-            raise ValueError(f"{len(vectors)} {side} embeddings need as many subjects and frames; "
-                             f"there are {len(labels[0])} and {len(labels[1])}.")
-    subjects, frames = _codes(probe_subjects, gallery_subjects), _codes(probe_frames, gallery_frames)
+            raise ValueError(
+                f"{len(vectors)} {side} embeddings need as many subjects and frames; "
+                f"there are {len(labels[0])} and {len(labels[1])}."
+            )
+    subjects, frames = (
+        _codes(probe_subjects, gallery_subjects),
+        _codes(probe_frames, gallery_frames),
+    )
     return tuple(_arrange(*side) for side in zip((probe, gallery), subjects, frames))
 
 
@@ -136,6 +173,7 @@ def _arrange(vectors, subject, frame):
 # %% ../../nbs/recognition/verification.ipynb #7b5f0079
 class _Bins(NamedTuple):
     "How scores are counted."
+
     low: float  # where the fine bins begin
     span: float  # how far they reach, a power of two
     coarse: np.ndarray | None  # (BINS,) int32, rising: the coarse bin of each fine one
@@ -151,6 +189,7 @@ ROWS, COLUMNS = 1024, 2048  # of a tile
 
 class _Tile(NamedTuple):
     "Part of the score matrix."
+
     probe: _Faces
     gallery: _Faces
     bins: Tensor  # (rows, columns) int32 in 0 … BINS - 1
@@ -159,9 +198,14 @@ class _Tile(NamedTuple):
 
     def count(self, histogram, places):
         "Add the scores to a histogram of any shape; `places` (rows, columns) says where in the impostors each belongs."
-        genuine = places[self.genuine] % histogram.genuine.size  # which may lack the axis of the probe's block
-        for side, some, step in [(histogram.impostor, places, 1), (histogram.impostor, places[self.same], -1),
-                                 (histogram.genuine, genuine, 1)]:
+        genuine = (
+            places[self.genuine] % histogram.genuine.size
+        )  # which may lack the axis of the probe's block
+        for side, some, step in [
+            (histogram.impostor, places, 1),
+            (histogram.impostor, places[self.same], -1),
+            (histogram.genuine, genuine, 1),
+        ]:
             side = torch.from_numpy(side).view(-1)
             side.index_add_(0, some.flatten(), torch.tensor(step).expand(some.numel()))
 
@@ -203,12 +247,16 @@ def _choose_bins(probe, gallery):
     low, high = (float(end) for end in (some.vectors @ gallery.vectors.T).aminmax())
     span = min(2.0 ** (ceil(log2(max(high - low, 1e-6))) + 1), 2.0)
     eighth = span / 8
-    fine = _Bins(-1.0 if span == 2 else eighth * round((low + high - span) / 2 / eighth), span, None)
+    fine = _Bins(
+        -1.0 if span == 2 else eighth * round((low + high - span) / 2 / eighth), span, None
+    )
     tile, pilot = _tile(some, gallery, fine), Histogram(_empty(BINS), _empty(BINS))
     tile.count(pilot, tile.bins)
     occupied = np.union1d(0, pilot.occupied)
     levels = _levels(*pilot[occupied].rates)[:0:-1]  # the point that first includes each bin
-    middle = (occupied[:-1] + occupied[1:] + 1) // 2  # an empty bin goes with the nearest that is not
+    middle = (
+        occupied[:-1] + occupied[1:] + 1
+    ) // 2  # an empty bin goes with the nearest that is not
     repeats = np.diff(middle, prepend=0, append=BINS)
     return fine._replace(coarse=np.repeat(POINTS - 1 - levels.astype(np.int32), repeats))
 
@@ -228,16 +276,22 @@ def _count(probe, gallery, bins, part=0, parts=1):
 # %% ../../nbs/recognition/verification.ipynb #0ccc5a89
 def subject_weights(count, resamples, seed):
     "How often each of `count` subjects is drawn, (resamples, count) float32."
-    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
+    draws = np.random.default_rng(seed).multinomial(
+        count, np.full(count, 1 / count), size=resamples
+    )
     return torch.from_numpy(draws).float()
 
 
 def _resample(blocks, resamples, seed):
     "Coarse histograms of resampled subjects, (resamples, POINTS); draws without genuine or impostor pairs are dropped."
-    genuine, impostor = (torch.from_numpy(side).float() for side in (blocks.genuine, blocks.impostor))
+    genuine, impostor = (
+        torch.from_numpy(side).float() for side in (blocks.genuine, blocks.impostor)
+    )
     weights = subject_weights(len(genuine), resamples, seed)
-    weighted = [torch.einsum("rs,rsb->rb", some, (some @ impostor.flatten(1)).unflatten(1, (-1, POINTS)))
-                for some in weights.split(32)]
+    weighted = [
+        torch.einsum("rs,rsb->rb", some, (some @ impostor.flatten(1)).unflatten(1, (-1, POINTS)))
+        for some in weights.split(32)
+    ]
     genuine, impostor = weights @ genuine, torch.cat(weighted)
     usable = (genuine.sum(1) > 0) & (impostor.sum(1) > 0)
     return Histogram(genuine[usable].numpy(), impostor[usable].numpy())
@@ -254,6 +308,7 @@ def central_interval(values, axis=0):
 @dataclass(frozen=True)
 class Verification:
     "AUC, EER, TAR and ROC as fractions, with 95 % intervals (low, high) over subjects, or None without them."
+
     histogram: Histogram  # all comparisons, in those fine bins that are not empty
     resampled: Histogram | None  # (resamples, POINTS)
     subjects: int
@@ -266,7 +321,9 @@ class Verification:
     def eer(self) -> float:
         return float(self.histogram.eer)
 
-    def tar(self, far: float) -> float:  # largest true accept rate whose false accept rate is at most `far`, a fraction
+    def tar(
+        self, far: float
+    ) -> float:  # largest true accept rate whose false accept rate is at most `far`, a fraction
         return float(self.histogram.tar(far))
 
     @cached_property
@@ -277,7 +334,11 @@ class Verification:
         return far[keep], tar[keep]
 
     def _spread(self, measure):
-        return None if self.resampled is None else tuple(central_interval(measure(self.resampled)).tolist())
+        return (
+            None
+            if self.resampled is None
+            else tuple(central_interval(measure(self.resampled)).tolist())
+        )
 
     @property
     def auc_interval(self) -> tuple[float, float] | None:
@@ -293,7 +354,8 @@ class Verification:
     @cached_property
     def roc_interval(self) -> tuple[np.ndarray, np.ndarray] | None:
         "Lowest and highest TAR at each FAR of `roc`."
-        if self.resampled is None: return None
+        if self.resampled is None:
+            return None
         curves = [np.interp(self.roc[0], far, tar) for far, tar in zip(*self.resampled.rates)]
         return tuple(central_interval(np.stack(curves)))
 
@@ -301,6 +363,7 @@ class Verification:
 @dataclass(frozen=True)
 class ScoreCounts:
     "What was counted of a comparison or of some of its parts; counts of different parts add."
+
     fine: Histogram  # (BINS,)
     blocks: Histogram  # genuine (S, POINTS) and impostor (S, S, POINTS) of S blocks of subjects
     bins: _Bins  # in which they were counted
@@ -309,12 +372,19 @@ class ScoreCounts:
 
     def __add__(self, other: ScoreCounts) -> ScoreCounts:
         if not all(map(np.array_equal, self._comparison, other._comparison)):
-            raise ValueError("These counts are not of one comparison: every part must be given the same embeddings, "
-                             "labels and number of parts.")
+            raise ValueError(
+                "These counts are not of one comparison: every part must be given the same embeddings, "
+                "labels and number of parts."
+            )
         if (twice := self.parts & other.parts).any():
             raise ValueError(f"Part {twice.argmax()} is in both counts: add every part once.")
-        return ScoreCounts(self.fine + other.fine, self.blocks + other.blocks, self.bins,
-                           self.parts | other.parts, self.subjects)
+        return ScoreCounts(
+            self.fine + other.fine,
+            self.blocks + other.blocks,
+            self.bins,
+            self.parts | other.parts,
+            self.subjects,
+        )
 
     @property
     def _comparison(self):
@@ -323,17 +393,28 @@ class ScoreCounts:
     def save(self, path: str | Path) -> None:  # an .npz file
         "Write the counts to a file."
         with atomic_write(path) as whole, open(whole, "wb") as file:
-            np.savez_compressed(file, fine=[self.fine.genuine, self.fine.impostor], genuine=self.blocks.genuine,
-                                impostor=self.blocks.impostor, parts=self.parts, subjects=self.subjects,
-                                **self.bins._asdict())
+            np.savez_compressed(
+                file,
+                fine=[self.fine.genuine, self.fine.impostor],
+                genuine=self.blocks.genuine,
+                impostor=self.blocks.impostor,
+                parts=self.parts,
+                subjects=self.subjects,
+                **self.bins._asdict(),
+            )
 
     @classmethod
     def load(cls, path: str | Path) -> ScoreCounts:
         "Counts from a file."
         with np.load(path) as file:
             bins = _Bins(float(file["low"]), float(file["span"]), file["coarse"])
-            return cls(Histogram(*file["fine"]), Histogram(file["genuine"], file["impostor"]), bins, file["parts"],
-                       int(file["subjects"]))
+            return cls(
+                Histogram(*file["fine"]),
+                Histogram(file["genuine"], file["impostor"]),
+                bins,
+                file["parts"],
+                int(file["subjects"]),
+            )
 
     def verification(
         self,
@@ -342,14 +423,22 @@ class ScoreCounts:
     ) -> Verification:
         "The result. Raises ValueError when a part is missing or there is no genuine or no impostor pair."
         if not self.parts.all():
-            raise ValueError(f"Part {self.parts.argmin()} of {len(self.parts)} is missing: add all parts.")
+            raise ValueError(
+                f"Part {self.parts.argmin()} of {len(self.parts)} is missing: add all parts."
+            )
         genuine, impostor = self.fine.genuine, self.fine.impostor
-        for kind, counts, way_out in [("genuine", genuine, "every probe subject needs an image in the gallery"),
-                                      ("impostor", impostor, "at least two subjects are needed")]:
+        for kind, counts, way_out in [
+            ("genuine", genuine, "every probe subject needs an image in the gallery"),
+            ("impostor", impostor, "at least two subjects are needed"),
+        ]:
             if not counts.any():
-                raise ValueError(f"There is no {kind} pair among the probe and gallery images, so no error rate can be "
-                                 f"given: {way_out}.")
-        resampled = _resample(self.blocks, resamples, seed) if resamples and self.subjects >= 5 else None
+                raise ValueError(
+                    f"There is no {kind} pair among the probe and gallery images, so no error rate can be "
+                    f"given: {way_out}."
+                )
+        resampled = (
+            _resample(self.blocks, resamples, seed) if resamples and self.subjects >= 5 else None
+        )
         return Verification(self.fine[self.fine.occupied], resampled, self.subjects)
 
 # %% ../../nbs/recognition/verification.ipynb #c976ba10
@@ -367,12 +456,21 @@ def count_scores(
 
     Raises ValueError when the lengths disagree, an embedding is zero or not finite, or there is no such part.
     """
-    if not 0 <= part < parts: raise ValueError(f"There is no part {part} of {parts}: parts are numbered from 0.")
-    probe, gallery = _prepare(probe_embeddings, probe_subjects, gallery_embeddings, gallery_subjects,
-                              probe_frames, gallery_frames)
+    if not 0 <= part < parts:
+        raise ValueError(f"There is no part {part} of {parts}: parts are numbered from 0.")
+    probe, gallery = _prepare(
+        probe_embeddings,
+        probe_subjects,
+        gallery_embeddings,
+        gallery_subjects,
+        probe_frames,
+        gallery_frames,
+    )
     bins = _choose_bins(probe, gallery)
     subjects = len(torch.cat([probe.subject, gallery.subject]).unique())
-    return ScoreCounts(*_count(probe, gallery, bins, part, parts), bins, np.arange(parts) == part, subjects)
+    return ScoreCounts(
+        *_count(probe, gallery, bins, part, parts), bins, np.arange(parts) == part, subjects
+    )
 
 # %% ../../nbs/recognition/verification.ipynb #5b80ae96
 def verification(
@@ -390,6 +488,12 @@ def verification(
     Raises ValueError when the lengths disagree, an embedding is zero or not finite, or there is no genuine or no
     impostor pair.
     """
-    counts = count_scores(probe_embeddings, probe_subjects, gallery_embeddings, gallery_subjects,
-                          probe_frames, gallery_frames)
+    counts = count_scores(
+        probe_embeddings,
+        probe_subjects,
+        gallery_embeddings,
+        gallery_subjects,
+        probe_frames,
+        gallery_frames,
+    )
     return counts.verification(resamples, seed)

@@ -36,31 +36,59 @@ from tqdm.auto import tqdm
 
 import aggan
 from ..data import Batch, collate
-from ..evaluation import MEASURES, REFERENCES, RankCorrelation, comparison_table, paper_table, rank_correlation
-from ..experiments import (Experiment, default_device, evaluate_weights, experiment_with, load_method, reference_report,
-                               seconds_per_step, translator)
-from ..explanation import claim, explain_pairs, explanation_table, measure_epochs
-from ..experiments.figures import attention_figure, image_grid, save_figure
-from ..runtime.files import read_json, write_json, atomic_write
 from ..data.images import unit_range
-from ..runtime.checks import check_choice
-from ..runtime.allocator import allocator_environment
+from aggan.evaluation import (
+    MEASURES,
+    REFERENCES,
+    RankCorrelation,
+    comparison_table,
+    paper_table,
+    rank_correlation,
+)
+from aggan.experiments import (
+    Experiment,
+    default_device,
+    evaluate_weights,
+    experiment_with,
+    load_method,
+    reference_report,
+    seconds_per_step,
+    translator,
+)
+from ..experiments.figures import attention_figure, image_grid, save_figure
+from ..explanation import claim, explain_pairs, explanation_table, measure_epochs
 from ..methods import Method, list_methods, method_label
 from ..recognition import load_embedder
+from ..runtime.allocator import allocator_environment
+from ..runtime.checks import check_choice
+from ..runtime.files import atomic_write, read_json, write_json
 from ..training import steps_done
 
 # %% ../../nbs/reproduction/reproduction.ipynb #5fe434cd
 ABLATIONS = {
-    3: {"AG-GAN": {}, "w/o DCAM": {"dcam": False}, "w/o GCAM": {"gcam": False}, "w/o GDCAM": {"gcam": False, "dcam": False}},
-    4: {"w/o ID": {"identity": "none"}, "w/ MobileFaceNet": {"identity": "synthetic-mobilefacenet"}, "w/ ArcFace": {}},
+    3: {
+        "AG-GAN": {},
+        "w/o DCAM": {"dcam": False},
+        "w/o GCAM": {"gcam": False},
+        "w/o GDCAM": {"gcam": False, "dcam": False},
+    },
+    4: {
+        "w/o ID": {"identity": "none"},
+        "w/ MobileFaceNet": {"identity": "synthetic-mobilefacenet"},
+        "w/ ArcFace": {},
+    },
 }
+
 
 def table_methods(
     table: int,  # 1 or 2
 ) -> dict[str, str]:  # row label -> name of the method
     "The rows of a table of methods: the paper's, then those registered that are in neither of its tables."
     known = {method_label(name).lower(): name for name in list_methods()}
-    printed = {number: [row for row in paper_table(number)["method"] if row.lower() in known] for number in (1, 2)}
+    printed = {
+        number: [row for row in paper_table(number)["method"] if row.lower() in known]
+        for number in (1, 2)
+    }
     in_paper = {row.lower() for rows in printed.values() for row in rows}
     own = [method_label(name) for label, name in known.items() if label not in in_paper]
     return {row: known[row.lower()] for row in printed[table] + own}
@@ -78,12 +106,26 @@ def table_experiments(
     settings = {"dataset": "synthetic-speakingfaces" if table == 2 else "synthetic-arl"} | settings
     options = settings.pop("options", {})
     for name in options:
-        check_choice("method in options", name, [*list_methods(), *(row for rows in ABLATIONS.values() for row in rows)])
+        check_choice(
+            "method in options",
+            name,
+            [*list_methods(), *(row for rows in ABLATIONS.values() for row in rows)],
+        )
     if table in ABLATIONS:
         base = options.get("ag-gan", {})
-        return {row: Experiment("ag-gan", options=base | switches | options.get(row, {}), **settings) for row, switches in ABLATIONS[table].items()}
-    rows = {row: Experiment(name, options=options.get(name, {}), **settings) for row, name in table_methods(table).items()}
-    return rows if budget == "steps" else equal_time(rows, Experiment("ag-gan", options=options.get("ag-gan", {}), **settings))
+        return {
+            row: Experiment("ag-gan", options=base | switches | options.get(row, {}), **settings)
+            for row, switches in ABLATIONS[table].items()
+        }
+    rows = {
+        row: Experiment(name, options=options.get(name, {}), **settings)
+        for row, name in table_methods(table).items()
+    }
+    return (
+        rows
+        if budget == "steps"
+        else equal_time(rows, Experiment("ag-gan", options=options.get("ag-gan", {}), **settings))
+    )
 
 # %% ../../nbs/reproduction/reproduction.ipynb #b66a203f
 def equal_time(
@@ -93,8 +135,18 @@ def equal_time(
     "The same experiments, each with as many steps as fit into the time that the reference trains."
     steps = reference.size.total_steps(len(reference.pairs("train")))
     seconds = steps * seconds_per_step(reference)
-    def fitting(row): return steps if row == reference else max(row.size.checkpoints, round(seconds / seconds_per_step(row)))
-    return {label: replace(row, changes=row.changes | {"steps": fitting(row)}) for label, row in rows.items()}
+
+    def fitting(row):
+        return (
+            steps
+            if row == reference
+            else max(row.size.checkpoints, round(seconds / seconds_per_step(row)))
+        )
+
+    return {
+        label: replace(row, changes=row.changes | {"steps": fitting(row)})
+        for label, row in rows.items()
+    }
 
 # %% ../../nbs/reproduction/reproduction.ipynb #8b068340
 def target_experiments(
@@ -103,7 +155,11 @@ def target_experiments(
 ) -> dict[str, Experiment]:
     "The experiments behind a table or figure of the paper or the demonstration, by row label."
     if target == "demo":
-        return {row: experiment for row, experiment in table_experiments(1, **settings | {"budget": "steps"}).items() if row in ("AG-GAN", "AG-GAN+")}
+        return {
+            row: experiment
+            for row, experiment in table_experiments(1, **settings | {"budget": "steps"}).items()
+            if row in ("AG-GAN", "AG-GAN+")
+        }
     if target in FIGURES:
         return figure_experiments(target, **settings)
     if target in TARGETS:
@@ -112,21 +168,33 @@ def target_experiments(
 
 # %% ../../nbs/reproduction/reproduction.ipynb #1e0af1ee
 FIGURES = {  # -> the table whose runs it shows, and which of its rows; none named: all
-    "figure2": (1, ()), "figure3": (1, ()), "figure4": (2, ()), "figure5": (2, ()), "figure6": (1, ("AG-GAN",)),
-    "figure7": (1, ("AG-GAN",)), "figure8": (2, ("AG-GAN",)), "figure9": (1, ("AG-GAN+", "AG-GAN"))}
+    "figure2": (1, ()),
+    "figure3": (1, ()),
+    "figure4": (2, ()),
+    "figure5": (2, ()),
+    "figure6": (1, ("AG-GAN",)),
+    "figure7": (1, ("AG-GAN",)),
+    "figure8": (2, ("AG-GAN",)),
+    "figure9": (1, ("AG-GAN+", "AG-GAN")),
+}
 TARGETS = ("demo", "table1", "table2", "table3", "table4", *FIGURES)
 EPOCHS_SHOWN = 6  # checkpoints that Figure 7 needs at least
 
+
 def figure_experiments(
     target: str,  # one of `FIGURES`
-    **settings,   # of `Experiment`, and the budget of `table_experiments`
+    **settings,  # of `Experiment`, and the budget of `table_experiments`
 ) -> dict[str, Experiment]:
     "The runs that a figure shows: those of its table, and for Figure 7 one with more checkpoints."
     table, rows = FIGURES[target]
     experiments = table_experiments(table, **settings)
     chosen = {row: experiments[row] for row in rows or experiments}
-    if target != "figure7": return chosen
-    return {row: replace(e, changes=e.changes | {"checkpoints": max(EPOCHS_SHOWN, e.size.checkpoints)}) for row, e in chosen.items()}
+    if target != "figure7":
+        return chosen
+    return {
+        row: replace(e, changes=e.changes | {"checkpoints": max(EPOCHS_SHOWN, e.size.checkpoints)})
+        for row, e in chosen.items()
+    }
 
 # %% ../../nbs/reproduction/reproduction.ipynb #c7aef3ab
 def with_references(
@@ -142,19 +210,28 @@ def write_table(
     reports: dict[str, dict],  # by row label
     output: str | Path,  # folder for `table.csv` and `table.md`
     table: int | None = None,  # of the paper, whose printed numbers are set beside ours
-    experiments: dict[str, Experiment] | None = None,  # by row label: what each cost is set beside it
+    experiments: dict[str, Experiment]
+    | None = None,  # by row label: what each cost is set beside it
 ) -> pd.DataFrame:
     "Write a table of reports and return it; rates in %, PSNR in dB."
     made = comparison_table(reports, None if table is None else paper_table(table))
     if table is None:
         made = made.drop(columns="status")
     if experiments is not None:
-        costs = pd.DataFrame([{"method": row} | cost(experiment) for row, experiment in experiments.items()])
+        costs = pd.DataFrame(
+            [{"method": row} | cost(experiment) for row, experiment in experiments.items()]
+        )
         made = made.merge(costs, on="method", how="left")
     with atomic_write(Path(output) / "table.csv") as part:
         made.to_csv(part, index=False, float_format="%.4f")
-    notes = "".join(f"\n{row}: {report['note']}.\n" for row, report in reports.items() if report.get("note"))
-    notes += "".join(f"\nEvery row is {note}.\n" for note in dict.fromkeys(report.get("matcher_note") for report in reports.values()) if note)
+    notes = "".join(
+        f"\n{row}: {report['note']}.\n" for row, report in reports.items() if report.get("note")
+    )
+    notes += "".join(
+        f"\nEvery row is {note}.\n"
+        for note in dict.fromkeys(report.get("matcher_note") for report in reports.values())
+        if note
+    )
     with atomic_write(Path(output) / "table.md") as part:
         part.write_text(as_markdown(made) + "\n" + notes + order_sentence(made), encoding="utf-8")
     return made
@@ -165,8 +242,11 @@ def cost(
 ) -> dict[str, float]:
     "Trained parameters, steps, and seconds of one update on this machine."
     parameters = read_json(experiment.folder / "report.json")["parameters"]
-    return {"parameters": sum(parameters.values()), "steps": experiment.size.total_steps(len(experiment.pairs("train"))),
-            "step_seconds": seconds_per_step(experiment)}
+    return {
+        "parameters": sum(parameters.values()),
+        "steps": experiment.size.total_steps(len(experiment.pairs("train"))),
+        "step_seconds": seconds_per_step(experiment),
+    }
 
 # %% ../../nbs/reproduction/reproduction.ipynb #1540752f
 def order_agreement(
@@ -175,30 +255,62 @@ def order_agreement(
     "How far the order of our methods is the paper's, where three methods or more have both numbers."
     rows = table.set_index("method")
     numbers = {measure: rows[[measure, f"paper_{measure}"]].dropna() for measure in MEASURES}
-    return {measure: rank_correlation(both[measure], both[f"paper_{measure}"]) for measure, both in numbers.items() if len(both) > 2}
+    return {
+        measure: rank_correlation(both[measure], both[f"paper_{measure}"])
+        for measure, both in numbers.items()
+        if len(both) > 2
+    }
+
 
 def order_sentence(table: pd.DataFrame) -> str:
     "The rank correlations in words; nothing for a table without the paper's numbers, or with too few of ours."
     agreement = order_agreement(table) if "paper_auc" in table else {}
-    parts = [f"{measure.upper()} {found.rho:.2f} (p {found.p_value:.2f}, {found.methods} methods)" for measure, found in agreement.items()]
-    return f"\nSpearman's rank correlation of our order with the paper's: {', '.join(parts)}.\n" if parts else ""
+    parts = [
+        f"{measure.upper()} {found.rho:.2f} (p {found.p_value:.2f}, {found.methods} methods)"
+        for measure, found in agreement.items()
+    ]
+    return (
+        f"\nSpearman's rank correlation of our order with the paper's: {', '.join(parts)}.\n"
+        if parts
+        else ""
+    )
 
 # %% ../../nbs/reproduction/reproduction.ipynb #2d52ca28
 def as_markdown(table: pd.DataFrame) -> str:
     "A table of `comparison_table` to read: intervals in brackets behind their figures, the paper's numbers in columns that say so."
-    def number(value, digits): return "" if pd.isna(value) else f"{value:.{digits}f}"
+
+    def number(value, digits):
+        return "" if pd.isna(value) else f"{value:.{digits}f}"
+
     shown = pd.DataFrame({"method": table["method"]})
-    for name, unit, digits in (("auc", " %", 2), ("eer", " %", 2), ("psnr", " dB", 2), ("ssim", "", 3)):
+    for name, unit, digits in (
+        ("auc", " %", 2),
+        ("eer", " %", 2),
+        ("psnr", " dB", 2),
+        ("ssim", "", 3),
+    ):
         shown[name.upper() + unit] = [
-            "not run" if row.get("status") == "not run" else number(row[name], digits)
-            + (f" [{row[name + '_low']:.1f}, {row[name + '_high']:.1f}]" if pd.notna(row.get(name + "_low")) else "")
-            for row in table.to_dict("records")]
+            "not run"
+            if row.get("status") == "not run"
+            else number(row[name], digits)
+            + (
+                f" [{row[name + '_low']:.1f}, {row[name + '_high']:.1f}]"
+                if pd.notna(row.get(name + "_low"))
+                else ""
+            )
+            for row in table.to_dict("records")
+        ]
     if "parameters" in table:
-        shown["parameters"] = [number(value / 1e6, 2) + " M" if pd.notna(value) else "" for value in table["parameters"]]
+        shown["parameters"] = [
+            number(value / 1e6, 2) + " M" if pd.notna(value) else ""
+            for value in table["parameters"]
+        ]
         shown["steps"] = [number(value, 0) for value in table["steps"]]
         shown["s/step"] = [number(value, 3) for value in table["step_seconds"]]
     for name in (column for column in table if column.startswith("paper_")):
-        shown[f"{name.removeprefix('paper_').upper()} (paper)"] = [number(value, 2) for value in table[name]]
+        shown[f"{name.removeprefix('paper_').upper()} (paper)"] = [
+            number(value, 2) for value in table[name]
+        ]
     return shown.to_markdown(index=False, disable_numparse=True)
 
 # %% ../../nbs/reproduction/reproduction.ipynb #18274d58
@@ -206,7 +318,9 @@ def shown_faces(experiment: Experiment, split: str = "test", count: int = 8) -> 
     "Evenly spaced probes of a split."
     pairs = experiment.pairs(split)
     probes = [index for index in range(len(pairs)) if pairs.records[index].role != "gallery"]
-    return collate([pairs[probes[place * len(probes) // count]] for place in range(min(count, len(probes)))])
+    return collate(
+        [pairs[probes[place * len(probes) // count]] for place in range(min(count, len(probes)))]
+    )
 
 # %% ../../nbs/reproduction/reproduction.ipynb #2d3df629
 def caption(experiment: Experiment) -> str:
@@ -222,7 +336,10 @@ def translation_grid(
 ) -> Figure:
     "Thermal, what each method makes of it, and the truth (Figures 3 and 4)."
     rows = {label: unit_range(translator(method)(faces)) for label, method in methods.items()}
-    return image_grid({"thermal": unit_range(faces.thermal)} | rows | {"ground truth": unit_range(faces.visible)}, caption=caption)
+    return image_grid(
+        {"thermal": unit_range(faces.thermal)} | rows | {"ground truth": unit_range(faces.visible)},
+        caption=caption,
+    )
 
 # %% ../../nbs/reproduction/reproduction.ipynb #9bd417fc
 def attention_maps(
@@ -232,9 +349,22 @@ def attention_maps(
     alpha: float = 1.0,  # share of the maps' colours; less than 1 lays them over the faces
 ) -> Figure | None:
     "Thermal, the method's own maps, translation and truth (Figures 6, 8 and 9); None for a method without maps."
-    maps = {name: heatmap.cpu() for name, heatmap in method.explain(faces.thermal.to(default_device())).items()}
-    return attention_figure(unit_range(faces.thermal), maps, unit_range(translator(method)(faces)), unit_range(faces.visible),
-                            alpha, caption=caption) if maps else None
+    maps = {
+        name: heatmap.cpu()
+        for name, heatmap in method.explain(faces.thermal.to(default_device())).items()
+    }
+    return (
+        attention_figure(
+            unit_range(faces.thermal),
+            maps,
+            unit_range(translator(method)(faces)),
+            unit_range(faces.visible),
+            alpha,
+            caption=caption,
+        )
+        if maps
+        else None
+    )
 
 # %% ../../nbs/reproduction/reproduction.ipynb #bf07dd26
 def grid_of(experiments: dict[str, Experiment]) -> Figure:
@@ -246,28 +376,51 @@ def grid_of(experiments: dict[str, Experiment]) -> Figure:
 # %% ../../nbs/reproduction/reproduction.ipynb #0da41119
 def attention_of(experiment: Experiment) -> Figure | None:
     "The attention maps of a trained experiment; None where its method has none."
-    return attention_maps(load_method(experiment.folder), shown_faces(experiment),
-                          f"{method_label(experiment.method)}, {caption(experiment)}")
+    return attention_maps(
+        load_method(experiment.folder),
+        shown_faces(experiment),
+        f"{method_label(experiment.method)}, {caption(experiment)}",
+    )
 
 # %% ../../nbs/reproduction/reproduction.ipynb #8e927f48
 EXPLAINED_PEOPLE, EXPLAINED_FACES = 24, 4  # people, and probes of each, that maps are measured on
 
-def explained_faces(
-    experiment: Experiment,
-    split: str = "test",
-) -> list[Batch]:  # one per person
+
+def explained_faces(experiment: Experiment, split: str = "test") -> list[Batch]:  # one per person
     "Probes of evenly spread people, evenly spread over the probes of each."
     pairs, probes = experiment.pairs(split), {}
     for index, record in enumerate(pairs.records):
-        if record.role != "gallery": probes.setdefault(record.subject, []).append(index)
-    def spread(items, count): return [items[place * len(items) // min(count, len(items))] for place in range(min(count, len(items)))]
-    return [collate([pairs[index] for index in spread(probes[person], EXPLAINED_FACES)]) for person in spread(list(probes), EXPLAINED_PEOPLE)]
+        if record.role != "gallery":
+            probes.setdefault(record.subject, []).append(index)
+
+    def spread(items, count):
+        return [
+            items[place * len(items) // min(count, len(items))]
+            for place in range(min(count, len(items)))
+        ]
+
+    return [
+        collate([pairs[index] for index in spread(probes[person], EXPLAINED_FACES)])
+        for person in spread(list(probes), EXPLAINED_PEOPLE)
+    ]
+
 
 def in_groups(batches: list[Batch], size: int = 16) -> list[Batch]:
     "The same faces in batches of at least `size`, on the default device."
     faces = [(t, v, s, m) for batch in batches for t, v, s, m in zip(*batch)]
-    groups = [Batch(*map(list, zip(*faces[start:start + size]))) for start in range(0, len(faces), size)]
-    return [Batch(torch.stack(g.thermal).to(default_device()), torch.stack(g.visible).to(default_device()), g.subject, g.meta) for g in groups]
+    groups = [
+        Batch(*map(list, zip(*faces[start : start + size]))) for start in range(0, len(faces), size)
+    ]
+    return [
+        Batch(
+            torch.stack(g.thermal).to(default_device()),
+            torch.stack(g.visible).to(default_device()),
+            g.subject,
+            g.meta,
+        )
+        for g in groups
+    ]
+
 
 def explanation(
     experiment: Experiment,  # trained
@@ -275,62 +428,126 @@ def explanation(
     "Measure what a run's maps show, or read what was measured."
     path = experiment.folder / "explanation.json"
     if not path.exists():
-        batches, matcher = in_groups(explained_faces(experiment)), load_embedder(experiment.matcher).to(default_device())
+        batches, matcher = (
+            in_groups(explained_faces(experiment)),
+            load_embedder(experiment.matcher).to(default_device()),
+        )
         report = explain_pairs(load_method(experiment.folder), batches, matcher, experiment.seed)
-        checkpoints = [load_method(weights) for weights in sorted((experiment.folder / "checkpoints").glob("*.safetensors"))]
+        checkpoints = [
+            load_method(weights)
+            for weights in sorted((experiment.folder / "checkpoints").glob("*.safetensors"))
+        ]
         epochs = measure_epochs(checkpoints, batches) if len(checkpoints) > 1 else {}
-        write_json(path, report | {"epochs": epochs, "data": caption(experiment), "matcher": experiment.matcher})
+        write_json(
+            path,
+            report | {"epochs": epochs, "data": caption(experiment), "matcher": experiment.matcher},
+        )
     return read_json(path)
+
 
 def write_explanation(
     weights: str | Path,  # run folder or checkpoint
-    output: str | Path,   # folder for `explanation.json`, `explanation.md` and `overlays`
+    output: str | Path,  # folder for `explanation.json`, `explanation.md` and `overlays`
     **settings,  # of `Experiment`: the data, the matcher
 ) -> dict:  # of `explain_pairs`
     "Measure what the maps of trained weights show on any data that there is, and lay them over the faces."
     experiment, method = experiment_with(weights, **settings), load_method(weights)
-    report = explain_pairs(method, in_groups(explained_faces(experiment)), load_embedder(experiment.matcher).to(default_device()), experiment.seed)
+    report = explain_pairs(
+        method,
+        in_groups(explained_faces(experiment)),
+        load_embedder(experiment.matcher).to(default_device()),
+        experiment.seed,
+    )
     label = f"{method_label(experiment.method)}, {caption(experiment)}"
-    write_json(Path(output) / "explanation.json", report | {"data": label, "matcher": experiment.matcher})
+    write_json(
+        Path(output) / "explanation.json", report | {"data": label, "matcher": experiment.matcher}
+    )
     with atomic_write(Path(output) / "explanation.md") as part:
-        part.write_text(f"{label}; {report['faces']} faces of {report['subjects']} people, mean [95 % interval over people]\n\n{explanation_table(report).to_markdown()}\n", encoding="utf-8")
-    save_figure(attention_maps(method, shown_faces(experiment), label, alpha=.5), Path(output) / "overlays")
+        part.write_text(
+            f"{label}; {report['faces']} faces of {report['subjects']} people, mean [95 % interval over people]\n\n{explanation_table(report).to_markdown()}\n",
+            encoding="utf-8",
+        )
+    save_figure(
+        attention_maps(method, shown_faces(experiment), label, alpha=0.5), Path(output) / "overlays"
+    )
     return report
 
 # %% ../../nbs/reproduction/reproduction.ipynb #b2bc099e
 def method_claims(
     reports: dict[str, dict],  # by row label
-    measure: str,    # of a report, e.g. "tar_1"
+    measure: str,  # of a report, e.g. "tar_1"
     sentence: str,
     ours: Sequence[str] = ("AG-GAN", "AG-GAN+"),
 ) -> list[dict]:  # of `claim`
     "Whether the paper's methods are better than the best of the others: their interval lies above its figure."
-    others = {row: report[measure] for row, report in reports.items() if row not in (*ours, *REFERENCES) and report[measure] is not None}
+    others = {
+        row: report[measure]
+        for row, report in reports.items()
+        if row not in (*ours, *REFERENCES) and report[measure] is not None
+    }
     best = max(others, key=others.get)
-    return [claim(f"{row} {sentence} (best other: {best})", measure, {"value": reports[row][measure], "low": reports[row][f"{measure}_low"], "high": reports[row][f"{measure}_high"]},
-                  others[best]) for row in ours if row in reports]
+    return [
+        claim(
+            f"{row} {sentence} (best other: {best})",
+            measure,
+            {
+                "value": reports[row][measure],
+                "low": reports[row][f"{measure}_low"],
+                "high": reports[row][f"{measure}_high"],
+            },
+            others[best],
+        )
+        for row in ours
+        if row in reports
+    ]
+
 
 def write_claims(
-    claims: list[dict],   # of `claim`
-    output: str | Path,   # folder for `table.csv` and `table.md`
-    data: str,            # what it was measured on
+    claims: list[dict],  # of `claim`
+    output: str | Path,  # folder for `table.csv` and `table.md`
+    data: str,  # what it was measured on
 ) -> pd.DataFrame:
     "Write a table of claims and return it."
     table = pd.DataFrame(claims).assign(data=data)
-    with atomic_write(Path(output) / "table.csv") as part: table.to_csv(part, index=False, float_format="%.4f")
-    def text(row): return "" if pd.isna(row["value"]) else f"{row['value']:.2f}" + ("" if pd.isna(row["low"]) else f" [{row['low']:.2f}, {row['high']:.2f}]")
-    shown = pd.DataFrame({"claim": table["claim"], "measure": table["measure"], "mean [95 % interval]": [text(row) for row in table.to_dict("records")],
-                          "held if": [f"{row['side']} {row['border']:.2f}" for row in table.to_dict("records")], "verdict": table["verdict"]})
-    with atomic_write(Path(output) / "table.md") as part: part.write_text(shown.to_markdown(index=False) + f"\n\n{data}\n", encoding="utf-8")
+    with atomic_write(Path(output) / "table.csv") as part:
+        table.to_csv(part, index=False, float_format="%.4f")
+
+    def text(row):
+        return (
+            ""
+            if pd.isna(row["value"])
+            else f"{row['value']:.2f}"
+            + ("" if pd.isna(row["low"]) else f" [{row['low']:.2f}, {row['high']:.2f}]")
+        )
+
+    shown = pd.DataFrame(
+        {
+            "claim": table["claim"],
+            "measure": table["measure"],
+            "mean [95 % interval]": [text(row) for row in table.to_dict("records")],
+            "held if": [f"{row['side']} {row['border']:.2f}" for row in table.to_dict("records")],
+            "verdict": table["verdict"],
+        }
+    )
+    with atomic_write(Path(output) / "table.md") as part:
+        part.write_text(shown.to_markdown(index=False) + f"\n\n{data}\n", encoding="utf-8")
     return shown
 
+
 def consistency_claim(
-    found: dict[str, dict],  # "different people", and "same face" or "same person", -> value, low, high
+    found: dict[
+        str, dict
+    ],  # "different people", and "same face" or "same person", -> value, low, high
     sentence: str,
 ) -> dict:  # of `claim`
     "Whether maps of one face or person are more alike than those of different people: the interval lies above the other's end."
     same = next(own for name, own in found.items() if name.startswith("same"))
-    return claim(sentence, "correlation of its maps, beside that of different people's", same, found["different people"]["high"] or found["different people"]["value"])
+    return claim(
+        sentence,
+        "correlation of its maps, beside that of different people's",
+        same,
+        found["different people"]["high"] or found["different people"]["value"],
+    )
 
 # %% ../../nbs/reproduction/reproduction.ipynb #07253d1b
 def write_evaluation(
@@ -340,11 +557,19 @@ def write_evaluation(
     **settings,  # of `Experiment`: the data, the matcher
 ) -> dict:  # the report
     "Judge trained weights on any data that there is, and show what they make of it."
-    report, experiment = evaluate_weights(weights, split, **settings), experiment_with(weights, **settings)
+    report, experiment = (
+        evaluate_weights(weights, split, **settings),
+        experiment_with(weights, **settings),
+    )
     method, faces = load_method(weights), shown_faces(experiment, split)
     write_json(Path(output) / "report.json", report)
-    save_figure(translation_grid({method_label(experiment.method): method}, faces, caption(experiment)), Path(output) / "grid")
-    if maps := attention_maps(method, faces, f"{method_label(experiment.method)}, {caption(experiment)}"):
+    save_figure(
+        translation_grid({method_label(experiment.method): method}, faces, caption(experiment)),
+        Path(output) / "grid",
+    )
+    if maps := attention_maps(
+        method, faces, f"{method_label(experiment.method)}, {caption(experiment)}"
+    ):
         save_figure(maps, Path(output) / "attention")
     return report
 
@@ -352,40 +577,66 @@ def write_evaluation(
 TEMPLATES = Path(aggan.__file__).resolve().parents[1] / "nbs" / "paper"
 KERNEL_STARTS = 3  # two kernels that start at once can take each other's port, and one dies before it has run anything
 
+
 def run_notebook(
     template: str | Path,  # a notebook with one cell tagged `parameters`
     output: str | Path,  # the executed notebook
     parameters: dict,
-    threads: int | None = None,  # of torch in the notebook's kernel; None: as many as there are cores
+    threads: int
+    | None = None,  # of torch in the notebook's kernel; None: as many as there are cores
     stop: Event = Event(),  # ends it once it is set
 ) -> None:
     "Execute a notebook with papermill. Raises ValueError for unknown parameters, RuntimeError when it fails, is stopped or its kernel dies."
     import papermill
 
     if not Path(template).is_file():
-        raise FileNotFoundError(f"There is no notebook {template}: the paper's notebooks come with a clone of the project "
-                                "(installed by `pip install -e .`), not with the package alone.")
+        raise FileNotFoundError(
+            f"There is no notebook {template}: the paper's notebooks come with a clone of the project "
+            "(installed by `pip install -e .`), not with the package alone."
+        )
     known = papermill.inspect_notebook(str(template))
     if unknown := set(parameters) - set(known):
-        raise ValueError(f"{template} has no parameter {', '.join(sorted(unknown))}; it has {', '.join(known) or 'none'}.")
+        raise ValueError(
+            f"{template} has no parameter {', '.join(sorted(unknown))}; it has {', '.join(known) or 'none'}."
+        )
     Path(output).parent.mkdir(parents=True, exist_ok=True)
-    environment = allocator_environment(os.environ) | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
-    command = [sys.executable, "-m", "papermill", str(template), str(output), "-y", json.dumps(parameters), "-k", "python3",
-               "--no-progress-bar"]
+    environment = allocator_environment(os.environ) | (
+        {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        str(template),
+        str(output),
+        "-y",
+        json.dumps(parameters),
+        "-k",
+        "python3",
+        "--no-progress-bar",
+    ]
     for _ in range(KERNEL_STARTS):
         code, messages = run_to_end(command, environment, stop)
-        if "Kernel died before replying to kernel_info" not in messages: break
+        if "Kernel died before replying to kernel_info" not in messages:
+            break
     if "DeadKernelError" in messages:
-        raise RuntimeError(f"The kernel of {output} died, most likely for want of memory: nothing that it had finished is lost; "
-                           "run again with a smaller batch or profile.")
+        raise RuntimeError(
+            f"The kernel of {output} died, most likely for want of memory: nothing that it had finished is lost; "
+            "run again with a smaller batch or profile."
+        )
     if code:
-        raise RuntimeError(f"{output} failed: {messages.strip().splitlines()[-1] if messages.strip() else 'no message'}")
+        raise RuntimeError(
+            f"{output} failed: {messages.strip().splitlines()[-1] if messages.strip() else 'no message'}"
+        )
+
 
 def run_to_end(command: list[str], environment: dict[str, str], stop: Event) -> tuple[int, str]:
     "Exit code and messages of a command, which is ended where `stop` is set or whoever waits for it is interrupted. Raises RuntimeError when it is stopped."
     if stop.is_set():
         raise RuntimeError("stopped")
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
         try:
             while not stop.is_set():
                 with suppress(subprocess.TimeoutExpired):
@@ -396,18 +647,24 @@ def run_to_end(command: list[str], environment: dict[str, str], stop: Event) -> 
             process.terminate()
             try:
                 process.wait(timeout=10)
-            except subprocess.TimeoutExpired:   # papermill may wait for a kernel that is gone
+            except subprocess.TimeoutExpired:  # papermill may wait for a kernel that is gone
                 process.kill()
 
 # %% ../../nbs/reproduction/reproduction.ipynb #a295d89b
 def notebook_parameters(settings: dict) -> dict:
     "Settings of `Experiment` as parameters of a notebook: plain words and numbers, dicts as JSON."
-    return {name: json.dumps(value) if isinstance(value, dict) else value for name, value in settings.items()}
+    return {
+        name: json.dumps(value) if isinstance(value, dict) else value
+        for name, value in settings.items()
+    }
 
 # %% ../../nbs/reproduction/reproduction.ipynb #db27a14f
 def parse_settings(**parameters) -> dict:
     "Settings of `Experiment` from the parameters of a notebook, the reverse of `notebook_parameters`."
-    return {name: json.loads(value) if name in ("changes", "options", "data_options") else value for name, value in parameters.items()}
+    return {
+        name: json.loads(value) if name in ("changes", "options", "data_options") else value
+        for name, value in parameters.items()
+    }
 
 # %% ../../nbs/reproduction/reproduction.ipynb #6f2dfe8b
 def run_in_notebook(
@@ -417,7 +674,13 @@ def run_in_notebook(
 ) -> dict:
     "Execute `train.ipynb` into the run's folder; the experiment's report."
     folder = experiment.folder
-    run_notebook(TEMPLATES / "train.ipynb", folder / "train.ipynb", notebook_parameters(asdict(experiment)), threads, stop)
+    run_notebook(
+        TEMPLATES / "train.ipynb",
+        folder / "train.ipynb",
+        notebook_parameters(asdict(experiment)),
+        threads,
+        stop,
+    )
     return read_json(folder / "report.json")
 
 # %% ../../nbs/reproduction/reproduction.ipynb #1647517a
@@ -429,20 +692,33 @@ def run_experiments(
     missing = {e.folder: e for e in experiments.values() if not (e.folder / "report.json").exists()}
     steps = {folder: e.size.total_steps(len(e.pairs("train"))) for folder, e in missing.items()}
     stop = Event()
-    with ThreadPoolExecutor(jobs) as pool, tqdm(total=sum(steps.values()), desc="training", unit="step", mininterval=1.0,
-                                                disable=not missing) as bar:
+    with (
+        ThreadPoolExecutor(jobs) as pool,
+        tqdm(
+            total=sum(steps.values()),
+            desc="training",
+            unit="step",
+            mininterval=1.0,
+            disable=not missing,
+        ) as bar,
+    ):
         threads = max(1, os.cpu_count() // jobs) if jobs > 1 else None
-        running = [pool.submit(run_in_notebook, experiment, threads, stop) for experiment in missing.values()]
+        running = [
+            pool.submit(run_in_notebook, experiment, threads, stop)
+            for experiment in missing.values()
+        ]
         try:
             while not all(future.done() for future in running):
                 time.sleep(1.0)
                 bar.n = sum(steps_done(folder) for folder in steps)
                 bar.refresh()
         finally:
-            stop.set()   # the pool would begin what is left, too, before an interruption gets out
+            stop.set()  # the pool would begin what is left, too, before an interruption gets out
         for future in running:
             future.result()
-    return {row: read_json(experiment.folder / "report.json") for row, experiment in experiments.items()}
+    return {
+        row: read_json(experiment.folder / "report.json") for row, experiment in experiments.items()
+    }
 
 # %% ../../nbs/reproduction/reproduction.ipynb #34d71a42
 def experiments_behind(
@@ -450,19 +726,27 @@ def experiments_behind(
     **settings,  # of `target_experiments`
 ) -> dict[str, Experiment]:  # by "row of target", the first one that needs it
     "Every experiment behind the targets, each once."
-    named = {f"{row} of {target}": experiment for target in targets for row, experiment in target_experiments(target, **settings).items()}
+    named = {
+        f"{row} of {target}": experiment
+        for target in targets
+        for row, experiment in target_experiments(target, **settings).items()
+    }
     once = {experiment.folder: name for name, experiment in reversed(named.items())}
-    return {name: experiment for name, experiment in named.items() if once[experiment.folder] == name}
+    return {
+        name: experiment for name, experiment in named.items() if once[experiment.folder] == name
+    }
+
 
 def target_folder(target: str, **settings) -> Path:
     "Where a target's table, figures and notebook go."
     return Path(settings.get("runs", "runs")) / target
 
+
 def target_parameters(target: str, **settings) -> dict:
     "The parameters of a target's notebook."
     parameters = notebook_parameters(settings) | {"output": str(target_folder(target, **settings))}
     if target not in ("table1", "table2", *FIGURES):
-        parameters.pop("budget", None)   # the others compare variants of one method
+        parameters.pop("budget", None)  # the others compare variants of one method
     return parameters
 
 # %% ../../nbs/reproduction/reproduction.ipynb #660ab14b
@@ -484,7 +768,11 @@ def regenerate(
     experiments = target_experiments(target, **settings)
     output, template = target_folder(target, **settings), TEMPLATES / f"{target}.ipynb"
     parameters = target_parameters(target, **settings)
-    made_from = {"parameters": parameters, "runs": [str(e.folder) for e in experiments.values()], "notebook": code_hash(template)}
+    made_from = {
+        "parameters": parameters,
+        "runs": [str(e.folder) for e in experiments.values()],
+        "notebook": code_hash(template),
+    }
     note = output / "made_from.json"
     if note.exists() and read_json(note) == made_from:
         return output
@@ -496,11 +784,22 @@ def regenerate(
 # %% ../../nbs/reproduction/reproduction.ipynb #b279b0a2
 def provenance(experiment: Experiment) -> dict:
     "Which data, size, seed, code and machine a table and its figures come from."
-    commit = subprocess.run(["git", "-C", str(TEMPLATES), "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True)
-    return {"data": caption(experiment), "profile": experiment.profile, "changes": experiment.changes, "seed": experiment.seed,
-            "matcher": experiment.matcher, "aggan": aggan.__version__, "commit": commit.stdout.strip() or "not a git checkout",
-            "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, "
-                       f"{torch.cuda.get_device_name() if torch.cuda.is_available() else 'no GPU'}"}
+    commit = subprocess.run(
+        ["git", "-C", str(TEMPLATES), "describe", "--always", "--dirty", "--abbrev=12"],
+        capture_output=True,
+        text=True,
+    )
+    return {
+        "data": caption(experiment),
+        "profile": experiment.profile,
+        "changes": experiment.changes,
+        "seed": experiment.seed,
+        "matcher": experiment.matcher,
+        "aggan": aggan.__version__,
+        "commit": commit.stdout.strip() or "not a git checkout",
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, "
+        f"{torch.cuda.get_device_name() if torch.cuda.is_available() else 'no GPU'}",
+    }
 
 # %% ../../nbs/reproduction/reproduction.ipynb #c9e7405d
 def code_hash(notebook: str | Path) -> str:
@@ -513,12 +812,20 @@ def code_hash(notebook: str | Path) -> str:
 CPU_SECONDS, GPU_SECONDS = 10.0, 0.5  # for a 256×256 image in a step, generously
 CPU_HOURS = 12  # beyond which a run asks for a GPU
 
+
 def demand(experiment: Experiment) -> dict[str, int]:
     "What a training asks of a scheduler: `hours` and `gpus`."
     size = experiment.size
-    images = size.total_steps(len(experiment.pairs("train"))) * size.batch_size * (size.image_size / 256) ** 2
+    images = (
+        size.total_steps(len(experiment.pairs("train")))
+        * size.batch_size
+        * (size.image_size / 256) ** 2
+    )
     gpus = int(images * CPU_SECONDS > CPU_HOURS * 3600)
-    return {"hours": math.ceil(images * (GPU_SECONDS if gpus else CPU_SECONDS) / 3600), "gpus": gpus}
+    return {
+        "hours": math.ceil(images * (GPU_SECONDS if gpus else CPU_SECONDS) / 3600),
+        "gpus": gpus,
+    }
 
 # %% ../../nbs/reproduction/reproduction.ipynb #ba8f9ebf
 def runs_table(
@@ -530,12 +837,33 @@ def runs_table(
     Columns: `name`; `notebook` and `parameters` (JSON) for papermill; `folder` and the file in it that is the `result`; `needs` (JSON), the
     folders of the runs that have to be done before; `hours` and `gpus` to ask for."""
     experiments = experiments_behind(targets, **settings)
-    rows = [{"name": name, "notebook": str(TEMPLATES / "train.ipynb"), "parameters": json.dumps(notebook_parameters(asdict(e))),
-             "folder": str(e.folder), "result": "report.json", "needs": "[]"} | demand(e) for name, e in experiments.items()]
+    rows = [
+        {
+            "name": name,
+            "notebook": str(TEMPLATES / "train.ipynb"),
+            "parameters": json.dumps(notebook_parameters(asdict(e))),
+            "folder": str(e.folder),
+            "result": "report.json",
+            "needs": "[]",
+        }
+        | demand(e)
+        for name, e in experiments.items()
+    ]
     gpus = {row["folder"]: row["gpus"] for row in rows}
     for target in targets:
-        needs = list(dict.fromkeys(str(e.folder) for e in target_experiments(target, **settings).values()))
-        rows.append({"name": target, "notebook": str(TEMPLATES / f"{target}.ipynb"), "parameters": json.dumps(target_parameters(target, **settings)),
-                     "folder": str(target_folder(target, **settings)), "result": "made_from.json", "needs": json.dumps(needs),
-                     "hours": 2, "gpus": max(gpus[folder] for folder in needs)})
+        needs = list(
+            dict.fromkeys(str(e.folder) for e in target_experiments(target, **settings).values())
+        )
+        rows.append(
+            {
+                "name": target,
+                "notebook": str(TEMPLATES / f"{target}.ipynb"),
+                "parameters": json.dumps(target_parameters(target, **settings)),
+                "folder": str(target_folder(target, **settings)),
+                "result": "made_from.json",
+                "needs": json.dumps(needs),
+                "hours": 2,
+                "gpus": max(gpus[folder] for folder in needs),
+            }
+        )
     return pd.DataFrame(rows)

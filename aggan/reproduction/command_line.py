@@ -21,14 +21,34 @@ def prepare(args: argparse.Namespace) -> None:
     "Align the pairs of a data set into a store that training reads. Goes on where it was stopped."
     from aggan.data.prepare import prepare
 
-    names = ("dataset", "size", "thermal_mode", "thermal_range", "thermal_side", "detect", "faces", "workers")
+    names = (
+        "dataset",
+        "size",
+        "thermal_mode",
+        "thermal_range",
+        "thermal_side",
+        "detect",
+        "faces",
+        "workers",
+    )
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     print(prepare(args.root, args.output, **given, **args.data_options))
 
 # %% ../../nbs/reproduction/command_line.ipynb #a81d15af
 def experiment_settings(args: argparse.Namespace) -> dict:
     "Settings of `aggan.experiments.Experiment` from the options that `add_experiment_options` declares."
-    names = ("dataset", "profile", "seed", "root", "changes", "options", "data_options", "matcher", "runs", "cache")
+    names = (
+        "dataset",
+        "profile",
+        "seed",
+        "root",
+        "changes",
+        "options",
+        "data_options",
+        "matcher",
+        "runs",
+        "cache",
+    )
     return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 # %% ../../nbs/reproduction/command_line.ipynb #e51881ea
@@ -43,12 +63,15 @@ def train(args: argparse.Namespace) -> None:
         return
     print_row(args.method, report)
     if report["test_seen_in_training"]:
-        print("The test pairs are the training pairs: a check that the method can learn them, no measure of accuracy.")
+        print(
+            "The test pairs are the training pairs: a check that the method can learn them, no measure of accuracy."
+        )
     print(experiment.folder)
 
 # %% ../../nbs/reproduction/command_line.ipynb #ee0193ec
 def print_row(label: str, report: dict) -> None:
     "The four figures of the paper's tables in one line; below it those of groups of people, and a warning if there is one."
+
     def figure(name, scale, unit):
         if report[name] is None:
             return f"{name.upper()} -"
@@ -56,7 +79,14 @@ def print_row(label: str, report: dict) -> None:
         interval = f" [{scale * low:.2f}, {scale * high:.2f}]" if low is not None else ""
         return f"{name.upper()} {scale * report[name]:.2f}{unit}{interval}"
 
-    print(label, figure("auc", 100, " %"), figure("eer", 100, " %"), figure("psnr", 1, " dB"), figure("ssim", 1, ""), sep="   ")
+    print(
+        label,
+        figure("auc", 100, " %"),
+        figure("eer", 100, " %"),
+        figure("psnr", 1, " dB"),
+        figure("ssim", 1, ""),
+        sep="   ",
+    )
     print_groups(report)
     if report.get("matcher_note"):
         print(f"Warning: {report['matcher_note']}.")
@@ -72,11 +102,20 @@ def print_groups(report: dict) -> None:
 # %% ../../nbs/reproduction/command_line.ipynb #8061c85d
 def weights(args: argparse.Namespace) -> None:
     "What pretrained weights there are, and on what terms; fetch them, or check what is here."
-    from aggan.recognition.pretrained import cache_folder, describe_weights, fetch_weights, verify_weights
+    from aggan.recognition.pretrained import (
+        cache_folder,
+        describe_weights,
+        fetch_weights,
+        verify_weights,
+    )
 
     if args.action == "list":
         for row in describe_weights():
-            print(f"{row['name']} (here: {row['here']})", *(f"  {row[key]}" for key in ("what", "licence", "address", "checksum")), sep="\n")
+            print(
+                f"{row['name']} (here: {row['here']})",
+                *(f"  {row[key]}" for key in ("what", "licence", "address", "checksum")),
+                sep="\n",
+            )
         print(f"kept in {cache_folder()}")
     elif args.action == "fetch":
         for name in args.name:
@@ -85,14 +124,23 @@ def weights(args: argparse.Namespace) -> None:
         found = verify_weights()
         print(*(f"{name}: {state}" for name, state in found.items()), sep="\n")
         if wrong := [name for name, state in found.items() if state == "wrong"]:
-            raise ValueError(f"{', '.join(wrong)} in {cache_folder()} are not the published files: delete them, they are then fetched again")
+            raise ValueError(
+                f"{', '.join(wrong)} in {cache_folder()} are not the published files: delete them, they are then fetched again"
+            )
 
 # %% ../../nbs/reproduction/command_line.ipynb #f2a07c75
 def translate(args: argparse.Namespace) -> None:
     "Translate thermal images: a store, or a folder of aligned ones."
     from aggan.experiments import translate_folder
 
-    count = translate_folder(args.weights, args.input, args.output, batch_size=args.batch_size, precision=args.precision, compiled=args.compile)
+    count = translate_folder(
+        args.weights,
+        args.input,
+        args.output,
+        batch_size=args.batch_size,
+        precision=args.precision,
+        compiled=args.compile,
+    )
     print(f"{count} images translated into {args.output}")
 
 # %% ../../nbs/reproduction/command_line.ipynb #ab595406
@@ -110,7 +158,11 @@ def explain(args: argparse.Namespace) -> None:
     from aggan.explanation import explanation_table
     from aggan.reproduction import write_explanation
 
-    print(explanation_table(write_explanation(args.weights, args.output, **experiment_settings(args))).to_markdown())
+    print(
+        explanation_table(
+            write_explanation(args.weights, args.output, **experiment_settings(args))
+        ).to_markdown()
+    )
     print(args.output)
 
 # %% ../../nbs/reproduction/command_line.ipynb #407c870a
@@ -118,12 +170,17 @@ def reproduce(args: argparse.Namespace) -> None:
     "Regenerate tables and figures."
     from aggan.reproduction import TARGETS, reproduce, runs_table
 
-    targets, settings = args.target or TARGETS[1:], {"budget": args.budget} | experiment_settings(args)
+    targets, settings = (
+        args.target or TARGETS[1:],
+        {"budget": args.budget} | experiment_settings(args),
+    )
     if args.list:
         runs_table(targets, **settings).to_csv(args.list, index=False)
         print(args.list)
         return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)   # `kill` is Ctrl-C: notebooks end with it
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # `kill` is Ctrl-C: notebooks end with it
     for output in reproduce(targets, jobs=args.jobs, **settings):
         print((output / "table.md").read_text(), end="")
         for path in sorted(output.glob("*.*")):
@@ -147,7 +204,9 @@ def bench(args: argparse.Namespace) -> None:
 
     harness = Path(aggan.__file__).resolve().parents[1] / "benchmarks" / "harness.py"
     if not harness.is_file():
-        raise FileNotFoundError(f"There is no {harness}: the benchmarks come with a clone of the project, not with the package alone")
+        raise FileNotFoundError(
+            f"There is no {harness}: the benchmarks come with a clone of the project, not with the package alone"
+        )
     runpy.run_path(str(harness))["main"](args.name, args.arguments)
 
 # %% ../../nbs/reproduction/command_line.ipynb #159846f5
@@ -164,10 +223,18 @@ def json_object(text: str) -> dict:
 # %% ../../nbs/reproduction/command_line.ipynb #6743d16a
 def add_data_options(parser: argparse.ArgumentParser) -> None:
     "Which data."
-    parser.add_argument("--dataset", help='"synthetic-arl" (default), "synthetic-speakingfaces", "speakingfaces", "arl-vtf", …, "store" or "folder"')
+    parser.add_argument(
+        "--dataset",
+        help='"synthetic-arl" (default), "synthetic-speakingfaces", "speakingfaces", "arl-vtf", …, "store" or "folder"',
+    )
     parser.add_argument("--root", help="store that aggan prepare made of the data set")
-    parser.add_argument("--data-options", type=json_object, metavar="JSON", default={},
-                        help='of the data set, e.g. \'{"subject_pattern": "^([^_]+)"}\'')
+    parser.add_argument(
+        "--data-options",
+        type=json_object,
+        metavar="JSON",
+        default={},
+        help='of the data set, e.g. \'{"subject_pattern": "^([^_]+)"}\'',
+    )
 
 # %% ../../nbs/reproduction/command_line.ipynb #5f37105d
 def add_experiment_options(parser: argparse.ArgumentParser) -> None:
@@ -175,16 +242,34 @@ def add_experiment_options(parser: argparse.ArgumentParser) -> None:
     add_data_options(parser)
     parser.add_argument("--profile", help='"smoke", "demo" (default), "gpu" or "paper"')
     parser.add_argument("--seed", type=int, help="of every random choice (default 0)")
-    parser.add_argument("--changes", type=json_object, metavar="JSON", help='to the profile, e.g. \'{"steps": 1000}\'')
-    parser.add_argument("--options", type=json_object, metavar="JSON", help='of the method (reproduce: by method or row), e.g. \'{"identity": "none"}\'')
-    parser.add_argument("--matcher", help="recogniser that judges: a name or a file of weights (default: the synthetic-trained one)")
+    parser.add_argument(
+        "--changes",
+        type=json_object,
+        metavar="JSON",
+        help="to the profile, e.g. '{\"steps\": 1000}'",
+    )
+    parser.add_argument(
+        "--options",
+        type=json_object,
+        metavar="JSON",
+        help='of the method (reproduce: by method or row), e.g. \'{"identity": "none"}\'',
+    )
+    parser.add_argument(
+        "--matcher",
+        help="recogniser that judges: a name or a file of weights (default: the synthetic-trained one)",
+    )
     parser.add_argument("--runs", help="where run folders are kept (default: runs)")
-    parser.add_argument("--cache", help="where rendered synthetic faces are kept (default: data/synthetic)")
+    parser.add_argument(
+        "--cache", help="where rendered synthetic faces are kept (default: data/synthetic)"
+    )
 
 # %% ../../nbs/reproduction/command_line.ipynb #e949ba92
 def parser() -> argparse.ArgumentParser:
     "The whole command line."
-    root = argparse.ArgumentParser("aggan", description="Thermal-to-visible face translation with AG-GAN and AG-GAN+, reproducible in Jupyter.")
+    root = argparse.ArgumentParser(
+        "aggan",
+        description="Thermal-to-visible face translation with AG-GAN and AG-GAN+, reproducible in Jupyter.",
+    )
     commands = root.add_subparsers(required=True, metavar="command")
 
     def command(run, help: str, **kwargs) -> argparse.ArgumentParser:
@@ -192,62 +277,147 @@ def parser() -> argparse.ArgumentParser:
         made.set_defaults(run=run)
         return made
 
-    add_prepare(command(prepare, "align the pairs of a data set, or photographs of one's own, once and for all"))
+    add_prepare(
+        command(
+            prepare, "align the pairs of a data set, or photographs of one's own, once and for all"
+        )
+    )
     made = command(weights, "list, fetch or verify pretrained weights")
     made.add_argument("action", choices=("list", "fetch", "verify"))
     made.add_argument("name", nargs="*", help="what to fetch")
     made = command(train, "train a method on a data set and judge it")
     made.add_argument("--method", default="ag-gan", help='"ag-gan" (default), "ag-gan+", …')
-    made.add_argument("--devices", type=int, default=1, help="GPUs of each machine, or processes where there is none, that share every batch (default 1)")
-    made.add_argument("--nodes", type=int, default=1, help="machines, each with so many devices (default 1)")
+    made.add_argument(
+        "--devices",
+        type=int,
+        default=1,
+        help="GPUs of each machine, or processes where there is none, that share every batch (default 1)",
+    )
+    made.add_argument(
+        "--nodes", type=int, default=1, help="machines, each with so many devices (default 1)"
+    )
     add_experiment_options(made)
     add_translate(command(translate, "translate a folder of thermal images"))
     made = command(evaluate, "judge trained weights on a data set")
     made.add_argument("--weights", required=True, help="run folder or checkpoint")
     made.add_argument("--split", default="test", help='"train", "val", "test" (default) or "all"')
-    made.add_argument("--output", required=True, help="folder for report.json, grid and attention figure")
+    made.add_argument(
+        "--output", required=True, help="folder for report.json, grid and attention figure"
+    )
     add_experiment_options(made)
     made = command(explain, "measure what attention maps show")
     made.add_argument("--weights", required=True, help="run folder or checkpoint")
-    made.add_argument("--output", required=True, help="folder for explanation.json, explanation.md and overlays")
+    made.add_argument(
+        "--output", required=True, help="folder for explanation.json, explanation.md and overlays"
+    )
     add_experiment_options(made)
     made = command(reproduce, "regenerate the paper's tables and figures")
-    made.add_argument("target", nargs="*", help='"demo", "table1" … "table4", "figure2" … "figure9"; all tables and figures when none is named')
+    made.add_argument(
+        "target",
+        nargs="*",
+        help='"demo", "table1" … "table4", "figure2" … "figure9"; all tables and figures when none is named',
+    )
     made.add_argument("--jobs", type=int, default=1, help="experiments at a time (default 1)")
-    made.add_argument("--list", metavar="CSV", help="only write what there is to run, for a cluster: see cluster/README.md")
-    made.add_argument("--budget", choices=("steps", "time"), default="steps", help="what Tables 1 and 2 give every method equally (default steps)")
+    made.add_argument(
+        "--list",
+        metavar="CSV",
+        help="only write what there is to run, for a cluster: see cluster/README.md",
+    )
+    made.add_argument(
+        "--budget",
+        choices=("steps", "time"),
+        default="steps",
+        help="what Tables 1 and 2 give every method equally (default steps)",
+    )
     add_experiment_options(made)
     made = command(notebook, "execute a notebook of the paper")
     made.add_argument("template", help="notebook with one cell tagged parameters")
     made.add_argument("output", help="where the executed notebook goes")
-    made.add_argument("--parameters", type=json_object, metavar="JSON", default={}, help="of the notebook")
+    made.add_argument(
+        "--parameters", type=json_object, metavar="JSON", default={}, help="of the notebook"
+    )
     made = command(bench, "measure what a thing costs")
-    made.add_argument("name", help="a file of the folder benchmarks; -h behind it lists its options")
+    made.add_argument(
+        "name", help="a file of the folder benchmarks; -h behind it lists its options"
+    )
     made.add_argument("arguments", nargs=argparse.REMAINDER, help="of the benchmark")
     return root
 
 # %% ../../nbs/reproduction/command_line.ipynb #ac587fab
 def add_prepare(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataset", help='"speakingfaces", "arl-vtf", "tufts", "eurecom", "carl", "folder" (default), or "thermal": images without partners')
-    parser.add_argument("--root", required=True, help="the data set as it was downloaded, a folder of pairs, or a CSV manifest")
-    parser.add_argument("--output", required=True, help="folder of the store: aligned pairs, manifest, report.html")
+    parser.add_argument(
+        "--dataset",
+        help='"speakingfaces", "arl-vtf", "tufts", "eurecom", "carl", "folder" (default), or "thermal": images without partners',
+    )
+    parser.add_argument(
+        "--root",
+        required=True,
+        help="the data set as it was downloaded, a folder of pairs, or a CSV manifest",
+    )
+    parser.add_argument(
+        "--output", required=True, help="folder of the store: aligned pairs, manifest, report.html"
+    )
     parser.add_argument("--size", type=int, help="pixels of a side (default 256)")
-    parser.add_argument("--thermal-mode", choices=("grey", "luma", "iron"), help='temperature (the iron palette undone), brightness, or as stored (default "iron" for speakingfaces, else "grey")')
-    parser.add_argument("--thermal-range", choices=("image", "full"), help="what becomes black to white in 16-bit thermal images (default image)")
-    parser.add_argument("--thermal-side", choices=("left", "right"), help="of images that hold both sides (default left)")
-    parser.add_argument("--detect", action=argparse.BooleanOptionalAction, default=None, help="look for faces in the visible images (default: in speakingfaces only)")
-    parser.add_argument("--faces", metavar="CSV", help="places of faces: image, and left, top, right, bottom or x1, y1 … x5, y5")
+    parser.add_argument(
+        "--thermal-mode",
+        choices=("grey", "luma", "iron"),
+        help='temperature (the iron palette undone), brightness, or as stored (default "iron" for speakingfaces, else "grey")',
+    )
+    parser.add_argument(
+        "--thermal-range",
+        choices=("image", "full"),
+        help="what becomes black to white in 16-bit thermal images (default image)",
+    )
+    parser.add_argument(
+        "--thermal-side",
+        choices=("left", "right"),
+        help="of images that hold both sides (default left)",
+    )
+    parser.add_argument(
+        "--detect",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="look for faces in the visible images (default: in speakingfaces only)",
+    )
+    parser.add_argument(
+        "--faces",
+        metavar="CSV",
+        help="places of faces: image, and left, top, right, bottom or x1, y1 … x5, y5",
+    )
     parser.add_argument("--workers", type=int, help="processes (default: one per core)")
-    parser.add_argument("--data-options", type=json_object, metavar="JSON", default={}, help='of the data set, e.g. \'{"subject_list": "official"}\'')
+    parser.add_argument(
+        "--data-options",
+        type=json_object,
+        metavar="JSON",
+        default={},
+        help='of the data set, e.g. \'{"subject_list": "official"}\'',
+    )
 
 # %% ../../nbs/reproduction/command_line.ipynb #5d8670d1
 def add_translate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--weights", required=True, help="run folder (its chosen checkpoint) or checkpoint file")
-    parser.add_argument("--input", required=True, help="a store, or a folder of aligned thermal images, searched with its sub-folders")
-    parser.add_argument("--output", required=True, help="folder for the visible images, same names, PNG")
+    parser.add_argument(
+        "--weights", required=True, help="run folder (its chosen checkpoint) or checkpoint file"
+    )
+    parser.add_argument(
+        "--input",
+        required=True,
+        help="a store, or a folder of aligned thermal images, searched with its sub-folders",
+    )
+    parser.add_argument(
+        "--output", required=True, help="folder for the visible images, same names, PNG"
+    )
     parser.add_argument("--batch-size", type=int, default=8, help="images at a time (default 8)")
-    parser.add_argument("--precision", choices=("32-true", "bf16-mixed"), default="32-true", help="bf16-mixed: faster, colours differ by a few levels (default 32-true)")
-    parser.add_argument("--compile", action="store_true", help="by torch.compile: a minute at the start, for many images on a GPU")
+    parser.add_argument(
+        "--precision",
+        choices=("32-true", "bf16-mixed"),
+        default="32-true",
+        help="bf16-mixed: faster, colours differ by a few levels (default 32-true)",
+    )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="by torch.compile: a minute at the start, for many images on a GPU",
+    )
 
 # %% ../../nbs/reproduction/command_line.ipynb #61124e6e
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,14 +12,22 @@ import sys
 from collections.abc import Mapping
 
 # %% ../../nbs/runtime/allocator.ipynb #8962ed99
-SETTINGS = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+SETTINGS = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "100000000000",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
 
-def allocator_environment(
-    environment: Mapping[str, str],
-) -> dict[str, str]:
+
+def allocator_environment(environment: Mapping[str, str]) -> dict[str, str]:
     "The environment, with glibc told to keep memory that is freed; unchanged where that is not wanted, not possible, or set already."
-    wanted = environment.get("AGGAN_ALLOCATOR", "keep") != "system" and platform.libc_ver()[0] == "glibc"
-    return {**environment, **(SETTINGS if wanted and not SETTINGS.keys() & environment.keys() else {})}
+    wanted = (
+        environment.get("AGGAN_ALLOCATOR", "keep") != "system" and platform.libc_ver()[0] == "glibc"
+    )
+    return {
+        **environment,
+        **(SETTINGS if wanted and not SETTINGS.keys() & environment.keys() else {}),
+    }
 
 # %% ../../nbs/runtime/allocator.ipynb #2212e412
 def restart_with_allocator_settings() -> None:

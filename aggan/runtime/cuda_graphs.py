@@ -31,7 +31,9 @@ class CudaGraph:
 
     def record(self, call: Callable):
         "What the call gives back: tensors that every replay fills anew."
-        with torch.cuda.graph(self.graph, stream=self.stream, capture_error_mode="thread_local"):   # loaders' threads pin memory meanwhile
+        with torch.cuda.graph(
+            self.graph, stream=self.stream, capture_error_mode="thread_local"
+        ):  # loaders' threads pin memory meanwhile
             return call()
 
     def replay(self) -> None:
@@ -44,7 +46,9 @@ class GraphedStep:
 
     def __init__(
         self,
-        step: Callable[..., dict[str, Tensor]],  # from tensors, always of the same shapes, to losses
+        step: Callable[
+            ..., dict[str, Tensor]
+        ],  # from tensors, always of the same shapes, to losses
         device: torch.device,  # where the tensors are to be
         make_graph: Callable[[], CudaGraph] = CudaGraph,
         warm_up: int = 3,  # steps before it is recorded
@@ -75,8 +79,10 @@ class GraphedStep:
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            raise RuntimeError(f"The training step cannot be recorded as a CUDA graph ({error}). It asks the host for a value, or makes a tensor there: "
-                               "change that, or set `cuda_graph = False` in the method's class.") from error
+            raise RuntimeError(
+                f"The training step cannot be recorded as a CUDA graph ({error}). It asks the host for a value, or makes a tensor there: "
+                "change that, or set `cuda_graph = False` in the method's class."
+            ) from error
 
 # %% ../../nbs/runtime/cuda_graphs.ipynb #19a5684c
 def make_capturable(
@@ -84,7 +90,11 @@ def make_capturable(
 ) -> None:
     "Let its steps be recorded: step counts and learning rates become tensors beside the weights."
     for group in optimizer.param_groups:
-        group["capturable"], group["lr"] = True, torch.tensor(float(group["lr"]), device=group["params"][0].device)
+        group["capturable"], group["lr"] = (
+            True,
+            torch.tensor(float(group["lr"]), device=group["params"][0].device),
+        )
+
 
 def set_rate(
     group: dict,  # of an optimiser's parameters
@@ -123,7 +133,9 @@ class HostGraph(TorchDispatchMode):
     def replay(self) -> None:
         "All operations once more, their results written where the first ones lie."
         for function, arguments, keywords, results in [] if self.taken else self.operations:
-            for old, new in zip(tree_leaves(results), tree_leaves(function(*arguments, **keywords))):
+            for old, new in zip(
+                tree_leaves(results), tree_leaves(function(*arguments, **keywords))
+            ):
                 if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
                     old.copy_(new)
         self.taken = False

@@ -19,18 +19,24 @@ from torch.optim import Optimizer
 # %% ../../nbs/runtime/distributed.ipynb #12cce357
 def world_size() -> int:
     "How many processes train together."
-    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+    return (
+        distributed.get_world_size()
+        if distributed.is_available() and distributed.is_initialized()
+        else 1
+    )
+
 
 def rank() -> int:
     "Which of them this is, from 0; the first one writes the files."
     return distributed.get_rank() if world_size() > 1 else 0
+
 
 def shard(
     batch: Sequence | Tensor,  # of all processes, in the same order in each
 ) -> Sequence | Tensor:
     "The part of a whole batch that this process computes."
     size = len(batch) // world_size()
-    return batch[rank() * size:(rank() + 1) * size]
+    return batch[rank() * size : (rank() + 1) * size]
 
 # %% ../../nbs/runtime/distributed.ipynb #af0e7f50
 def _mean(values: Tensor) -> Tensor:
@@ -38,12 +44,16 @@ def _mean(values: Tensor) -> Tensor:
     distributed.all_reduce(total)
     return total / world_size()
 
+
 class _MeanOverProcesses(torch.autograd.Function):
     @staticmethod
-    def forward(context, values): return _mean(values)
+    def forward(context, values):
+        return _mean(values)
 
     @staticmethod
-    def backward(context, gradient): return _mean(gradient)
+    def backward(context, gradient):
+        return _mean(gradient)
+
 
 def all_reduce_mean(
     values: Tensor,  # of any shape, the same in each process
@@ -57,7 +67,12 @@ def all_reduce_gradients(
     optimizer: Optimizer,  # about to make its step
 ) -> None:
     "Replace the gradients of its weights by the mean over the processes."
-    gradients = [weight.grad for group in optimizer.param_groups for weight in group["params"] if weight.grad is not None]
+    gradients = [
+        weight.grad
+        for group in optimizer.param_groups
+        for weight in group["params"]
+        if weight.grad is not None
+    ]
     if world_size() == 1 or not gradients:
         return
     means = _mean(torch.cat([gradient.flatten() for gradient in gradients]))
@@ -86,6 +101,7 @@ def update_running_statistics(
     norm.running_mean.lerp_(mean.flatten(), norm.momentum)
     norm.running_var.lerp_(variance.flatten() * count / max(1, count - 1), norm.momentum)
 
+
 def sync_batch_norm(
     norm: nn.BatchNorm2d,  # in training mode
     x: Tensor,  # (B,C,H,W), this process's part
@@ -108,7 +124,9 @@ def all_gather(
     "The parts of all processes, in their order."
     if world_size() == 1:
         return share.detach()
-    parts = [torch.empty_like(share, memory_format=torch.contiguous_format) for _ in range(world_size())]
+    parts = [
+        torch.empty_like(share, memory_format=torch.contiguous_format) for _ in range(world_size())
+    ]
     distributed.all_gather(parts, share.detach().contiguous())
     return torch.cat(parts)
 
@@ -128,6 +146,7 @@ def barrier() -> None:
     "Go on when every process has come here."
     if world_size() > 1:
         distributed.barrier()
+
 
 @contextmanager
 def rank_zero_first() -> Iterator[None]:

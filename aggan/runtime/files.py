@@ -23,15 +23,20 @@ def atomic_write(
     "Write to a file beside `path` that takes its place when the block ends well. Raises OSError naming the file, e.g. when the disk is full."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # machines that share the folder may share process numbers
+    part = path.with_name(
+        f".{path.name}.{secrets.token_hex(4)}.tmp"
+    )  # machines that share the folder may share process numbers
     try:
         yield part
         with open(part, "rb") as file:
             os.fsync(file.fileno())
         os.replace(part, path)
     except OSError as error:
-        raise OSError(error.errno, f"{path} could not be written ({error.strerror or error}); what was there before is "
-                                   "untouched. Free some space or choose another folder, then run again") from error
+        raise OSError(
+            error.errno,
+            f"{path} could not be written ({error.strerror or error}); what was there before is "
+            "untouched. Free some space or choose another folder, then run again",
+        ) from error
     finally:
         part.unlink(missing_ok=True)
 

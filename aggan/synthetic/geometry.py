@@ -29,49 +29,135 @@ __all__ = ['IDENTITY', 'SESSION', 'FRAME', 'VECTORS', 'NOISE', 'POSE_YAW', 'POSE
 # %% ../../nbs/synthetic/geometry.ipynb #dd63281b
 IDENTITY = dict(
     # the skull and the jaw
-    head_width=(1.15, .055), head_top=(1.58, .06), head_bottom=(2.05, .075), head_depth=(1.42, .05),
-    jaw_square=(.22, .16), jaw_taper=(.06, .05), cheekbone=(.07, .04), cheek_hollow=(0., .035), chin=(.3, .06),
-    chin_width=(.3, .05), brow_ridge=(.05, .03), lean=(0., .012),
+    head_width=(1.15, 0.055),
+    head_top=(1.58, 0.06),
+    head_bottom=(2.05, 0.075),
+    head_depth=(1.42, 0.05),
+    jaw_square=(0.22, 0.16),
+    jaw_taper=(0.06, 0.05),
+    cheekbone=(0.07, 0.04),
+    cheek_hollow=(0.0, 0.035),
+    chin=(0.3, 0.06),
+    chin_width=(0.3, 0.05),
+    brow_ridge=(0.05, 0.03),
+    lean=(0.0, 0.012),
     # the eyes and the brows
-    eye_x=(.5, .025), eye_width=(.235, .018), eye_open=(.106, .017), eye_tilt=(.015, .022), eye_depth=(.17, .035),
-    lid_crease=(.05, .018), iris_radius=(.098, .004), brow_height=(.33, .045), brow_thickness=(.05, .015),
-    brow_arch=(.06, .035), brow_tilt=(0., .045), brow_inner=(.15, .04), brow_length=(.62, .05), brow_density=(.75, .15),
+    eye_x=(0.5, 0.025),
+    eye_width=(0.235, 0.018),
+    eye_open=(0.106, 0.017),
+    eye_tilt=(0.015, 0.022),
+    eye_depth=(0.17, 0.035),
+    lid_crease=(0.05, 0.018),
+    iris_radius=(0.098, 0.004),
+    brow_height=(0.33, 0.045),
+    brow_thickness=(0.05, 0.015),
+    brow_arch=(0.06, 0.035),
+    brow_tilt=(0.0, 0.045),
+    brow_inner=(0.15, 0.04),
+    brow_length=(0.62, 0.05),
+    brow_density=(0.75, 0.15),
     # the nose and the mouth
-    nose_length=(.58, .045), nose_width=(.15, .022), nose_height=(.27, .05), nose_bridge=(.12, .035),
-    nose_bridge_width=(.105, .015), nose_tip=(.125, .018), mouth_y=(1.15, .045), mouth_width=(.41, .035),
-    upper_lip=(.085, .022), lower_lip=(.125, .026), cupid_bow=(.3, .12), muzzle=(.1, .03),
+    nose_length=(0.58, 0.045),
+    nose_width=(0.15, 0.022),
+    nose_height=(0.27, 0.05),
+    nose_bridge=(0.12, 0.035),
+    nose_bridge_width=(0.105, 0.015),
+    nose_tip=(0.125, 0.018),
+    mouth_y=(1.15, 0.045),
+    mouth_width=(0.41, 0.035),
+    upper_lip=(0.085, 0.022),
+    lower_lip=(0.125, 0.026),
+    cupid_bow=(0.3, 0.12),
+    muzzle=(0.1, 0.03),
     # the ears and the hair
-    ear_size=(.31, .03), ear_out=(.1, .035), ear_y=(.22, .05), hairline=(-1.02, .12), hairline_curve=(.25, .2),
-    widow_peak=(.03, .05), recession=(.08, .08), hair_volume=(.13, .06), hair_part=(0., .35), hair_wave=(.1, .08),
-    sideburn=(.1, .15), hair_score=(0., 1.), length_score=(0., 1.), fringe_score=(0., 1.), curl_score=(0., 1.),
+    ear_size=(0.31, 0.03),
+    ear_out=(0.1, 0.035),
+    ear_y=(0.22, 0.05),
+    hairline=(-1.02, 0.12),
+    hairline_curve=(0.25, 0.2),
+    widow_peak=(0.03, 0.05),
+    recession=(0.08, 0.08),
+    hair_volume=(0.13, 0.06),
+    hair_part=(0.0, 0.35),
+    hair_wave=(0.1, 0.08),
+    sideburn=(0.1, 0.15),
+    hair_score=(0.0, 1.0),
+    length_score=(0.0, 1.0),
+    fringe_score=(0.0, 1.0),
+    curl_score=(0.0, 1.0),
     # facial hair, marks and age
-    sex_score=(0., 1.), beard_score=(0., 1.), moustache_score=(0., 1.), beard_line=(.95, .12), age=(.4, .25),
-    freckle_score=(0., 1.), glasses_score=(0., 1.), rim_width=(.4, .035), rim_height=(.27, .035), rim_power=(2.8, .5),
-    rim_line=(.028, .01),
+    sex_score=(0.0, 1.0),
+    beard_score=(0.0, 1.0),
+    moustache_score=(0.0, 1.0),
+    beard_line=(0.95, 0.12),
+    age=(0.4, 0.25),
+    freckle_score=(0.0, 1.0),
+    glasses_score=(0.0, 1.0),
+    rim_width=(0.4, 0.035),
+    rim_height=(0.27, 0.035),
+    rim_power=(2.8, 0.5),
+    rim_line=(0.028, 0.01),
     # temperature
-    nose_cold=(.17, .09), cheek_cold=(.06, .035), forehead_hot=(.11, .02), pattern_strength=(.025, .006),
+    nose_cold=(0.17, 0.09),
+    cheek_cold=(0.06, 0.035),
+    forehead_hot=(0.11, 0.02),
+    pattern_strength=(0.025, 0.006),
     # visible alone
-    tone_score=(0., 1.), hair_dark=(.0, 1.), hair_red=(0., 1.), iris_score=(0., 1.), lip_red=(0., 1.),
-    rim_dark=(0., 1.),
+    tone_score=(0.0, 1.0),
+    hair_dark=(0.0, 1.0),
+    hair_red=(0.0, 1.0),
+    iris_score=(0.0, 1.0),
+    lip_red=(0.0, 1.0),
+    rim_dark=(0.0, 1.0),
 )
 SESSION = dict(
-    light_azimuth=(0., 28.), light_elevation=(28., 11.), light_strength=(.66, .09), ambient_light=(.46, .05),
-    light_warmth=(0., .035), wall=(.62, .13), wall_red=(0., .02), wall_blue=(0., .025), cloth_red=(.42, .2),
-    cloth_green=(.4, .17), cloth_blue=(.45, .2), collar=(1.98, .09), worn_score=(0., 1.), stubble=(0., 1.),
-    skin_temperature=(.75, .025), ambient_temperature=(.085, .015), cloth_temperature=(.5, .04),
-    hair_temperature=(.42, .05), lens_temperature=(.32, .04), nose_change=(0., .06), cheek_change=(0., .02),
-    blur=(1., .12), noise_level=(.011, .002),
+    light_azimuth=(0.0, 28.0),
+    light_elevation=(28.0, 11.0),
+    light_strength=(0.66, 0.09),
+    ambient_light=(0.46, 0.05),
+    light_warmth=(0.0, 0.035),
+    wall=(0.62, 0.13),
+    wall_red=(0.0, 0.02),
+    wall_blue=(0.0, 0.025),
+    cloth_red=(0.42, 0.2),
+    cloth_green=(0.4, 0.17),
+    cloth_blue=(0.45, 0.2),
+    collar=(1.98, 0.09),
+    worn_score=(0.0, 1.0),
+    stubble=(0.0, 1.0),
+    skin_temperature=(0.75, 0.025),
+    ambient_temperature=(0.085, 0.015),
+    cloth_temperature=(0.5, 0.04),
+    hair_temperature=(0.42, 0.05),
+    lens_temperature=(0.32, 0.04),
+    nose_change=(0.0, 0.06),
+    cheek_change=(0.0, 0.02),
+    blur=(1.0, 0.12),
+    noise_level=(0.011, 0.002),
 )
 FRAME = dict(
-    yaw=(0., 2.2), pitch=(0., 1.8), roll=(0., 1.5), shift_x=(0., .012), shift_y=(0., .012), zoom=(1., .015),
-    smile=(0., 1.), mouth_open=(0., 1.), brow_raise=(0., .028), blink=(0., 1.), gaze_x=(0., .028), gaze_y=(0., .012),
+    yaw=(0.0, 2.2),
+    pitch=(0.0, 1.8),
+    roll=(0.0, 1.5),
+    shift_x=(0.0, 0.012),
+    shift_y=(0.0, 0.012),
+    zoom=(1.0, 0.015),
+    smile=(0.0, 1.0),
+    mouth_open=(0.0, 1.0),
+    brow_raise=(0.0, 0.028),
+    blink=(0.0, 1.0),
+    gaze_x=(0.0, 0.028),
+    gaze_y=(0.0, 0.012),
 )
-VECTORS = dict(marks=12, pattern=24, texture=48, strands=4)  # further normal numbers of a subject: how many of each
+VECTORS = dict(
+    marks=12, pattern=24, texture=48, strands=4
+)  # further normal numbers of a subject: how many of each
 NOISE = 128  # the sensor noise is drawn on a grid of this size
 
 # %% ../../nbs/synthetic/geometry.ipynb #de1fcb0f
 class FaceKey(NamedTuple):
     "Which picture: everything that is drawn follows from this and a seed."
+
     subject: int  # any number from 0
     session: int = 0  # light, clothes, warmth and whether glasses are worn
     pose: int = 1  # 1 to 9, numbered as in SpeakingFaces; 1 is frontal
@@ -100,7 +186,9 @@ class SomeParameters(FaceParameters):
         return self.setdefault(name, self.whole[name][self.faces])
 
 
-def of_faces(fields: Tensor | NamedTuple | FaceParameters, some: Tensor) -> Tensor | NamedTuple | FaceParameters:
+def of_faces(
+    fields: Tensor | NamedTuple | FaceParameters, some: Tensor
+) -> Tensor | NamedTuple | FaceParameters:
     "What belongs to some of the faces, given by their numbers."
     if isinstance(fields, Tensor):
         return fields[some]
@@ -120,9 +208,14 @@ def _draw(count: int, *key: int) -> np.ndarray:
 def draw_key(key: FaceKey, seed: int) -> tuple[np.ndarray, np.ndarray]:
     "The key's standard normal numbers in the order of the tables, and its sensor noise."
     count = len(IDENTITY) + sum(VECTORS.values())
-    numbers = [_draw(count, seed, 0, key.subject), _draw(len(SESSION), seed, 1, key.subject, key.session),
-               _draw(len(FRAME), seed, 2, key.subject, key.session, key.pose, key.frame)]
-    noise = _draw.__wrapped__(2 * NOISE * NOISE, seed, 3, key.subject, key.session, key.pose, key.frame)
+    numbers = [
+        _draw(count, seed, 0, key.subject),
+        _draw(len(SESSION), seed, 1, key.subject, key.session),
+        _draw(len(FRAME), seed, 2, key.subject, key.session, key.pose, key.frame),
+    ]
+    noise = _draw.__wrapped__(
+        2 * NOISE * NOISE, seed, 3, key.subject, key.session, key.pose, key.frame
+    )
     return np.concatenate(numbers), noise.reshape(2, NOISE, NOISE)
 
 
@@ -132,8 +225,18 @@ def check_key(key: FaceKey) -> None:
         raise ValueError(f"{key}: subject, session and frame count from 0, poses from 1 to 9.")
 
 # %% ../../nbs/synthetic/geometry.ipynb #913c36bd
-POSE_YAW, POSE_PITCH = 27., 16.  # degrees
-POSES = {1: (0, 0), 2: (0, -1), 3: (0, 1), 4: (1, 0), 5: (1, -1), 6: (1, 1), 7: (-1, 0), 8: (-1, -1), 9: (-1, 1)}
+POSE_YAW, POSE_PITCH = 27.0, 16.0  # degrees
+POSES = {
+    1: (0, 0),
+    2: (0, -1),
+    3: (0, 1),
+    4: (1, 0),
+    5: (1, -1),
+    6: (1, 1),
+    7: (-1, 0),
+    8: (-1, -1),
+    9: (-1, 1),
+}
 
 
 def chance(score: Tensor) -> Tensor:
@@ -146,24 +249,32 @@ def derived_parameters(p: FaceParameters, keys: Sequence[FaceKey]) -> FaceParame
     yaw, pitch = torch.tensor([POSES[key.pose] for key in keys], dtype=torch.float32).T
     p.update(yaw=p.yaw + POSE_YAW * yaw, pitch=p.pitch + POSE_PITCH * pitch)
     male = (p.sex_score > 0).float()
-    grown = male * (chance(p.beard_score) - .45).clamp(0) / .55
+    grown = male * (chance(p.beard_score) - 0.45).clamp(0) / 0.55
     p.update(
-        male=male, beard=(1.6 * grown).clamp(0, 1),
-        moustache=(male * (chance(p.moustache_score) - .5) * 2.4 + grown).clamp(0, 1),
-        hair=1 - male * (chance(p.hair_score) < .1),
-        hair_length=torch.where(male > 0, .55 + .2 * chance(p.length_score), .7 + 2.6 * chance(p.length_score)),
-        fringe=(1 - .6 * male) * (chance(p.fringe_score) - .6).clamp(0) * 1.2,
-        curl=(chance(p.curl_score) - .6).clamp(0) * 2.5,
-        freckles=(chance(p.freckle_score) - .7).clamp(0) * 3, tone=chance(p.tone_score)**1.25,
-        jaw_square=p.jaw_square + .1 * male, brow_thickness=p.brow_thickness + .009 * (2 * male - 1),
-        nose_cold=(p.nose_cold + p.nose_change).clamp(0), cheek_cold=(p.cheek_cold + p.cheek_change).clamp(0),
+        male=male,
+        beard=(1.6 * grown).clamp(0, 1),
+        moustache=(male * (chance(p.moustache_score) - 0.5) * 2.4 + grown).clamp(0, 1),
+        hair=1 - male * (chance(p.hair_score) < 0.1),
+        hair_length=torch.where(
+            male > 0, 0.55 + 0.2 * chance(p.length_score), 0.7 + 2.6 * chance(p.length_score)
+        ),
+        fringe=(1 - 0.6 * male) * (chance(p.fringe_score) - 0.6).clamp(0) * 1.2,
+        curl=(chance(p.curl_score) - 0.6).clamp(0) * 2.5,
+        freckles=(chance(p.freckle_score) - 0.7).clamp(0) * 3,
+        tone=chance(p.tone_score) ** 1.25,
+        jaw_square=p.jaw_square + 0.1 * male,
+        brow_thickness=p.brow_thickness + 0.009 * (2 * male - 1),
+        nose_cold=(p.nose_cold + p.nose_change).clamp(0),
+        cheek_cold=(p.cheek_cold + p.cheek_change).clamp(0),
     )
-    lively = torch.tensor([.3 if key.frame == 0 else 1. for key in keys])
+    lively = torch.tensor([0.3 if key.frame == 0 else 1.0 for key in keys])
     p.update(
-        smile=.2 + lively * (p.smile * .5 + .1).clamp(-.35, 1.1), brow_raise=lively * p.brow_raise,
-        mouth_open=lively * (p.mouth_open - .2).clamp(0) * .05, blink=1 - lively * p.blink.abs() * .22,
+        smile=0.2 + lively * (p.smile * 0.5 + 0.1).clamp(-0.35, 1.1),
+        brow_raise=lively * p.brow_raise,
+        mouth_open=lively * (p.mouth_open - 0.2).clamp(0) * 0.05,
+        blink=1 - lively * p.blink.abs() * 0.22,
     )
-    wears = (chance(p.glasses_score) < .25) & (chance(p.worn_score) < .7)
+    wears = (chance(p.glasses_score) < 0.25) & (chance(p.worn_score) < 0.7)
     worn = [float(w if key.glasses is None else key.glasses) for key, w in zip(keys, wears)]
     return FaceParameters(p, glasses=torch.tensor(worn))
 
@@ -171,9 +282,17 @@ def derived_parameters(p: FaceParameters, keys: Sequence[FaceKey]) -> FaceParame
 @cache
 def number_table() -> tuple[Tensor, Tensor, dict[str, int]]:
     "Mean and deviation of each number that is drawn; how many make each name, 0 for a single one."
-    rows = {name: row for table in (IDENTITY, VECTORS, SESSION, FRAME) for name, row in table.items()}
-    numbers = [pair for row in rows.values() for pair in ([(0., 1.)] * row if isinstance(row, int) else [row])]
-    return *torch.tensor(numbers).T, {name: row if isinstance(row, int) else 0 for name, row in rows.items()}
+    rows = {
+        name: row for table in (IDENTITY, VECTORS, SESSION, FRAME) for name, row in table.items()
+    }
+    numbers = [
+        pair
+        for row in rows.values()
+        for pair in ([(0.0, 1.0)] * row if isinstance(row, int) else [row])
+    ]
+    return *torch.tensor(numbers).T, {
+        name: row if isinstance(row, int) else 0 for name, row in rows.items()
+    }
 
 
 def face_parameters(
@@ -185,7 +304,12 @@ def face_parameters(
         check_key(key)
     numbers, noise = zip(*(draw_key(key, seed) for key in keys))
     mean, deviation, names = number_table()
-    scaled, p = (mean + deviation * torch.from_numpy(np.stack(numbers))).split([count or 1 for count in names.values()], 1), FaceParameters()
+    scaled, p = (
+        (mean + deviation * torch.from_numpy(np.stack(numbers))).split(
+            [count or 1 for count in names.values()], 1
+        ),
+        FaceParameters(),
+    )
     for (name, count), values in zip(names.items(), scaled):
         p[name] = values if count else values[:, 0]
     p["noise"] = torch.from_numpy(np.stack(noise))
@@ -195,14 +319,17 @@ def face_parameters(
 def as_fields(parameters: FaceParameters, device: str | torch.device = "cpu") -> FaceParameters:
     "Each (B,) as (B, 1), to be combined with the (B, P) pixels of pictures."
     moved = {name: values.to(device) for name, values in parameters.items()}
-    return FaceParameters({name: values[:, None] if values.dim() == 1 else values for name, values in moved.items()})
+    return FaceParameters(
+        {name: values[:, None] if values.dim() == 1 else values for name, values in moved.items()}
+    )
 
 # %% ../../nbs/synthetic/geometry.ipynb #19c2356a
-CENTRE_Y = -.2  # height of the widest part of the head
+CENTRE_Y = -0.2  # height of the widest part of the head
 
 
 class Bumps(NamedTuple):
     "A sum of axis-parallel Gaussians over (|x|, y)."
+
     exponents: Tensor  # (B, K, 5): coefficients of x², y², |x|, y and 1
     weights: Tensor  # (B, 5, K): value and slopes
 
@@ -213,14 +340,19 @@ def bumps(
 ) -> Bumps:
     "The Gaussians of a table in the form that `bump_values` evaluates."
     cells = [cell for column in zip(*rows) for cell in column]
-    numbers = like.new_tensor([0. if isinstance(cell, Tensor) else cell for cell in cells])
+    numbers = like.new_tensor([0.0 if isinstance(cell, Tensor) else cell for cell in cells])
     table = numbers.repeat(len(like), 1)
     varying = [i for i, cell in enumerate(cells) if isinstance(cell, Tensor)]
     table[:, varying] = torch.cat([cells[i] for i in varying] or [like[:, :0]], 1)
     x, y, width, height, amount = table.chunk(5, 1)
-    a, c = -.5 / width**2, -.5 / height**2  # the exponential itself is taken to base 2, which is several times faster
+    a, c = (
+        -0.5 / width**2,
+        -0.5 / height**2,
+    )  # the exponential itself is taken to base 2, which is several times faster
     exponents = torch.stack([a, c, -2 * a * x, -2 * c * y, a * x**2 + c * y**2], -1) / math.log(2)
-    weights = torch.stack([amount, 2 * a * amount, -2 * a * x * amount, 2 * c * amount, -2 * c * y * amount], 1)
+    weights = torch.stack(
+        [amount, 2 * a * amount, -2 * a * x * amount, 2 * c * amount, -2 * c * y * amount], 1
+    )
     return Bumps(exponents, weights)
 
 # %% ../../nbs/synthetic/geometry.ipynb #b0f038af
@@ -231,10 +363,17 @@ def bump_sums(exponents: Tensor, weights: Tensor, x: Tensor, y: Tensor) -> Tenso
     "(B, N, P): the Gaussians (B, K, 5) of a table at (x, y), each (B, P), added up with each of N weights (B, N, K)."
     powers = torch.stack([x * x, y * y, x.abs(), y], 1)
     few = (part.split(max(1, FEW // x.shape[1])) for part in (exponents, weights, powers))
-    return torch.cat([torch.bmm(w, torch.baddbmm(e[..., 4:], e[..., :4], p).clamp_(min=-60).exp2_()) for e, w, p in zip(*few)])
+    return torch.cat(
+        [
+            torch.bmm(w, torch.baddbmm(e[..., 4:], e[..., :4], p).clamp_(min=-60).exp2_())
+            for e, w, p in zip(*few)
+        ]
+    )
 
 
-def bump_values(b: Bumps, x: Tensor, y: Tensor, slopes: bool = False) -> Tensor | tuple[Tensor, Tensor, Tensor]:
+def bump_values(
+    b: Bumps, x: Tensor, y: Tensor, slopes: bool = False
+) -> Tensor | tuple[Tensor, Tensor, Tensor]:
     "The sum at (x, y), each (B, P); with `slopes` also its derivatives by x and y."
     if not slopes:
         return bump_sums(b.exponents, b.weights[:, :1], x, y)[:, 0]
@@ -242,38 +381,46 @@ def bump_values(b: Bumps, x: Tensor, y: Tensor, slopes: bool = False) -> Tensor 
     return value, torch.addcmul(xx * x, x1, x.sign()), torch.addcmul(y1, yy, y)
 
 
-def patches(tables: Sequence[Sequence[tuple]], x: Tensor, y: Tensor, like: Tensor) -> Sequence[Tensor]:
+def patches(
+    tables: Sequence[Sequence[tuple]], x: Tensor, y: Tensor, like: Tensor
+) -> Sequence[Tensor]:
     "The sums (B, P) of several tables of bumps at the same places: all their Gaussians at once."
     table = bumps([row for rows in tables for row in rows], like)
-    own = like.new_tensor([[float(rows is other) for other in tables for _ in other] for rows in tables])
+    own = like.new_tensor(
+        [[float(rows is other) for other in tables for _ in other] for rows in tables]
+    )
     return bump_sums(table.exponents, own * table.weights[:, :1], x, y).unbind(1)
 
 # %% ../../nbs/synthetic/geometry.ipynb #a54911c5
 def relief(f: FaceParameters) -> Bumps:
     "The bumps of the face in front of the ellipsoid."
     tip, mouth = f.nose_length, f.mouth_y
-    return bumps([
-        (0, .08, f.nose_bridge_width, .22, f.nose_bridge),  # bridge of the nose
-        (0, tip - .25, f.nose_bridge_width + .01, .16, .55 * f.nose_height),  # its back
-        (0, tip - .03, f.nose_tip, .13, f.nose_height),  # its tip
-        (f.nose_width, tip + .06, .075, .075, .12),  # its wings
-        (f.eye_x, .02, .27, .16, -f.eye_depth),  # sockets
-        (.12, -.02, .09, .11, -.03),  # inner corners
-        (f.eye_x, .0, .16, .1, .075),  # eyeballs under the lids
-        (.38, -f.brow_height + .05, .3, .09, f.brow_ridge),
-        (.74, .5, .26, .2, f.cheekbone + .03 * f.smile.clamp(0)),
-        (.72, 1.05, .22, .28, f.cheek_hollow),
-        (0, mouth, .36, .26, f.muzzle),
-        (0, mouth - .7 * f.upper_lip, .2, .05, .045),
-        (0, mouth + .65 * f.lower_lip + f.mouth_open, .19, .06, .06),
-        (0, mouth + .29, .22, .07, -.05),  # fold between lip and chin
-        (0, 1.72 + .5 * (f.head_bottom - 2.05), f.chin_width, .24, f.chin),
-        (.45, -.85, .4, .3, .02),  # frontal bones
-    ], f.eye_x)
+    return bumps(
+        [
+            (0, 0.08, f.nose_bridge_width, 0.22, f.nose_bridge),  # bridge of the nose
+            (0, tip - 0.25, f.nose_bridge_width + 0.01, 0.16, 0.55 * f.nose_height),  # its back
+            (0, tip - 0.03, f.nose_tip, 0.13, f.nose_height),  # its tip
+            (f.nose_width, tip + 0.06, 0.075, 0.075, 0.12),  # its wings
+            (f.eye_x, 0.02, 0.27, 0.16, -f.eye_depth),  # sockets
+            (0.12, -0.02, 0.09, 0.11, -0.03),  # inner corners
+            (f.eye_x, 0.0, 0.16, 0.1, 0.075),  # eyeballs under the lids
+            (0.38, -f.brow_height + 0.05, 0.3, 0.09, f.brow_ridge),
+            (0.74, 0.5, 0.26, 0.2, f.cheekbone + 0.03 * f.smile.clamp(0)),
+            (0.72, 1.05, 0.22, 0.28, f.cheek_hollow),
+            (0, mouth, 0.36, 0.26, f.muzzle),
+            (0, mouth - 0.7 * f.upper_lip, 0.2, 0.05, 0.045),
+            (0, mouth + 0.65 * f.lower_lip + f.mouth_open, 0.19, 0.06, 0.06),
+            (0, mouth + 0.29, 0.22, 0.07, -0.05),  # fold between lip and chin
+            (0, 1.72 + 0.5 * (f.head_bottom - 2.05), f.chin_width, 0.24, f.chin),
+            (0.45, -0.85, 0.4, 0.3, 0.02),  # frontal bones
+        ],
+        f.eye_x,
+    )
 
 # %% ../../nbs/synthetic/geometry.ipynb #bffb5eb1
 class Surface(NamedTuple):
     "The implicit function at some points and its gradient, each (B, P)."
+
     value: Tensor
     x: Tensor
     y: Tensor
@@ -290,7 +437,7 @@ def head_surface(f: FaceParameters, b: Bumps, x: Tensor, y: Tensor, z: Tensor) -
     v2 = v * v
     low, more = below * v2, v2 - 1  # V² of the lower half
     low2 = low * v2  # V⁴ there
-    narrowing = (low * -f.jaw_taper).add_(1).clamp_(.2)
+    narrowing = (low * -f.jaw_taper).add_(1).clamp_(0.2)
     slope_x = (1 / f.head_width) / narrowing
     X = x * slope_x
     X2 = X * X
@@ -301,9 +448,19 @@ def head_surface(f: FaceParameters, b: Bumps, x: Tensor, y: Tensor, z: Tensor) -
     square = 2 * f.jaw_square * below
     corner, shrinking = square * more, scaled * scaled
     by_depth = torch.addcmul(shrinking, shrinking, torch.add(low2, low, alpha=2 / 3), value=3)
-    by_v = torch.add(square, corner, alpha=2).addcdiv_(4 * f.jaw_taper * below * X2, narrowing).add_(2).sub_(2 * f.head_depth**2 * by_depth)
-    return Surface(torch.addcmul(X2, rest, scaled).add_(more).addcmul_(v2, corner, value=.5),
-                   2 * torch.addcmul(-scaled * bump_x, X, slope_x), torch.addcmul(-2 * scaled * bump_y, by_v, v * by_height), 2 * scaled, depth_scale)
+    by_v = (
+        torch.add(square, corner, alpha=2)
+        .addcdiv_(4 * f.jaw_taper * below * X2, narrowing)
+        .add_(2)
+        .sub_(2 * f.head_depth**2 * by_depth)
+    )
+    return Surface(
+        torch.addcmul(X2, rest, scaled).add_(more).addcmul_(v2, corner, value=0.5),
+        2 * torch.addcmul(-scaled * bump_x, X, slope_x),
+        torch.addcmul(-2 * scaled * bump_y, by_v, v * by_height),
+        2 * scaled,
+        depth_scale,
+    )
 
 
 def surface_depth(f: FaceParameters, b: Bumps, x: Tensor, y: Tensor) -> Tensor:
@@ -312,14 +469,19 @@ def surface_depth(f: FaceParameters, b: Bumps, x: Tensor, y: Tensor) -> Tensor:
     return bump_values(b, x, y) + (-at_zero.value / at_zero.depth_scale).clamp(0).sqrt()
 
 # %% ../../nbs/synthetic/geometry.ipynb #312d7e1c
-PIVOT = (0., .55, .7)  # the point about which the head turns
+PIVOT = (0.0, 0.55, 0.7)  # the point about which the head turns
 
 
 def rotation(yaw: Tensor, pitch: Tensor, roll: Tensor) -> Tensor:
     "(B, 3, 3) from head to camera; angles (B,) in degrees: to the right of the image, up, and clockwise."
-    (cy, sy), (cp, sp), (cr, sr) = ((a.deg2rad().cos(), a.deg2rad().sin()) for a in (yaw, pitch, roll))
+    (cy, sy), (cp, sp), (cr, sr) = (
+        (a.deg2rad().cos(), a.deg2rad().sin()) for a in (yaw, pitch, roll)
+    )
     zero, one = torch.zeros_like(yaw), torch.ones_like(yaw)
-    def matrix(*rows): return torch.stack([torch.stack(row, -1) for row in rows], -2)
+
+    def matrix(*rows):
+        return torch.stack([torch.stack(row, -1) for row in rows], -2)
+
     turn = matrix((cy, zero, sy), (zero, one, zero), (-sy, zero, cy))
     nod = matrix((one, zero, zero), (zero, cp, -sp), (zero, sp, cp))
     tilt = matrix((cr, -sr, zero), (sr, cr, zero), (zero, zero, one))
@@ -328,7 +490,7 @@ def rotation(yaw: Tensor, pitch: Tensor, roll: Tensor) -> Tensor:
 
 def mouth_corner(f: FaceParameters, smile: Tensor) -> tuple[Tensor, Tensor]:
     "x and y of the right mouth corner."
-    return f.mouth_width + .045 * smile, f.mouth_y - .05 * smile
+    return f.mouth_width + 0.045 * smile, f.mouth_y - 0.05 * smile
 
 
 def landmark_points(f: FaceParameters, b: Bumps, smile: Tensor) -> Tensor:
@@ -342,6 +504,7 @@ def landmark_points(f: FaceParameters, b: Bumps, smile: Tensor) -> Tensor:
 # %% ../../nbs/synthetic/geometry.ipynb #6aa8f85c
 class Camera(NamedTuple):
     "Parallel projection: picture position in [0, 1] = scale · (camera x, y) + shift."
+
     turn: Tensor  # (B, 3, 3) head to camera
     scale: Tensor  # (B, 1)
     shift: Tensor  # (B, 2)
@@ -354,18 +517,23 @@ def fit_camera(f: FaceParameters, b: Bumps) -> Camera:
     centred, wanted = points - points.mean(1, keepdim=True), frame - frame.mean(0)
     scale = (centred * wanted).sum((1, 2)) / centred.square().sum((1, 2))
     shift = frame.mean(0) - scale[:, None] * points.mean(1) + torch.cat([f.shift_x, f.shift_y], 1)
-    return Camera(rotation(f.yaw[:, 0], f.pitch[:, 0], f.roll[:, 0]), scale[:, None] * f.zoom, shift)
+    return Camera(
+        rotation(f.yaw[:, 0], f.pitch[:, 0], f.roll[:, 0]), scale[:, None] * f.zoom, shift
+    )
 
 
 def project(camera: Camera, points: Tensor) -> Tensor:
     "(B, N, 3) points of the head to (B, N, 3): picture position in [0, 1], and depth towards the viewer."
     pivot = points.new_tensor(PIVOT)
     turned = (points - pivot) @ camera.turn.mT + pivot
-    return torch.cat([turned[..., :2] * camera.scale[..., None] + camera.shift[:, None], turned[..., 2:]], -1)
+    return torch.cat(
+        [turned[..., :2] * camera.scale[..., None] + camera.shift[:, None], turned[..., 2:]], -1
+    )
 
 # %% ../../nbs/synthetic/geometry.ipynb #07242aa3
 class Rays(NamedTuple):
     "One ray per pixel, origin and direction in head coordinates; all (B, P), or (B, 1) for the direction."
+
     x: Tensor
     y: Tensor
     z: Tensor
@@ -377,7 +545,7 @@ class Rays(NamedTuple):
 
 def camera_plane(camera: Camera, size: int) -> tuple[Tensor, Tensor]:
     "x (B, 1, S) of the columns and y (B, S, 1) of the rows of a picture, in camera coordinates."
-    grid = (torch.arange(size, device=camera.scale.device) + .5) / size
+    grid = (torch.arange(size, device=camera.scale.device) + 0.5) / size
     x, y = ((grid - shift[:, None]) / camera.scale for shift in camera.shift.unbind(1))
     return x[:, None], y[..., None]
 
@@ -414,6 +582,7 @@ def place(rays: Rays, t: Tensor) -> list[Tensor]:
 # %% ../../nbs/synthetic/geometry.ipynb #e865a6bf
 class Hit(NamedTuple):
     "Where the rays meet the head; all (B, P)."
+
     x: Tensor
     y: Tensor
     z: Tensor
@@ -447,15 +616,17 @@ def crosses(camera: Camera, size: int, centre: Sequence, radii: Sequence) -> Ten
     axes = torch.cat([axes[:, :2], axes[:, 2:] - centre[:, None]], 1) / radii[:, None]
     along = F.normalize(camera.turn[:, 2] / radii, dim=1)[:, None]
     axes = axes - (axes * along).sum(2, keepdim=True) * along
-    (xx, xy, x1), (_, yy, y1), (*_, one) = (row.unbind(1) for row in (axes @ axes.mT)[..., None, None].unbind(1))
+    (xx, xy, x1), (_, yy, y1), (*_, one) = (
+        row.unbind(1) for row in (axes @ axes.mT)[..., None, None].unbind(1)
+    )
     squares = (2 * xy * y + (xx * x + 2 * x1)).mul_(x).add_(y * (yy * y + 2 * y1) + one)
     return (squares < 1).flatten(1)
 
 # %% ../../nbs/synthetic/geometry.ipynb #8d0bc9e5
 def near_head(f: FaceParameters, camera: Camera, size: int) -> Tensor:
     "(B, P) where the head may be: elsewhere it need not be tried."
-    hull = (f.head_width + .1, .36 + .5 * (f.head_top + f.head_bottom), f.head_depth + .6)
-    return crosses(camera, size, (0., .14, .03), hull)
+    hull = (f.head_width + 0.1, 0.36 + 0.5 * (f.head_top + f.head_bottom), f.head_depth + 0.6)
+    return crosses(camera, size, (0.0, 0.14, 0.03), hull)
 
 # %% ../../nbs/synthetic/geometry.ipynb #7193eecb
 ROW = 256  # listed pixels are worked on in rows of this length
@@ -463,6 +634,7 @@ ROW = 256  # listed pixels are worked on in rows of this length
 
 class Listed(NamedTuple):
     "Some places of pictures in rows of one length: a picture has as many as it needs, the last filled up by repeating."
+
     face: Tensor  # (R,) number of the picture whose row it is
     places: Tensor  # (R, ROW) in the flattened field (B, P)
 
@@ -476,7 +648,9 @@ def listed(
     faces, first = np.unique(owners, return_index=True)
     found = np.flatnonzero(mask.cpu().numpy())
     parts = np.split(found, np.searchsorted(found, first[1:] * mask.shape[1]))
-    rows = np.concatenate([piece for part in parts for piece in (part, np.resize(part, -len(part) % ROW))]).reshape(-1, ROW)
+    rows = np.concatenate(
+        [piece for part in parts for piece in (part, np.resize(part, -len(part) % ROW))]
+    ).reshape(-1, ROW)
     owners = np.repeat(faces, [-(-len(part) // ROW) for part in parts])
     return Listed(*(torch.from_numpy(array).to(mask.device) for array in (owners, rows)))
 
@@ -500,11 +674,14 @@ def within(at: Listed, some: Listed) -> Listed:
 
 def at_pixels(fields: NamedTuple, at: Listed) -> NamedTuple:
     "Rays, hits or layers at listed places; one value per picture, (B, 1), becomes one per row."
-    return type(fields)(*(field[at.face] if field.shape[-1] == 1 else pick(field, at) for field in fields))
+    return type(fields)(
+        *(field[at.face] if field.shape[-1] == 1 else pick(field, at) for field in fields)
+    )
 
 # %% ../../nbs/synthetic/geometry.ipynb #30911e04
 class March(NamedTuple):
     "Rays on their way to the head; all (B, P)."
+
     t: Tensor  # how far along the rays they are
     surface: Surface  # the head's function there
     change: Tensor  # the next step
@@ -515,31 +692,50 @@ def march(f: FaceParameters, b: Bumps, rays: Rays, t: Tensor, steps: Sequence[in
     """Solves in each step, from the last point, for the ellipsoid that has the same value and slope there.
 
     Step 0 is the closed-form hit, later ones are short, so that none jumps through the nose."""
-    across = (rays.dx / f.head_width)**2 + (rays.dy / f.head_bottom)**2
+    across = (rays.dx / f.head_width) ** 2 + (rays.dy / f.head_bottom) ** 2
     for step in steps:
         s = head_surface(f, b, *place(rays, t))
         slope = dot(s[1:4], rays[3:6])
         bend = (s.depth_scale * rays.dz**2).add_(across)
         inside = torch.addcmul(slope * slope, bend, s.value, value=-4)
-        change = inside.clamp(0).sqrt_().add_(slope).div_(bend).mul_(-.5)
+        change = inside.clamp(0).sqrt_().add_(slope).div_(bend).mul_(-0.5)
         if step:
-            change.clamp_(-.25, .25)
-        if 0 < step < 3:  # at least 0.12 where the parabola has no root: past a feature that the ray only grazes
-            change = torch.maximum(change, .12 - .37 * inside.sign().add_(1).clamp_(max=1))
-        reached, t = March(t, s, change, (inside / bend).mul_(-.25)), t + change
+            change.clamp_(-0.25, 0.25)
+        if (
+            0 < step < 3
+        ):  # at least 0.12 where the parabola has no root: past a feature that the ray only grazes
+            change = torch.maximum(change, 0.12 - 0.37 * inside.sign().add_(1).clamp_(max=1))
+        reached, t = March(t, s, change, (inside / bend).mul_(-0.25)), t + change
     return reached
 
 # %% ../../nbs/synthetic/geometry.ipynb #bc1fcc1a
 def head_hit(f: FaceParameters, b: Bumps, camera: Camera, rays: Rays, tried: Listed) -> Hit:
     "Meets the head at listed places; a ray that misses ends where it comes closest."
-    def core(f): return (0., 0., 0.), (.9 * f.head_width, .42 * (f.head_top + f.head_bottom), .85 * f.head_depth)
+
+    def core(f):
+        return (0.0, 0.0, 0.0), (
+            0.9 * f.head_width,
+            0.42 * (f.head_top + f.head_bottom),
+            0.85 * f.head_depth,
+        )
+
     tries = at_pixels(rays, tried)
-    near = march(of_faces(f, tried.face), of_faces(b, tried.face), tries, torch.full_like(tries.x, -1.5), range(3))
+    near = march(
+        of_faces(f, tried.face),
+        of_faces(b, tried.face),
+        tries,
+        torch.full_like(tries.x, -1.5),
+        range(3),
+    )
     t, above, gradient = near.t + near.change, near.least, torch.stack(near.surface[1:4])
-    may_meet = (above < .2 + 4 * tries.pixel) | pick(crosses(camera, math.isqrt(rays.x.shape[1]), *core(f)), tried)
+    may_meet = (above < 0.2 + 4 * tries.pixel) | pick(
+        crosses(camera, math.isqrt(rays.x.shape[1]), *core(f)), tried
+    )
     far = going = listed((near.change.abs() > 1e-3) & may_meet, tried.face)
     start, there = pick(t, far), at_pixels(rays, within(tried, far))
-    surely = ellipsoid_hit(there, *core(of_faces(f, far.face))).cover  # also where a grazing ray does not settle
+    surely = ellipsoid_hit(
+        there, *core(of_faces(f, far.face))
+    ).cover  # also where a grazing ray does not settle
     for steps in (range(3, 4), range(4, 6)):
         last = march(of_faces(f, going.face), of_faces(b, going.face), there, start, steps)
         t, above = put(t, going, last.t), put(above, going, last.surface.value)

@@ -13,9 +13,42 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .geometry import (FEW, NOISE, PIVOT, Camera, FaceKey, FaceParameters, Hit, Rays, as_fields, at_pixels, bump_values,
-                         bumps, camera_plane, chance, crosses, ellipsoid_hit, face_parameters, fit_camera, head_hit, landmark_points,
-                         Listed, dot, listed, mouth_corner, near_head, of_faces, patches, pick, pixel_rays, project, put, relief, vector_length, within)
+from aggan.synthetic.geometry import (
+    FEW,
+    NOISE,
+    PIVOT,
+    Camera,
+    FaceKey,
+    FaceParameters,
+    Hit,
+    Listed,
+    Rays,
+    as_fields,
+    at_pixels,
+    bump_values,
+    bumps,
+    camera_plane,
+    chance,
+    crosses,
+    dot,
+    ellipsoid_hit,
+    face_parameters,
+    fit_camera,
+    head_hit,
+    landmark_points,
+    listed,
+    mouth_corner,
+    near_head,
+    of_faces,
+    patches,
+    pick,
+    pixel_rays,
+    project,
+    put,
+    relief,
+    vector_length,
+    within,
+)
 
 _all_ = ["FaceKey", "FaceParameters", "face_parameters"]  # also to be had from here
 
@@ -35,6 +68,7 @@ REGIONS = ("background", "skin", "hair", "ears", "brows", "eyes", "nose", "mouth
 
 class Layers(NamedTuple):
     "A picture in the making."
+
     colour: Tensor  # (3, B, P)
     heat: Tensor  # (B, P)
     region: Tensor  # (B, P) uint8
@@ -51,33 +85,41 @@ def lay(
     return Layers(
         under.colour if colour is None else torch.lerp(under.colour, colour, cover),
         under.heat if heat is None else torch.lerp(under.heat, heat.expand_as(cover), cover),
-        under.region.masked_fill(cover > .5, REGIONS.index(region)) if region else under.region,
+        under.region.masked_fill(cover > 0.5, REGIONS.index(region)) if region else under.region,
     )
 
 
 def lay_over(under: Layers, cover: Tensor, top: Layers) -> Layers:
     "Lays what was painted over others, with its own regions."
-    return lay(under, cover, top.colour, top.heat)._replace(region=torch.where(cover > .5, top.region, under.region))
+    return lay(under, cover, top.colour, top.heat)._replace(
+        region=torch.where(cover > 0.5, top.region, under.region)
+    )
 
 # %% ../../nbs/synthetic/rendering.ipynb #1295b6d9
 def repaint(under: Layers, at: Listed, paint: Callable[[Layers], Layers]) -> Layers:
     "Paints at listed places only, into the layers that are there."
-    return Layers(*(put(whole, at, part) for whole, part in zip(under, paint(at_pixels(under, at)))))
+    return Layers(
+        *(put(whole, at, part) for whole, part in zip(under, paint(at_pixels(under, at))))
+    )
 
 
-def repaint_faces(f: FaceParameters, amount: Tensor, paint: Callable[..., Layers], under: Layers, *fields) -> Layers:
+def repaint_faces(
+    f: FaceParameters, amount: Tensor, paint: Callable[..., Layers], under: Layers, *fields
+) -> Layers:
     "Paints only the faces of which there is an amount (B, 1); `paint` takes their parameters, layers and fields."
     some = amount[:, 0].nonzero()[:, 0]
     if not len(some):
         return under
     layers = Layers(under.colour[:, some], under.heat[some], under.region[some])
     painted = paint(of_faces(f, some), layers, *(of_faces(own, some) for own in fields))
-    return Layers(*(whole.index_copy_(whole.dim() - 2, some, part) for whole, part in zip(under, painted)))
+    return Layers(
+        *(whole.index_copy_(whole.dim() - 2, some, part) for whole, part in zip(under, painted))
+    )
 
 # %% ../../nbs/synthetic/rendering.ipynb #ae72a0b5
 def soft(distance: Tensor, width: Tensor | float) -> Tensor:
     "An edge: 0 half a width outside, 1 half a width inside."
-    return (distance / width).add_(.5).clamp_(0, 1)
+    return (distance / width).add_(0.5).clamp_(0, 1)
 
 
 def line(distance: Tensor, width: Tensor | float) -> Tensor:
@@ -87,9 +129,11 @@ def line(distance: Tensor, width: Tensor | float) -> Tensor:
 
 def waves(numbers: Tensor, x: Tensor, y: Tensor, frequency: float) -> Tensor:
     "A random smooth pattern of unit deviation: sines whose wave vectors and phases are `numbers` (B, 3K)."
-    vectors = numbers.unflatten(1, (-1, 3)) * numbers.new_tensor([frequency, frequency, 3.])
+    vectors = numbers.unflatten(1, (-1, 3)) * numbers.new_tensor([frequency, frequency, 3.0])
     few = (part.split(max(1, FEW // x.shape[1])) for part in (vectors, torch.stack([x, y], 1)))
-    sums = torch.cat([torch.baddbmm(v[..., 2:], v[..., :2], places).sin_().sum(1) for v, places in zip(*few)])
+    sums = torch.cat(
+        [torch.baddbmm(v[..., 2:], v[..., :2], places).sin_().sum(1) for v, places in zip(*few)]
+    )
     return sums * math.sqrt(2 / vectors.shape[1])
 
 # %% ../../nbs/synthetic/rendering.ipynb #58d21b6f
@@ -107,9 +151,21 @@ def ramp(position: Tensor, anchors: Sequence[Sequence[float]]) -> Tensor:
     return torch.lerp(channels[:, low.long()], channels[:, low.long() + 1], place - low)
 
 # %% ../../nbs/synthetic/rendering.ipynb #96afbbbd
-SKIN = ((.95, .78, .69), (.89, .69, .57), (.77, .56, .43), (.58, .39, .28), (.42, .27, .19))
-HAIR = ((.07, .055, .05), (.16, .105, .075), (.30, .20, .13), (.55, .41, .25), (.72, .60, .42))
-IRIS = ((.17, .10, .06), (.26, .16, .08), (.30, .33, .20), (.36, .48, .56))
+SKIN = (
+    (0.95, 0.78, 0.69),
+    (0.89, 0.69, 0.57),
+    (0.77, 0.56, 0.43),
+    (0.58, 0.39, 0.28),
+    (0.42, 0.27, 0.19),
+)
+HAIR = (
+    (0.07, 0.055, 0.05),
+    (0.16, 0.105, 0.075),
+    (0.30, 0.20, 0.13),
+    (0.55, 0.41, 0.25),
+    (0.72, 0.60, 0.42),
+)
+IRIS = ((0.17, 0.10, 0.06), (0.26, 0.16, 0.08), (0.30, 0.33, 0.20), (0.36, 0.48, 0.56))
 
 
 def skin_colour(f: FaceParameters) -> Tensor:
@@ -119,24 +175,30 @@ def skin_colour(f: FaceParameters) -> Tensor:
 
 def hair_colour(f: FaceParameters) -> Tensor:
     "(3, B, 1): darker with darker skin, red in a few, grey with age."
-    light = chance(f.hair_dark)**1.6 * (1 - f.tone).clamp(.05) * 1.2
+    light = chance(f.hair_dark) ** 1.6 * (1 - f.tone).clamp(0.05) * 1.2
     red = (f.hair_red - 1.2).clamp(0)
-    pigment = ramp(light, HAIR) * (1 + colour(.5 * red, 0., -.15 * red))
-    return torch.lerp(pigment, torch.full_like(pigment, .6), (f.age - .65).clamp(0) * 1.6)
+    pigment = ramp(light, HAIR) * (1 + colour(0.5 * red, 0.0, -0.15 * red))
+    return torch.lerp(pigment, torch.full_like(pigment, 0.6), (f.age - 0.65).clamp(0) * 1.6)
 
 # %% ../../nbs/synthetic/rendering.ipynb #dcd9da5f
 def light_vector(f: FaceParameters, camera: Camera) -> Tensor:
     "(B, 3) towards the light, in head coordinates."
     azimuth, elevation = f.light_azimuth[:, 0].deg2rad(), f.light_elevation[:, 0].deg2rad()
-    light = torch.stack([azimuth.sin() * elevation.cos(), -elevation.sin(), azimuth.cos() * elevation.cos()], 1)
+    light = torch.stack(
+        [azimuth.sin() * elevation.cos(), -elevation.sin(), azimuth.cos() * elevation.cos()], 1
+    )
     return (light[:, None] @ camera.turn)[:, 0]
 
 
-def shade(f: FaceParameters, camera: Camera, albedo: Tensor, normal: Tensor, gloss: float = 0.) -> Tensor:
+def shade(
+    f: FaceParameters, camera: Camera, albedo: Tensor, normal: Tensor, gloss: float = 0.0
+) -> Tensor:
     "Albedo (3, B, P) under the session's light: ambient from above, wrapped diffuse light and a soft highlight."
     light = light_vector(f, camera)
-    bright = f.ambient_light * (.86 - .14 * normal[1]) + f.light_strength * ((dot(normal, light.T[..., None]) + .25) / 1.25).clamp(0)
-    shaded = albedo * colour(1 + f.light_warmth, 1., 1 - 1.3 * f.light_warmth) * bright
+    bright = f.ambient_light * (0.86 - 0.14 * normal[1]) + f.light_strength * (
+        (dot(normal, light.T[..., None]) + 0.25) / 1.25
+    ).clamp(0)
+    shaded = albedo * colour(1 + f.light_warmth, 1.0, 1 - 1.3 * f.light_warmth) * bright
     if not gloss:
         return shaded
     half = F.normalize(light + camera.turn[:, 2], dim=1)
@@ -146,17 +208,29 @@ def shade(f: FaceParameters, camera: Camera, albedo: Tensor, normal: Tensor, glo
 # %% ../../nbs/synthetic/rendering.ipynb #b3b695b4
 def paint_skin(f: FaceParameters, x: Tensor, y: Tensor) -> Layers:
     "Bare skin: blush, freckles, marks and wrinkles; and the temperatures of the regions."
-    rosy = [(.65, .55, .25, .2, .6), (0, f.nose_length, .14, .12, .5), (0, f.mouth_y + .55, .2, .12, .25)]
-    marks = [(.1 + .35 * across.abs(), .55 + .55 * down, .022, .022, .75 * (strength > .8))
-             for across, down, strength in zip(*(f.marks[:, i:i + 4, None].unbind(1) for i in (0, 4, 8)))]
+    rosy = [
+        (0.65, 0.55, 0.25, 0.2, 0.6),
+        (0, f.nose_length, 0.14, 0.12, 0.5),
+        (0, f.mouth_y + 0.55, 0.2, 0.12, 0.25),
+    ]
+    marks = [
+        (0.1 + 0.35 * across.abs(), 0.55 + 0.55 * down, 0.022, 0.022, 0.75 * (strength > 0.8))
+        for across, down, strength in zip(
+            *(f.marks[:, i : i + 4, None].unbind(1) for i in (0, 4, 8))
+        )
+    ]
     blush, moles, hollow, warm = patches([rosy, marks, hollows(f), warm_regions(f)], x, y, f.tone)
-    grain = waves(f.texture[:, :24], x, y, 16.)
-    spots = (grain - 1.1).clamp(0) * f.freckles * line(y - .45, .45)
+    grain = waves(f.texture[:, :24], x, y, 16.0)
+    spots = (grain - 1.1).clamp(0) * f.freckles * line(y - 0.45, 0.45)
     moles = moles * (x * f.marks[:, :1]).sign().clamp(0)
-    dark = .014 * grain + .25 * spots + moles + wrinkles(f, x, y) + hollow
-    albedo = (skin_colour(f) + blush * x.new_tensor([.02, -.09, -.08])[:, None, None]) * (1 - dark.clamp(max=.9))
+    dark = 0.014 * grain + 0.25 * spots + moles + wrinkles(f, x, y) + hollow
+    albedo = (skin_colour(f) + blush * x.new_tensor([0.02, -0.09, -0.08])[:, None, None]) * (
+        1 - dark.clamp(max=0.9)
+    )
     pattern = f.pattern_strength * waves(f.pattern, x, y, 2.6)
-    heat = f.skin_temperature + warm + pattern - .06 * moles + .1 * hollow  # a hollow radiates more
+    heat = (
+        f.skin_temperature + warm + pattern - 0.06 * moles + 0.1 * hollow
+    )  # a hollow radiates more
     return Layers(albedo, heat, torch.full_like(x, REGIONS.index("skin"), dtype=torch.uint8))
 
 
@@ -164,73 +238,100 @@ def warm_regions(f: FaceParameters) -> list[tuple]:
     "Forehead and inner eye corners hot, nose and cheeks cool, as a table of bumps."
     tip = f.nose_length
     return [
-        (0, -.75, .75, .4, f.forehead_hot), (.2, 0, .075, .08, .14), (f.eye_x, -.05, .28, .16, .06),
-        (0, tip, .12, .17, -f.nose_cold), (0, tip - .2, .08, .2, -.35 * f.nose_cold),
-        (.55 * f.nose_width, tip + .12, .05, .03, .1), (.68, .55, .24, .28, -f.cheek_cold - .02),
-        (0, f.mouth_y + .6, .3, .2, -.03), (.5, f.mouth_y + .2, .1, .12, .03),
+        (0, -0.75, 0.75, 0.4, f.forehead_hot),
+        (0.2, 0, 0.075, 0.08, 0.14),
+        (f.eye_x, -0.05, 0.28, 0.16, 0.06),
+        (0, tip, 0.12, 0.17, -f.nose_cold),
+        (0, tip - 0.2, 0.08, 0.2, -0.35 * f.nose_cold),
+        (0.55 * f.nose_width, tip + 0.12, 0.05, 0.03, 0.1),
+        (0.68, 0.55, 0.24, 0.28, -f.cheek_cold - 0.02),
+        (0, f.mouth_y + 0.6, 0.3, 0.2, -0.03),
+        (0.5, f.mouth_y + 0.2, 0.1, 0.12, 0.03),
     ]
 
 # %% ../../nbs/synthetic/rendering.ipynb #86eaaa6c
 def wrinkles(f: FaceParameters, x: Tensor, y: Tensor) -> Tensor:
     "Darkness of the folds beside the mouth and of the lines of the forehead; they deepen with age and smile."
     ax, along = x.abs(), (y - f.nose_length) / (f.mouth_y - f.nose_length)
-    fold = line(ax - (f.nose_width + .08 + .24 * along * along.clamp(0).sqrt()), .05)
-    fold = fold * soft(along - .2, .4) * soft(.95 - along, .5)
-    brow = line((y + .72).remainder(.13) - .065, .018) * line(x, .5) * line(y + .68, .16)
-    return fold * (.02 + .12 * f.age + .12 * f.smile.clamp(0)) + .16 * brow * (f.age - .45 + 3 * f.brow_raise).clamp(0)
+    fold = line(ax - (f.nose_width + 0.08 + 0.24 * along * along.clamp(0).sqrt()), 0.05)
+    fold = fold * soft(along - 0.2, 0.4) * soft(0.95 - along, 0.5)
+    brow = line((y + 0.72).remainder(0.13) - 0.065, 0.018) * line(x, 0.5) * line(y + 0.68, 0.16)
+    return fold * (0.02 + 0.12 * f.age + 0.12 * f.smile.clamp(0)) + 0.16 * brow * (
+        f.age - 0.45 + 3 * f.brow_raise
+    ).clamp(0)
 
 
 def hollows(f: FaceParameters) -> list[tuple]:
     "Where little light comes, as a table of bumps: nostrils, beside the nose, inner eye corners, under lip and eyes."
     tip = f.nose_length
     return [
-        (.55 * f.nose_width, tip + .115, .042, .022, .62), (0, tip + .17, .12, .035, .16),
-        (f.nose_width + .075, tip + .06, .025, .06, .16), (.21, -.03, .06, .09, .14),
-        (0, f.mouth_y + .21, .17, .05, .14), (f.eye_x - .03, .16, .15, .05, .05 + .08 * f.age),
-        (f.eye_x, -.12, .2, .06, .08),
+        (0.55 * f.nose_width, tip + 0.115, 0.042, 0.022, 0.62),
+        (0, tip + 0.17, 0.12, 0.035, 0.16),
+        (f.nose_width + 0.075, tip + 0.06, 0.025, 0.06, 0.16),
+        (0.21, -0.03, 0.06, 0.09, 0.14),
+        (0, f.mouth_y + 0.21, 0.17, 0.05, 0.14),
+        (f.eye_x - 0.03, 0.16, 0.15, 0.05, 0.05 + 0.08 * f.age),
+        (f.eye_x, -0.12, 0.2, 0.06, 0.08),
     ]
 
 # %% ../../nbs/synthetic/rendering.ipynb #c838f082
-def eyeball(f: FaceParameters, x: Tensor, y: Tensor, upper: Tensor, along: Tensor, edge: Tensor) -> Tensor:
+def eyeball(
+    f: FaceParameters, x: Tensor, y: Tensor, upper: Tensor, along: Tensor, edge: Tensor
+) -> Tensor:
     "Colour (3, B, P) of sclera, iris, pupil and highlight; `upper` is the distance below the upper lid."
     side = x.sign()
-    across, down = x - side * f.eye_x, y + .008
+    across, down = x - side * f.eye_x, y + 0.008
     radius = ((across - f.gaze_x).square() + (down - f.gaze_y).square()).sqrt()
-    iris = ramp(chance(f.iris_score) * (1 - .8 * f.tone), IRIS) * (1.35 - 4.5 * (radius - .06).clamp(0))
-    white = colour(.9 + 0 * f.tone, .88, .86) * (1 - .45 * line(upper, .06) - .12 * along.square())
+    iris = ramp(chance(f.iris_score) * (1 - 0.8 * f.tone), IRIS) * (
+        1.35 - 4.5 * (radius - 0.06).clamp(0)
+    )
+    white = colour(0.9 + 0 * f.tone, 0.88, 0.86) * (
+        1 - 0.45 * line(upper, 0.06) - 0.12 * along.square()
+    )
     ball = torch.lerp(white, iris, soft(f.iris_radius - radius, edge))
-    ball = ball * (1 - .95 * soft(.04 - radius, edge))
-    glint = line(((across - .03 * f.light_azimuth.sign()).square() + (y + .035).square()).sqrt(), .022)
-    return ball + .9 * glint
+    ball = ball * (1 - 0.95 * soft(0.04 - radius, edge))
+    glint = line(
+        ((across - 0.03 * f.light_azimuth.sign()).square() + (y + 0.035).square()).sqrt(), 0.022
+    )
+    return ball + 0.9 * glint
 
 
 def paint_eyes(f: FaceParameters, face: Layers, x: Tensor, y: Tensor, pixel: Tensor) -> Layers:
     "Eyeballs and lids; to the thermal camera the eye is one warm patch with cool lashes."
-    along, edge = (x.abs() - f.eye_x) / f.eye_width, pixel.clamp(min=.012)
+    along, edge = (x.abs() - f.eye_x) / f.eye_width, pixel.clamp(min=0.012)
     arch, height = (1 - along * along).clamp(0), y + f.eye_tilt * along
-    upper, lower = height + f.eye_open * f.blink * arch, .66 * f.eye_open * arch - height
+    upper, lower = height + f.eye_open * f.blink * arch, 0.66 * f.eye_open * arch - height
     opening = torch.minimum(upper, lower)
     within = (arch * 1e6).clamp(max=1)
-    crease = line(upper + f.lid_crease + .02 * arch, .016) * arch.sqrt() * .35
-    lash = upper - .002
-    lashes = line(lash.clamp(max=0.) + .6 * lash.clamp(0), .017) * (.9 * arch + .1).clamp(max=.9)
-    eyes = lay(face, crease, face.colour * .45)
-    eyes = lay(eyes, soft(opening, edge) * within, eyeball(f, x, y, upper, along, edge), f.skin_temperature + .06)
-    eyes = lay(eyes, .25 * line(lower, .014) * arch, face.colour * .6)
-    eyes = lay(eyes, lashes * soft(1.12 - along.abs(), .04), face.colour * .12, face.heat - .07)
-    return lay(eyes, soft(opening + .02, .01) * within, region="eyes")
+    crease = line(upper + f.lid_crease + 0.02 * arch, 0.016) * arch.sqrt() * 0.35
+    lash = upper - 0.002
+    lashes = line(lash.clamp(max=0.0) + 0.6 * lash.clamp(0), 0.017) * (0.9 * arch + 0.1).clamp(
+        max=0.9
+    )
+    eyes = lay(face, crease, face.colour * 0.45)
+    eyes = lay(
+        eyes,
+        soft(opening, edge) * within,
+        eyeball(f, x, y, upper, along, edge),
+        f.skin_temperature + 0.06,
+    )
+    eyes = lay(eyes, 0.25 * line(lower, 0.014) * arch, face.colour * 0.6)
+    eyes = lay(eyes, lashes * soft(1.12 - along.abs(), 0.04), face.colour * 0.12, face.heat - 0.07)
+    return lay(eyes, soft(opening + 0.02, 0.01) * within, region="eyes")
 
 # %% ../../nbs/synthetic/rendering.ipynb #1aae4a49
 def paint_brows(f: FaceParameters, face: Layers, x: Tensor, y: Tensor, pixel: Tensor) -> Layers:
     "Two arches of hair."
     ax = x.abs()
     along = (ax - f.brow_inner) / f.brow_length
-    arch = f.brow_arch * (1 - 2.8 * (along - .6).square())
-    middle = -f.brow_height - f.brow_raise - f.brow_tilt * (along - .5) - arch
-    thickness = f.brow_thickness * (1.1 - .8 * along.square())
-    hairs = .94 + .06 * torch.sin(110 * ax + 60 * (y - middle) + 20 * along * along)
-    cover = soft(thickness - (y - middle).abs(), pixel.clamp(min=.045)) * soft(torch.minimum(along, 1 - along), .2)
-    brows = lay(face, cover * f.brow_density * hairs, hair_colour(f) * .8, face.heat - .07)
+    arch = f.brow_arch * (1 - 2.8 * (along - 0.6).square())
+    middle = -f.brow_height - f.brow_raise - f.brow_tilt * (along - 0.5) - arch
+    thickness = f.brow_thickness * (1.1 - 0.8 * along.square())
+    hairs = 0.94 + 0.06 * torch.sin(110 * ax + 60 * (y - middle) + 20 * along * along)
+    cover = soft(thickness - (y - middle).abs(), pixel.clamp(min=0.045)) * soft(
+        torch.minimum(along, 1 - along), 0.2
+    )
+    brows = lay(face, cover * f.brow_density * hairs, hair_colour(f) * 0.8, face.heat - 0.07)
     return lay(brows, cover, region="brows")
 
 
@@ -239,39 +340,57 @@ def paint_mouth(f: FaceParameters, face: Layers, x: Tensor, y: Tensor, pixel: Te
     corner_x, corner_y = mouth_corner(f, f.smile)
     across = x / corner_x
     arch = (1 - across * across).clamp(0)
-    middle = torch.lerp(corner_y, f.mouth_y, arch) + .012 * line(x, .07) * arch
+    middle = torch.lerp(corner_y, f.mouth_y, arch) + 0.012 * line(x, 0.07) * arch
     top, bottom = y - middle + f.mouth_open * arch, middle + 1.7 * f.mouth_open * arch - y
     full, within = arch.sqrt(), (arch * 1e6).clamp(max=1)
-    upper = top + f.upper_lip * full * (.45 + .55 * arch) * (1 - f.cupid_bow * line(x, .055))
-    lower = bottom + f.lower_lip * full * (.35 + .65 * arch)
-    red = skin_colour(f) * colour(.88 - .01 * f.lip_red, .58 - .05 * f.lip_red, .62 - .045 * f.lip_red)
-    shine = .14 * line(bottom + .5 * f.lower_lip, .035) * line(x, .2) - .14 * soft(middle - y, .03)
-    lips = soft(torch.minimum(upper, lower), pixel.clamp(min=.03)) * within
-    mouth = lay(face, lips, red * (1 + shine), f.skin_temperature + .11, "mouth")
+    upper = top + f.upper_lip * full * (0.45 + 0.55 * arch) * (1 - f.cupid_bow * line(x, 0.055))
+    lower = bottom + f.lower_lip * full * (0.35 + 0.65 * arch)
+    red = skin_colour(f) * colour(
+        0.88 - 0.01 * f.lip_red, 0.58 - 0.05 * f.lip_red, 0.62 - 0.045 * f.lip_red
+    )
+    shine = 0.14 * line(bottom + 0.5 * f.lower_lip, 0.035) * line(x, 0.2) - 0.14 * soft(
+        middle - y, 0.03
+    )
+    lips = soft(torch.minimum(upper, lower), pixel.clamp(min=0.03)) * within
+    mouth = lay(face, lips, red * (1 + shine), f.skin_temperature + 0.11, "mouth")
     gap = torch.minimum(top, bottom)
-    teeth = soft(.9 * f.mouth_open + .012 - top, .03) * soft(arch - .25, .1)
-    inside = torch.stack([.2 + .68 * teeth, .07 + .78 * teeth, .06 + .74 * teeth])
-    opened = soft(gap, pixel.clamp(min=.012)) * within * (f.mouth_open > .004)
-    mouth = lay(mouth, opened, inside, f.skin_temperature - .05 * teeth)
-    return lay(mouth, line(gap, .013) * .65 * soft(1.04 - across.abs(), .08), skin_colour(f) * .28)
+    teeth = soft(0.9 * f.mouth_open + 0.012 - top, 0.03) * soft(arch - 0.25, 0.1)
+    inside = torch.stack([0.2 + 0.68 * teeth, 0.07 + 0.78 * teeth, 0.06 + 0.74 * teeth])
+    opened = soft(gap, pixel.clamp(min=0.012)) * within * (f.mouth_open > 0.004)
+    mouth = lay(mouth, opened, inside, f.skin_temperature - 0.05 * teeth)
+    return lay(
+        mouth, line(gap, 0.013) * 0.65 * soft(1.04 - across.abs(), 0.08), skin_colour(f) * 0.28
+    )
 
 # %% ../../nbs/synthetic/rendering.ipynb #f646fa4d
 def paint_beard(f: FaceParameters, face: Layers, x: Tensor, y: Tensor, z: Tensor) -> Layers:
     "Beard and moustache: cooler, speckled."
     ax = x.abs()
-    edge = f.beard_line + .08 - .75 * (ax - .2).clamp(0)**1.5 + .25 * line(x, .1) * (ax < .3)
-    grain = .9 + .1 * waves(f.texture[:, :24], x - .8 * z * x.sign(), y, 40.)
-    chin = soft(y - edge, .22) * f.beard
-    lip = bump_values(bumps([(.17, f.mouth_y - f.upper_lip - .085, .16, .06, f.moustache)], f.beard), x, y)
-    bare = 1 - .6 * bump_values(bumps([(0, f.mouth_y + .2, .3, .05, 1.)], f.beard), x, y) * (1 - f.beard)
-    cover = ((torch.maximum(chin, 1.1 * lip) * bare) * (.9 + .08 * f.stubble) * grain).clamp(0, .93)
-    return lay(face, cover, hair_colour(f) * .9, face.heat - .09 * (.5 + grain))
+    edge = (
+        f.beard_line + 0.08 - 0.75 * (ax - 0.2).clamp(0) ** 1.5 + 0.25 * line(x, 0.1) * (ax < 0.3)
+    )
+    grain = 0.9 + 0.1 * waves(f.texture[:, :24], x - 0.8 * z * x.sign(), y, 40.0)
+    chin = soft(y - edge, 0.22) * f.beard
+    lip = bump_values(
+        bumps([(0.17, f.mouth_y - f.upper_lip - 0.085, 0.16, 0.06, f.moustache)], f.beard), x, y
+    )
+    bare = 1 - 0.6 * bump_values(bumps([(0, f.mouth_y + 0.2, 0.3, 0.05, 1.0)], f.beard), x, y) * (
+        1 - f.beard
+    )
+    cover = ((torch.maximum(chin, 1.1 * lip) * bare) * (0.9 + 0.08 * f.stubble) * grain).clamp(
+        0, 0.93
+    )
+    return lay(face, cover, hair_colour(f) * 0.9, face.heat - 0.09 * (0.5 + grain))
 
 
 def nose_region(f: FaceParameters, face: Layers, x: Tensor, y: Tensor) -> Layers:
     "Labels the nose from its bridge to below its wings."
-    widening = ((y + .05) / (f.nose_length + .1)).clamp(0, 1)
-    inside = (x.abs() < .1 + (f.nose_width + .06 - .1) * widening**2) & (y > -.02) & (y < f.nose_length + .14)
+    widening = ((y + 0.05) / (f.nose_length + 0.1)).clamp(0, 1)
+    inside = (
+        (x.abs() < 0.1 + (f.nose_width + 0.06 - 0.1) * widening**2)
+        & (y > -0.02)
+        & (y < f.nose_length + 0.14)
+    )
     return lay(face, inside, region="nose")
 
 # %% ../../nbs/synthetic/rendering.ipynb #31a25113
@@ -283,22 +402,38 @@ def paint_head(f: FaceParameters, camera: Camera, hit: Hit, pixel: Tensor, face:
     head = nose_region(own, head, x, y)
     head = repaint_faces(own, own.beard + own.moustache, paint_beard, head, x, y, hit.z)
     ax = x.abs()
-    for paint, may_be in ((paint_eyes, ((ax - own.eye_x).abs() < 1.15 * own.eye_width) & (y.abs() < .5)),
-                          (paint_brows, (ax < 1.1) & ((y + .4).abs() < .5)),
-                          (paint_mouth, (ax < 1.1 * mouth_corner(own, own.smile)[0]) & ((y - own.mouth_y - .1).abs() < .6))):
+    for paint, may_be in (
+        (paint_eyes, ((ax - own.eye_x).abs() < 1.15 * own.eye_width) & (y.abs() < 0.5)),
+        (paint_brows, (ax < 1.1) & ((y + 0.4).abs() < 0.5)),
+        (
+            paint_mouth,
+            (ax < 1.1 * mouth_corner(own, own.smile)[0]) & ((y - own.mouth_y - 0.1).abs() < 0.6),
+        ),
+    ):
         at = listed(may_be, face)
-        head = repaint(head, at, lambda part: paint(of_faces(f, at.face), part, pick(x, at), pick(y, at), pixel[at.face]))
-    return Layers(shade(own, turned, head.colour, hit.normal, .10), head.heat - limb(turned, hit.normal), head.region)
+        head = repaint(
+            head,
+            at,
+            lambda part: paint(
+                of_faces(f, at.face), part, pick(x, at), pick(y, at), pixel[at.face]
+            ),
+        )
+    return Layers(
+        shade(own, turned, head.colour, hit.normal, 0.10),
+        head.heat - limb(turned, hit.normal),
+        head.region,
+    )
 
 
 def limb(camera: Camera, normal: Tensor) -> Tensor:
     "Loss of radiation towards the edge of a rounded body."
     facing = dot(normal, camera.turn[:, 2].T[..., None]).clamp_(0)
-    return .14 * (1 - facing)**3
+    return 0.14 * (1 - facing) ** 3
 
 # %% ../../nbs/synthetic/rendering.ipynb #8078dc7f
 class Hair(NamedTuple):
     "The shell of hair around the skull."
+
     hit: Hit
     front: Tensor  # (B, P) cover of what lies before the face and skull
     behind: Tensor  # (B, P) cover of what hangs behind the neck
@@ -307,10 +442,10 @@ class Hair(NamedTuple):
 
 def long_hair(f: FaceParameters) -> Tensor:
     "1 where the hair falls beyond the jaw, 0 where it ends at the neck."
-    return soft(f.hair_length - 1., .3)
+    return soft(f.hair_length - 1.0, 0.3)
 
 
-SHELL = (0., -.3, -.06)  # the middle of the hair
+SHELL = (0.0, -0.3, -0.06)  # the middle of the hair
 
 
 def below_shell(rays: Rays) -> Tensor:
@@ -320,141 +455,196 @@ def below_shell(rays: Rays) -> Tensor:
 
 def shell_radii(f: FaceParameters, falling: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
     "Those of an ellipsoid above the ears, drawn out downwards, where `falling` is 1, in long hair."
-    height = torch.lerp(f.head_top - .1 + f.hair_volume, (f.hair_length + .3) * (1 + .7 * long_hair(f)), falling)
-    return f.head_width + .03 + .6 * f.hair_volume, height, f.head_depth + .14 + .6 * f.hair_volume
+    height = torch.lerp(
+        f.head_top - 0.1 + f.hair_volume, (f.hair_length + 0.3) * (1 + 0.7 * long_hair(f)), falling
+    )
+    return (
+        f.head_width + 0.03 + 0.6 * f.hair_volume,
+        height,
+        f.head_depth + 0.14 + 0.6 * f.hair_volume,
+    )
 
 
 def near_hair(f: FaceParameters, camera: Camera, rays: Rays) -> Tensor:
     "(B, P) where the hair may be."
-    above, below = (crosses(camera, math.isqrt(rays.x.shape[1]), SHELL, shell_radii(f, falling)) for falling in (0., 1.))
+    above, below = (
+        crosses(camera, math.isqrt(rays.x.shape[1]), SHELL, shell_radii(f, falling))
+        for falling in (0.0, 1.0)
+    )
     return torch.where(below_shell(rays), below, above)
 
 # %% ../../nbs/synthetic/rendering.ipynb #d37c2cb2
 def hair_shell(f: FaceParameters, rays: Rays, depth: Tensor) -> Hair:
     "The hair on its ellipsoid, cut along the hairline."
-    long, hit = long_hair(f), ellipsoid_hit(rays, SHELL, shell_radii(f, below_shell(rays).to(depth.dtype)))
+    long, hit = (
+        long_hair(f),
+        ellipsoid_hit(rays, SHELL, shell_radii(f, below_shell(rays).to(depth.dtype))),
+    )
     strands = strand_pattern(f, hit)
-    side_end = torch.lerp(f.hair_length, .05 + f.sideburn, hit.z.sign().clamp(0) * (1 - long))
-    side = torch.minimum(1.4 * (.45 + .3 * long - hit.z), side_end - hit.y)
-    inside = torch.maximum(hairline(f, hit.x) - hit.y, side) + .05 * (strands - 1) + .02
+    side_end = torch.lerp(f.hair_length, 0.05 + f.sideburn, hit.z.sign().clamp(0) * (1 - long))
+    side = torch.minimum(1.4 * (0.45 + 0.3 * long - hit.z), side_end - hit.y)
+    inside = torch.maximum(hairline(f, hit.x) - hit.y, side) + 0.05 * (strands - 1) + 0.02
     thin = f.hair * hit.cover
-    seen = torch.maximum(soft(hit.depth - depth + .05, .06), soft(-.5 - hit.y, .2))
-    behind = soft(f.hair_length - hit.y + .06 * (strands - 1), .1)
-    return Hair(hit, thin * soft(inside, .12) * seen, thin * behind, strands)
+    seen = torch.maximum(soft(hit.depth - depth + 0.05, 0.06), soft(-0.5 - hit.y, 0.2))
+    behind = soft(f.hair_length - hit.y + 0.06 * (strands - 1), 0.1)
+    return Hair(hit, thin * soft(inside, 0.12) * seen, thin * behind, strands)
 
 # %% ../../nbs/synthetic/rendering.ipynb #44867bbc
 def hairline(f: FaceParameters, x: Tensor) -> Tensor:
     "Where the hair begins above the forehead: its curve, a widow's peak, receding corners, a fringe."
-    fringe = f.fringe * soft(.75 - x.abs(), .5) * (.9 + .35 * torch.sin(2 * (x - f.hair_part)))
-    return (f.hairline + f.hairline_curve * x.square() + f.widow_peak * line(x, .15)
-            - f.recession * line(x.abs() - .5, .22) + fringe)
+    fringe = f.fringe * soft(0.75 - x.abs(), 0.5) * (0.9 + 0.35 * torch.sin(2 * (x - f.hair_part)))
+    return (
+        f.hairline
+        + f.hairline_curve * x.square()
+        + f.widow_peak * line(x, 0.15)
+        - f.recession * line(x.abs() - 0.5, 0.22)
+        + fringe
+    )
 
 
 def strand_pattern(f: FaceParameters, hit: Hit) -> Tensor:
     "Brightness of the hair along strands that fall from the parting; curls break the strands."
-    angle = torch.atan2(hit.x - f.hair_part * soft(-hit.y - .2, 1.), hit.z + .7)
+    angle = torch.atan2(hit.x - f.hair_part * soft(-hit.y - 0.2, 1.0), hit.z + 0.7)
     angle = angle + f.hair_wave * torch.sin(2.5 * hit.y + f.strands[:, 3:])
-    fall = sum(amount * torch.sin(count * angle + 3 * f.strands[:, i:i + 1] + .8 * hit.y)
-               for i, (count, amount) in enumerate(((9, .5), (23, .6), (47, .6))))
+    fall = sum(
+        amount * torch.sin(count * angle + 3 * f.strands[:, i : i + 1] + 0.8 * hit.y)
+        for i, (count, amount) in enumerate(((9, 0.5), (23, 0.6), (47, 0.6)))
+    )
     curly = f.curl[:, 0].nonzero()[:, 0]
-    curls = waves(f.texture[curly, 24:], hit.x[curly], hit.y[curly], 13.)
-    return 1 + .2 * fall.index_copy(0, curly, torch.lerp(fall[curly], curls, f.curl[curly].clamp(0, 1)))
+    curls = waves(f.texture[curly, 24:], hit.x[curly], hit.y[curly], 13.0)
+    return 1 + 0.2 * fall.index_copy(
+        0, curly, torch.lerp(fall[curly], curls, f.curl[curly].clamp(0, 1))
+    )
 
 
-def paint_hair(f: FaceParameters, camera: Camera, hair: Hair, shown: Listed, under: Layers) -> Layers:
+def paint_hair(
+    f: FaceParameters, camera: Camera, hair: Hair, shown: Listed, under: Layers
+) -> Layers:
     "Hair before the skull, at those of its places that are shown: a highlight across the strands, warm near the skin."
-    x, y, normal, front, strands = (pick(field, shown) for field in (hair.hit.x, hair.hit.y, hair.hit.normal, hair.front, hair.strands))
-    albedo = hair_colour(f) * (strands * (1 + .35 * line(y + 1.25 - .15 * x, .3)))
-    roots = .12 * (1 - front) + .1 * line(y + .9, .35) * line(x, .8)
-    warm = f.hair_temperature + roots + .14 * (strands - 1)
-    return lay(under, front, shade(f, camera, albedo, normal, .03), warm, "hair")
+    x, y, normal, front, strands = (
+        pick(field, shown)
+        for field in (hair.hit.x, hair.hit.y, hair.hit.normal, hair.front, hair.strands)
+    )
+    albedo = hair_colour(f) * (strands * (1 + 0.35 * line(y + 1.25 - 0.15 * x, 0.3)))
+    roots = 0.12 * (1 - front) + 0.1 * line(y + 0.9, 0.35) * line(x, 0.8)
+    warm = f.hair_temperature + roots + 0.14 * (strands - 1)
+    return lay(under, front, shade(f, camera, albedo, normal, 0.03), warm, "hair")
 
 # %% ../../nbs/synthetic/rendering.ipynb #a1015a30
 def ear_ellipsoid(f: FaceParameters, side: Tensor | float) -> tuple[tuple, tuple]:
     "Centre and radii of the ear on the left, -1, or right, 1."
-    return (side * (f.head_width + .25 * f.ear_out - .03), f.ear_y, -.02), (.06 + .75 * f.ear_out, f.ear_size, .22)
+    return (side * (f.head_width + 0.25 * f.ear_out - 0.03), f.ear_y, -0.02), (
+        0.06 + 0.75 * f.ear_out,
+        f.ear_size,
+        0.22,
+    )
 
 
-def paint_ears(f: FaceParameters, camera: Camera, rays: Rays, depth: Tensor, front: Tensor, under: Layers) -> Layers:
+def paint_ears(
+    f: FaceParameters, camera: Camera, rays: Rays, depth: Tensor, front: Tensor, under: Layers
+) -> Layers:
     "The two ears, warm inside, with a cool rim; long hair in front covers them."
     hit = ellipsoid_hit(rays, *ear_ellipsoid(f, (rays.x - rays.z * (rays.dx / rays.dz)).sign()))
-    shell = line((hit.y - f.ear_y) / f.ear_size, .62) * line(hit.z - .1, .16)
-    cover = hit.cover * soft(hit.depth - depth, .04) * (1 - front * long_hair(f))
-    albedo = skin_colour(f) * colour(1 + 0 * f.tone, .9, .88) * (1 - .3 * shell)
-    return lay(under, cover, shade(f, camera, albedo, hit.normal), f.skin_temperature - .06 + .1 * shell, "ears")
+    shell = line((hit.y - f.ear_y) / f.ear_size, 0.62) * line(hit.z - 0.1, 0.16)
+    cover = hit.cover * soft(hit.depth - depth, 0.04) * (1 - front * long_hair(f))
+    albedo = skin_colour(f) * colour(1 + 0 * f.tone, 0.9, 0.88) * (1 - 0.3 * shell)
+    return lay(
+        under,
+        cover,
+        shade(f, camera, albedo, hit.normal),
+        f.skin_temperature - 0.06 + 0.1 * shell,
+        "ears",
+    )
 
 # %% ../../nbs/synthetic/rendering.ipynb #0604402f
 def paint_wall(f: FaceParameters, x: Tensor, y: Tensor) -> Layers:
     "The wall, brighter on the side of the light; in camera coordinates."
-    glow = 1 + .05 * f.light_azimuth / 28 * x - .03 * y
+    glow = 1 + 0.05 * f.light_azimuth / 28 * x - 0.03 * y
     wall = colour(f.wall + f.wall_red, f.wall, f.wall + f.wall_blue) * glow
-    return Layers(wall, f.ambient_temperature.repeat(1, x.shape[1]), torch.zeros_like(x, dtype=torch.uint8))
+    return Layers(
+        wall, f.ambient_temperature.repeat(1, x.shape[1]), torch.zeros_like(x, dtype=torch.uint8)
+    )
 
 
 def paint_hanging_hair(f: FaceParameters, hair: Hair, shown: Listed, under: Layers) -> Layers:
     "The hair that hangs behind the neck, at those of its places that are shown."
     behind, strands = pick(hair.behind, shown), pick(hair.strands, shown)
-    dark = hair_colour(f) * (.5 * strands * (f.ambient_light + .4 * f.light_strength))
-    return lay(under, behind, dark, f.hair_temperature - .08 + .03 * (strands - 1), "hair")
+    dark = hair_colour(f) * (0.5 * strands * (f.ambient_light + 0.4 * f.light_strength))
+    return lay(under, behind, dark, f.hair_temperature - 0.08 + 0.03 * (strands - 1), "hair")
 
 
-NECK = (0., 1.3, -.25)  # where the head sits on the neck
+NECK = (0.0, 1.3, -0.25)  # where the head sits on the neck
 
 
-def paint_neck(f: FaceParameters, camera: Camera, x: Tensor, y: Tensor, pixel: Tensor, under: Layers) -> Layers:
+def paint_neck(
+    f: FaceParameters, camera: Camera, x: Tensor, y: Tensor, pixel: Tensor, under: Layers
+) -> Layers:
     "The neck, shadowed by the chin, and the clothes: in camera coordinates, since the body does not turn."
     root = camera.turn[:, :1] @ (x.new_tensor(NECK) - x.new_tensor(PIVOT)) + PIVOT[0]
-    width = .60 + .07 * f.male + .03 * (f.head_width - 1.15) / .055
+    width = 0.60 + 0.07 * f.male + 0.03 * (f.head_width - 1.15) / 0.055
     x = x - root
-    spread = width + .5 * (y - 1.75).clamp(0).square()
+    spread = width + 0.5 * (y - 1.75).clamp(0).square()
     across = (x / spread).clamp(-1, 1)
-    normal = torch.stack([across, torch.full_like(x, -.1), (1 - across.square()).sqrt()])
-    normal = torch.stack([dot(normal, turn.T[..., None]) for turn in camera.turn.unbind(2)]) / vector_length(normal)
-    shadow = 1 - .45 * soft(2.05 + .1 * x.square() - y, .5)
-    heat = f.skin_temperature + .05 - .12 * across.abs()**3
-    cover = soft(spread - x.abs(), pixel) * (y > .6)
+    normal = torch.stack([across, torch.full_like(x, -0.1), (1 - across.square()).sqrt()])
+    normal = torch.stack(
+        [dot(normal, turn.T[..., None]) for turn in camera.turn.unbind(2)]
+    ) / vector_length(normal)
+    shadow = 1 - 0.45 * soft(2.05 + 0.1 * x.square() - y, 0.5)
+    heat = f.skin_temperature + 0.05 - 0.12 * across.abs() ** 3
+    cover = soft(spread - x.abs(), pixel) * (y > 0.6)
     scene = lay(under, cover, shade(f, camera, skin_colour(f) * shadow, normal), heat, "skin")
-    hem = f.collar + .3 * (1 - (x / .62).square()).clamp(0) + .22 * (x.abs() - .62).clamp(0)
-    cloth = soft(y - hem, pixel.clamp(min=.03))
-    fabric = colour(f.cloth_red, f.cloth_green, f.cloth_blue).clamp(.06, .95) * (.75 + .15 * across)
+    hem = f.collar + 0.3 * (1 - (x / 0.62).square()).clamp(0) + 0.22 * (x.abs() - 0.62).clamp(0)
+    cloth = soft(y - hem, pixel.clamp(min=0.03))
+    fabric = colour(f.cloth_red, f.cloth_green, f.cloth_blue).clamp(0.06, 0.95) * (
+        0.75 + 0.15 * across
+    )
     return lay(scene, cloth, fabric, f.cloth_temperature, "background")
 
 # %% ../../nbs/synthetic/rendering.ipynb #5ddd4b06
 def bow_cover(f: FaceParameters, rays: Rays, side: Tensor, depth: Tensor, width: Tensor) -> Tensor:
     "Cover of the bows: strokes in the planes that lead from the hinges to the ears, where the head does not hide them."
-    ear = f.head_width + .03
+    ear = f.head_width + 0.03
     inward = (f.eye_x + f.rim_width - ear) / f.head_depth  # the bow's x over its z
     t = (ear - side * rays.x + inward * rays.z) / (side * rays.dx - inward * rays.dz)
     z, y = rays.z + t * rays.dz, rays.y + t * rays.dy
-    seen = soft(f.head_depth - z, .02) * soft(z, .02) * soft(-t - depth, .05)
-    return soft(f.rim_line - (y + .05).abs(), width) * seen
+    seen = soft(f.head_depth - z, 0.02) * soft(z, 0.02) * soft(-t - depth, 0.05)
+    return soft(f.rim_line - (y + 0.05).abs(), width) * seen
 
 
 def paint_glasses(f: FaceParameters, under: Layers, rays: Rays, depth: Tensor) -> Layers:
     "Two lenses in a frame before the eyes and a bow to each ear; in the thermal image opaque, cold and flat."
-    t, width = (f.head_depth - rays.z) / rays.dz, rays.pixel.clamp(min=.015)
+    t, width = (f.head_depth - rays.z) / rays.dz, rays.pixel.clamp(min=0.015)
     x, y = rays.x + t * rays.dx, rays.y + t * rays.dy
-    across, up = (x.abs() - f.eye_x - .02).abs() / f.rim_width, (y - .05).abs() / f.rim_height
-    inside = f.rim_height * (1 - (across**f.rim_power + up**f.rim_power)**(1 / f.rim_power))
-    arch = y + .02 + .06 * (1 - (x / .12).square())
-    bridge = soft(f.rim_line - arch.abs(), width) * soft(f.eye_x + .04 - f.rim_width - x.abs(), width)
-    frame = torch.maximum(torch.maximum(soft(f.rim_line - inside.abs(), width), bridge),
-                          bow_cover(f, rays, x.sign(), depth, width)) * f.glasses
+    across, up = (x.abs() - f.eye_x - 0.02).abs() / f.rim_width, (y - 0.05).abs() / f.rim_height
+    inside = f.rim_height * (1 - (across**f.rim_power + up**f.rim_power) ** (1 / f.rim_power))
+    arch = y + 0.02 + 0.06 * (1 - (x / 0.12).square())
+    bridge = soft(f.rim_line - arch.abs(), width) * soft(
+        f.eye_x + 0.04 - f.rim_width - x.abs(), width
+    )
+    frame = (
+        torch.maximum(
+            torch.maximum(soft(f.rim_line - inside.abs(), width), bridge),
+            bow_cover(f, rays, x.sign(), depth, width),
+        )
+        * f.glasses
+    )
     lens = soft(inside, width) * f.glasses
-    shine = .06 + .18 * soft(torch.sin(3 * x + 5 * y + f.light_azimuth / 20) - .75, .3)
+    shine = 0.06 + 0.18 * soft(torch.sin(3 * x + 5 * y + f.light_azimuth / 20) - 0.75, 0.3)
     glass = lay(under, lens * shine, torch.ones_like(under.colour[..., :1]))
     glass = lay(glass, lens, heat=f.lens_temperature, region="glasses")
-    dark = .06 + .25 * chance(f.rim_dark)**3
-    return lay(glass, frame, colour(dark, dark, dark), f.lens_temperature - .03, "glasses")
+    dark = 0.06 + 0.25 * chance(f.rim_dark) ** 3
+    return lay(glass, frame, colour(dark, dark, dark), f.lens_temperature - 0.03, "glasses")
 
 # %% ../../nbs/synthetic/rendering.ipynb #780c87ca
 def blur(image: Tensor, sigma: Tensor) -> Tensor:
     "Gaussian blur of (B, H, W), each by its own sigma (B,), a fraction of the side of at most 1/80."
     sigma, radius = sigma * image.shape[-1], math.ceil(image.shape[-1] / 32)
     steps = torch.arange(-radius, radius + 1, device=image.device, dtype=image.dtype)
-    kernel = torch.softmax(-.5 * (steps / sigma[:, None]).square(), 1)[:, :, None, None].unbind(1)
+    kernel = torch.softmax(-0.5 * (steps / sigma[:, None]).square(), 1)[:, :, None, None].unbind(1)
     for axis in (1, 2):
-        padded = F.pad(image, (0, 0, radius, radius) if axis == 1 else (radius, radius), mode="replicate")
+        padded = F.pad(
+            image, (0, 0, radius, radius) if axis == 1 else (radius, radius), mode="replicate"
+        )
         shifted = [padded.narrow(axis, i, image.shape[axis]) for i in range(len(kernel))]
         image = kernel[0] * shifted[0]
         for weight, part in zip(kernel[1:], shifted[1:]):
@@ -466,28 +656,39 @@ def sensor_noise(noise: Tensor, size: int) -> Tensor:
     "The key's noise (B, 128, 128) as a picture of `size`, as if taken at 128 and resized."
     if size == NOISE:
         return noise
-    return F.interpolate(noise[:, None], (size, size), mode="bilinear", antialias=size < NOISE, align_corners=False)[:, 0]
+    return F.interpolate(
+        noise[:, None], (size, size), mode="bilinear", antialias=size < NOISE, align_corners=False
+    )[:, 0]
 
 
 def thermal_camera(f: FaceParameters, heat: Tensor) -> Tensor:
     "Blur, automatic gain, and noise with its faint columns: (B, H, W) to (B, 1, H, W) in [0, 1]."
     noise = sensor_noise(f.noise[:, 0], heat.shape[-1])
     heat, spread = blur(heat, f.blur[:, 0] / 128), f.noise_level[..., None]
-    low, high = heat.amin((1, 2), keepdim=True) - 3 * spread, heat.amax((1, 2), keepdim=True) + spread
+    low, high = (
+        heat.amin((1, 2), keepdim=True) - 3 * spread,
+        heat.amax((1, 2), keepdim=True) + spread,
+    )
     heat = heat + spread * (noise + 4 * noise.mean(1, keepdim=True))
     return ((heat - low) / (high - low)).clamp(0, 1)[:, None]
 
 
 def visible_camera(f: FaceParameters, image: Tensor) -> Tensor:
     "Grey noise and clipping: (3, B, H, W) to (B, 3, H, W) in [0, 1]."
-    return image.movedim(0, 1).contiguous().add_(sensor_noise(f.noise[:, 1], image.shape[-1])[:, None], alpha=.007).clamp_(0, 1)
+    return (
+        image.movedim(0, 1)
+        .contiguous()
+        .add_(sensor_noise(f.noise[:, 1], image.shape[-1])[:, None], alpha=0.007)
+        .clamp_(0, 1)
+    )
 
 # %% ../../nbs/synthetic/rendering.ipynb #1348f2ef
-BEHIND = -9.  # depth where there is no head
+BEHIND = -9.0  # depth where there is no head
 
 
 class Faces(NamedTuple):
     "Registered pairs with what is known about them."
+
     thermal: Tensor  # (B, 1, H, W) in [0, 1], white is hot
     visible: Tensor  # (B, 3, H, W) in [0, 1]
     landmarks: Tensor  # (B, 5, 2) pixels: left eye, right eye, nose, left and right mouth corner
@@ -506,28 +707,48 @@ def render_parameters(
     rays = pixel_rays(camera, size)
     tried = listed(near_head(f, camera, size))
     hit = head_hit(f, bumpy, camera, rays, tried)
-    depth = put(torch.full_like(rays.x, BEHIND), tried, torch.where(hit.cover > 0, hit.depth, BEHIND))
+    depth = put(
+        torch.full_like(rays.x, BEHIND), tried, torch.where(hit.cover > 0, hit.depth, BEHIND)
+    )
     hairy = listed(near_hair(f, camera, rays))
     hair = hair_shell(of_faces(f, hairy.face), at_pixels(rays, hairy), pick(depth, hairy))
     front = put(torch.zeros_like(depth), hairy, hair.front)
     covered = torch.maximum(front, put(torch.zeros_like(depth), tried, hit.cover))
 
-    def painted(paint, at, *fields): return repaint(scene, at, lambda part: paint(of_faces(f, at.face), of_faces(camera, at.face), *fields, part))
+    def painted(paint, at, *fields):
+        return repaint(
+            scene,
+            at,
+            lambda part: paint(of_faces(f, at.face), of_faces(camera, at.face), *fields, part),
+        )
 
     x, y = (axis.expand(-1, size, size).flatten(1) for axis in camera_plane(camera, size))
     scene = paint_wall(f, x, y)
     hanging = listed((hair.behind > 0) & (pick(covered, hairy) < 1), hairy.face)
-    scene = repaint(scene, within(hairy, hanging), lambda part: paint_hanging_hair(of_faces(f, hanging.face), hair, hanging, part))
-    below = listed((y > .6) & (covered < 1))
+    scene = repaint(
+        scene,
+        within(hairy, hanging),
+        lambda part: paint_hanging_hair(of_faces(f, hanging.face), hair, hanging, part),
+    )
+    below = listed((y > 0.6) & (covered < 1))
     scene = painted(paint_neck, below, pick(x, below), pick(y, below), rays.pixel[below.face])
     bare = listed((hit.cover > 0) & (pick(front, tried) < 1), tried.face)
     hit = at_pixels(hit, bare)
-    scene = repaint(scene, within(tried, bare), lambda part: lay_over(part, hit.cover, paint_head(f, camera, hit, rays.pixel, bare.face)))
+    scene = repaint(
+        scene,
+        within(tried, bare),
+        lambda part: lay_over(part, hit.cover, paint_head(f, camera, hit, rays.pixel, bare.face)),
+    )
     shown = listed(hair.front > 0, hairy.face)
     scene = painted(paint_hair, within(hairy, shown), hair, shown)
-    ears = listed(crosses(camera, size, *ear_ellipsoid(f, -1.)) | crosses(camera, size, *ear_ellipsoid(f, 1.)))
+    ears = listed(
+        crosses(camera, size, *ear_ellipsoid(f, -1.0))
+        | crosses(camera, size, *ear_ellipsoid(f, 1.0))
+    )
     scene = painted(paint_ears, ears, at_pixels(rays, ears), pick(depth, ears), pick(front, ears))
-    hidden_by = torch.lerp(pick(depth, hairy), torch.maximum(pick(depth, hairy), hair.hit.depth), hair.front)
+    hidden_by = torch.lerp(
+        pick(depth, hairy), torch.maximum(pick(depth, hairy), hair.hit.depth), hair.front
+    )
     scene = repaint_faces(f, f.glasses, paint_glasses, scene, rays, put(depth, hairy, hidden_by))
 
     image, heat, regions = (field.unflatten(-1, (size, size)) for field in scene)
@@ -535,7 +756,9 @@ def render_parameters(
     return Faces(thermal_camera(f, heat), visible_camera(f, image), landmarks, regions)
 
 # %% ../../nbs/synthetic/rendering.ipynb #907eb02d
-CHUNK = 2**19  # pixels rendered at a time: some 1,400 operations on them cost little beside their arithmetic
+CHUNK = (
+    2**19
+)  # pixels rendered at a time: some 1,400 operations on them cost little beside their arithmetic
 
 
 @torch.no_grad()
@@ -547,6 +770,6 @@ def render(
 ) -> Faces:  # on `device`
     "Renders pairs: a pure function of the seed and each key, whatever the order, the batch or the worker."
     count = max(1, CHUNK // size**2)
-    chunks = [keys[i:i + count] for i in range(0, len(keys), count)]
+    chunks = [keys[i : i + count] for i in range(0, len(keys), count)]
     parts = [render_parameters(face_parameters(chunk, seed), size, device) for chunk in chunks]
     return Faces(*(torch.cat(field) for field in zip(*parts)))
