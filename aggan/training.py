@@ -249,7 +249,7 @@ def check_split(devices: int, nodes: int, batch_size: int) -> None:
     if batch_size % (devices * nodes):
         raise ValueError(
             f"A batch of {batch_size} cannot be split evenly over {devices * nodes} processes: choose devices and nodes whose product "
-            "divides it, or another batch_size in the profile's changes, which is another experiment."
+            "divides it, or another batch_size in the profile's overrides, which is another experiment."
         )
     if torch.cuda.is_available() and devices > torch.cuda.device_count():
         raise ValueError(

@@ -41,7 +41,7 @@ def paper_runs() -> dict[str, Experiment]:
         for table in (1, 2, 3, 4)
         for experiment in table_experiments(table, profile="paper").values()
     ]
-    return {json.dumps([e.dataset, e.method, e.options], sort_keys=True): e for e in rows}
+    return {json.dumps([e.dataset, e.method, e.method_kwargs], sort_keys=True): e for e in rows}
 
 
 def at_pace(measured: dict[str, float], steps: dict[str, dict]) -> dict[str, float]:
@@ -84,7 +84,7 @@ def measure(given: argparse.Namespace) -> list[dict]:
     )
     for (dataset, name), count in Counter((e.dataset, e.method) for e in runs).items():
         pairs = len(next(e for e in runs if e.dataset == dataset).pairs("train"))
-        updates = next(e for e in runs if e.dataset == dataset).size.total_steps(pairs)
+        updates = next(e for e in runs if e.dataset == dataset).resolved_profile.total_steps(pairs)
         hours, card_hours = (
             count * updates * seconds / 3600 for seconds in (on_cpu[name], on_card[name])
         )

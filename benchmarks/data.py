@@ -90,7 +90,7 @@ def pairs_per_second(count: int, rounds: int) -> float:
 
 def measure(given: argparse.Namespace) -> list[dict]:
     profile = PROFILES[given.profile]
-    options = profile.options.get(given.method, {}) | {"image_size": profile.image_size}
+    options = profile.method_kwargs.get(given.method, {}) | {"image_size": profile.image_size}
     method = create_method(given.method, **options).to(default_device()).train()
     optimizers = method.optimizers()
 

@@ -55,7 +55,7 @@ def measure(given: argparse.Namespace) -> list[dict]:
             given.method,
             profile=given.profile,
             seed=seed,
-            changes={"precision": precision},
+            overrides={"precision": precision},
             runs=given.runs,
         )
         for precision in PRECISIONS

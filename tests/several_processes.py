@@ -18,7 +18,7 @@ STEPS, BATCH, SIZE = 3, 4, 32
 def fresh(name):
     """A small method, with pools that are soon full."""
     torch.manual_seed(0)
-    method = create_method(name, image_size=SIZE, **PROFILES["smoke"].options[name])
+    method = create_method(name, image_size=SIZE, **PROFILES["smoke"].method_kwargs[name])
     if hasattr(method, "pools"):
         method.pools = TwoWay(
             ImagePool((3, SIZE, SIZE), size=3), ImagePool((3, SIZE, SIZE), size=3)

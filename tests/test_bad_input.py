@@ -93,7 +93,7 @@ def test_subject_in_train_and_test(tmp_path):
         (("train", "--dataset", "arl"), "synthetic-arl"),
         (("train", "--profile", "huge"), "known are smoke"),
         (
-            ("train", "--profile", "smoke", "--options", '{"identity": "synthetic-matcher"}'),
+            ("train", "--profile", "smoke", "--method-kwargs", '{"identity": "synthetic-matcher"}'),
             "cannot judge it",
         ),
         (("train", "--profile", "smoke", "--matcher", "nobody"), "nobody"),
@@ -111,7 +111,7 @@ def test_unknown_names(tmp_path, arguments, word):
 
 def test_nan_loss_stops_and_keeps_what_there_was(tmp_path):
     said = refusal(
-        "train", "--profile", "smoke", "--options", '{"learning_rate": 1e30}', cwd=tmp_path
+        "train", "--profile", "smoke", "--method-kwargs", '{"learning_rate": 1e30}', cwd=tmp_path
     )
     assert "became" in said and "learning rate" in said
     assert not list(tmp_path.glob("runs/**/*.tmp"))
@@ -140,13 +140,13 @@ def test_foreign_checkpoints(workplace, run_folder, tmp_path):
     assert "nameless.safetensors does not say which method" in said(
         tmp_path / "nameless.safetensors"
     )
-    config = {"method": json.dumps("ag-gan"), "options": json.dumps({"width": 16})}
+    config = {"method": json.dumps("ag-gan"), "method_kwargs": json.dumps({"width": 16})}
     save_file(load_file(whole), tmp_path / "other.safetensors", config)
     assert "other.safetensors does not fit" in said(tmp_path / "other.safetensors")
 
 
 def test_damaged_resume_file_is_named(tmp_path):
-    command = ("train", "--profile", "smoke", "--changes", '{"steps": 8}')
+    command = ("train", "--profile", "smoke", "--overrides", '{"steps": 8}')
     aggan(*command, cwd=tmp_path)
     resume = next(tmp_path.glob("runs/**/resume.safetensors"))
     for path in [*resume.parent.glob("checkpoints/*"), resume.parent / "report.json"]:

@@ -322,7 +322,7 @@ def test_precision(measured, tmp_path):
             "ag-gan",
             profile="smoke",
             seed=seed,
-            changes={"precision": precision},
+            overrides={"precision": precision},
             runs=str(tmp_path),
         )
         write_json(

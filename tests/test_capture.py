@@ -17,7 +17,7 @@ SIZE, BATCH, STEPS = 32, 2, 7
 def fresh(name):
     """A small method, with pools that are soon full."""
     torch.manual_seed(0)
-    method = create_method(name, image_size=SIZE, **PROFILES["smoke"].options[name]).train()
+    method = create_method(name, image_size=SIZE, **PROFILES["smoke"].method_kwargs[name]).train()
     if hasattr(method, "pools"):
         method.pools = TwoWay(
             ImagePool((3, SIZE, SIZE), size=5), ImagePool((3, SIZE, SIZE), size=5)

@@ -112,7 +112,7 @@ def steps_by_folder(folder):
 def test_goes_on_through_slurm_when_the_controller_is_killed(tmp_path):
     work = tmp_path / "work"
     work.mkdir()
-    rows = listed(work, "--changes", FAR)
+    rows = listed(work, "--overrides", FAR)
     through_slurm = (
         "--profile",
         CLUSTER / "profiles" / "slurm",
@@ -180,7 +180,7 @@ def test_goes_on_through_kubernetes_when_a_pod_is_lost(tmp_path):
     """As the page says, and as on nodes with a GPU, so that it is asked for."""
     volume = tmp_path / "volume"
     volume.mkdir()
-    rows = [row | {"gpus": "1"} for row in listed(volume, "--changes", FAR)]
+    rows = [row | {"gpus": "1"} for row in listed(volume, "--overrides", FAR)]
     with open(volume / "runs.csv", "w", newline="") as file:
         table = csv.DictWriter(file, rows[0])
         table.writeheader()

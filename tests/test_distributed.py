@@ -103,7 +103,7 @@ def test_command_killed_with_two_goes_on_with_one(tmp_path):
         "pix2pix",
         "--profile",
         "smoke",
-        "--changes",
+        "--overrides",
         '{"steps": 40, "checkpoints": 20}',
     )
     process = subprocess.Popen(

@@ -31,7 +31,7 @@ def experiment(name, folder):
     return Experiment(
         name,
         profile="smoke",
-        changes={"steps": 8, "checkpoints": 4},
+        overrides={"steps": 8, "checkpoints": 4},
         runs=str(folder),
         cache=str(folder / "faces"),
     )
@@ -74,7 +74,7 @@ def test_translates_alone_as_in_company(trained):
 
 def test_stopped_and_resumed_is_bit_identical(trained, tmp_path, monkeypatch):
     again = experiment(trained.method, tmp_path)
-    kind, calls = type(create_method(again.method, **again.method_options)), []
+    kind, calls = type(create_method(again.method, **again.resolved_method_kwargs)), []
     step = kind.training_step
 
     def failing(self, *args):
@@ -105,7 +105,7 @@ def test_losses_are_recorded_and_the_judge_is_in_none(trained):
         for weight in load_embedder("synthetic-matcher").parameters()
         if weight.numel() >= 8 and weight.std() > 0
     }
-    method = create_method(trained.method, **trained.method_options)
+    method = create_method(trained.method, **trained.resolved_method_kwargs)
     assert not judge & {
         tuple(weight.flatten()[:8].tolist())
         for weight in method.parameters()
@@ -119,4 +119,4 @@ def test_equal_time_gives_the_slower_fewer_steps(folder, monkeypatch):
         "aggan.reproduction.seconds_per_step", lambda experiment: seconds[experiment.method]
     )
     rows = {name: experiment(name, folder) for name in seconds}
-    assert [row.size.steps for row in equal_time(rows, rows["ag-gan"]).values()] == [8, 16, 4]
+    assert [row.resolved_profile.steps for row in equal_time(rows, rows["ag-gan"]).values()] == [8, 16, 4]

@@ -136,7 +136,7 @@ def test_explain_measures_the_maps(workplace, run_folder, tmp_path):
 def test_ablations_are_different_runs(workplace):
     aggan("reproduce", "table3", "table4", "--profile", "smoke", cwd=workplace)
     configs = [
-        json.loads(path.read_text())["options"]
+        json.loads(path.read_text())["method_kwargs"]
         for path in (workplace / "runs" / "synthetic-arl" / "ag-gan").glob("*/config.json")
     ]
     switches = {

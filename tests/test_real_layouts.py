@@ -14,7 +14,7 @@ from PIL import Image
 from aggan.data import open_pairs
 from aggan.synthetic.rendering import FaceKey, render
 
-ARL = ("--data-options", '{"expected_subjects": {"dev": 6, "test": 6}}')
+ARL = ("--dataset-kwargs", '{"expected_subjects": {"dev": 6, "test": 6}}')
 
 
 @pytest.fixture(scope="module")

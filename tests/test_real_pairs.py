@@ -29,7 +29,7 @@ def prepared(tmp_path_factory):
         "--size",
         64,
         "--detect",
-        "--data-options",
+        "--dataset-kwargs",
         '{"subject_pattern": "(.*)"}',
         cwd=folder,
     )
@@ -64,11 +64,11 @@ def test_real_pairs_train_evaluate_and_explain(prepared, method):
         "prepared",
         "--profile",
         "demo",
-        "--changes",
+        "--overrides",
         '{"steps": 30, "checkpoints": 2, "resamples": 50}',
-        "--options",
+        "--method-kwargs",
         json.dumps(options),
-        "--data-options",
+        "--dataset-kwargs",
         '{"split": "all"}',
         cwd=prepared,
     ).stdout
@@ -90,7 +90,7 @@ def test_real_pairs_train_evaluate_and_explain(prepared, method):
         "all",
         "--output",
         "shown",
-        "--changes",
+        "--overrides",
         '{"resamples": 50}',
         cwd=prepared,
     )

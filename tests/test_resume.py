@@ -18,7 +18,7 @@ COMMAND = (
     "ag-gan",
     "--profile",
     "smoke",
-    "--changes",
+    "--overrides",
     '{"steps": 48, "checkpoints": 16}',
 )
 WEIGHTS = "runs/synthetic-arl/ag-gan/*/checkpoints/step_0000048.safetensors"
@@ -67,7 +67,7 @@ def test_interrupted_reproduction_leaves_nothing_running(tmp_path, number, whole
         "smoke",
         "--jobs",
         "1",
-        "--changes",
+        "--overrides",
         '{"steps": 4000, "checkpoints": 2}',
     ]
     process = subprocess.Popen(

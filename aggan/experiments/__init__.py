@@ -60,7 +60,7 @@ class Profile:
     steps: int = 0  # updates; 0: as many as `epochs` needs
     epochs: int = 200
     checkpoints: int = 20  # saved and validated, evenly spaced
-    options: dict[str, dict] = field(
+    method_kwargs: dict[str, dict] = field(
         default_factory=dict
     )  # of the methods, by name, e.g. their widths
     subjects: dict | None = None  # per split of the synthetic protocols; None: all
@@ -153,9 +153,9 @@ PROFILES = {
         resamples=50,
         images_per_subject=2,
         subjects={"train": 6, "val": 3, "test": 6},
-        options=SMOKE,
+        method_kwargs=SMOKE,
     ),
-    "demo": Profile(64, 72, 4, steps=1200, checkpoints=2, images_per_subject=8, options=DEMO),
+    "demo": Profile(64, 72, 4, steps=1200, checkpoints=2, images_per_subject=8, method_kwargs=DEMO),
     "gpu": Profile(
         128,
         143,
@@ -165,7 +165,7 @@ PROFILES = {
         images_per_subject=20,
         precision="bf16-mixed",
         workers=4,
-        options=GPU,
+        method_kwargs=GPU,
     ),
     "paper": Profile(workers=4),
 }
@@ -204,17 +204,20 @@ class Experiment:
     profile: str = "demo"  # one of `PROFILES`
     seed: int = 0
     root: str = ""  # of a data set on disk
-    changes: dict = field(
+    overrides: dict = field(
         default_factory=dict
     )  # fields of the profile to change, e.g. {"steps": 100}
-    options: dict = field(default_factory=dict)  # of the method, over the profile's
-    data_options: dict = field(default_factory=dict)  # of `open_pairs`
+    method_kwargs: dict = field(default_factory=dict)  # of the method, over the profile's
+    dataset_kwargs: dict = field(default_factory=dict)  # of `open_pairs`
     matcher: str = "synthetic-matcher"  # the recogniser that judges
     runs: str = "runs"  # where run folders are kept
     cache: str = "data/synthetic"  # where rendered faces are kept
 
     def __post_init__(self):
-        method_label(self.method), self.size  # unknown names are refused before any work
+        (
+            method_label(self.method),
+            self.resolved_profile,
+        )  # unknown names are refused before any work
         judge, teacher = (
             weights_digest(name) or name
             for name in (self.matcher, self.teachers.get("identity", ""))
@@ -225,32 +228,32 @@ class Experiment:
             )
 
     @property
-    def size(self) -> Profile:
+    def resolved_profile(self) -> Profile:
         "The profile with its changes. Raises ValueError for a name or a field that there is not."
         if self.profile not in PROFILES:
             raise ValueError(
                 f'There is no profile "{self.profile}"; known are {", ".join(PROFILES)}.'
             )
-        if unknown := set(self.changes) - set(asdict(Profile())):
+        if unknown := set(self.overrides) - set(asdict(Profile())):
             raise ValueError(
                 f"A profile has no {', '.join(sorted(unknown))}; it has {', '.join(asdict(Profile()))}."
             )
-        return replace(PROFILES[self.profile], **self.changes)
+        return replace(PROFILES[self.profile], **self.overrides)
 
     @property
-    def method_options(self) -> dict:
+    def resolved_method_kwargs(self) -> dict:
         "What `create_method` is given."
         return (
-            {"image_size": self.size.image_size}
-            | self.size.options.get(self.method, {})
-            | self.options
+            {"image_size": self.resolved_profile.image_size}
+            | self.resolved_profile.method_kwargs.get(self.method, {})
+            | self.method_kwargs
         )
 
     @property
     def teachers(self) -> dict[str, str]:
         "The networks whose losses train the method, by option: a recogniser (`identity`), a face parser (`parser`)."
         return {
-            name: self.method_options.get(name, default)
+            name: self.resolved_method_kwargs.get(name, default)
             for name, default in TEACHERS.items()
             if name in translating_options(self.method)
         }
@@ -263,13 +266,13 @@ class Experiment:
                 {
                     "aggan": aggan.__version__,
                     "method": self.method,
-                    "options": self.method_options,
+                    "method_kwargs": self.resolved_method_kwargs,
                     "dataset": self.dataset,
                     "data": {
                         split: self.pairs(split).identity for split in ("train", "val", "test")
                     },
-                    "data_options": self.data_options,
-                    "profile": asdict(replace(self.size, options={})),
+                    "dataset_kwargs": self.dataset_kwargs,
+                    "profile": asdict(replace(self.resolved_profile, method_kwargs={})),
                     "seed": self.seed,
                     "matcher": self.matcher,
                     "networks": {
@@ -290,19 +293,19 @@ class Experiment:
         synthetic = self.dataset.startswith("synthetic")
         own = (
             dict(
-                subjects=self.size.subjects,
-                images_per_subject=self.size.images_per_subject,
+                subjects=self.resolved_profile.subjects,
+                images_per_subject=self.resolved_profile.images_per_subject,
                 seed=self.seed,
                 cache=self.cache,
-                render_size=self.size.load_size,
+                render_size=self.resolved_profile.load_size,
             )
             if synthetic
             else {"root": self.root}
         )
         return open_pairs(
             self.dataset,
-            image_size=self.size.image_size,
-            **{"split": split} | own | self.data_options,
+            image_size=self.resolved_profile.image_size,
+            **{"split": split} | own | self.dataset_kwargs,
         )
 
 # %% ../../nbs/experiments/experiment.ipynb #8c518926
@@ -325,13 +328,18 @@ def run_training(
     """Train, or go on; nothing is done when the last checkpoint is there.
 
     Raises RuntimeError when another process is at it: one that outlived the program that started it, say."""
-    start_processes(devices, nodes, experiment.size.batch_size, experiment.size.precision)
+    start_processes(
+        devices,
+        nodes,
+        experiment.resolved_profile.batch_size,
+        experiment.resolved_profile.precision,
+    )
     pairs, folder = experiment.pairs("train"), experiment.folder
-    steps = experiment.size.total_steps(len(pairs))
+    steps = experiment.resolved_profile.total_steps(len(pairs))
     if steps_done(folder) == steps and checkpoint_path(folder, steps).exists():
         return
     torch.manual_seed(experiment.seed)
-    method = create_method(experiment.method, **experiment.method_options)
+    method = create_method(experiment.method, **experiment.resolved_method_kwargs)
     with rank_zero_first():
         settings = training_settings(
             experiment, steps
@@ -350,7 +358,7 @@ def run_training(
 # %% ../../nbs/experiments/experiment.ipynb #b650cc18
 def training_settings(experiment: Experiment, steps: int) -> dict:
     "What `aggan.training.train` is told. Raises ValueError for a validation split of one subject, before anything is trained."
-    profile, validation = experiment.size, experiment.pairs("val")
+    profile, validation = experiment.resolved_profile, experiment.pairs("val")
     if len(people := set(validation.subjects)) < 2:
         raise ValueError(
             f"The validation split has {len(people)} subject, and without impostors no checkpoint can be chosen by its EER: "
@@ -374,7 +382,7 @@ def training_settings(experiment: Experiment, steps: int) -> dict:
         "workers": profile.workers,
         "header": {
             "method": experiment.method,
-            "options": experiment.method_options,
+            "method_kwargs": experiment.resolved_method_kwargs,
             "aggan": aggan.__version__,
         },
     }
@@ -391,12 +399,12 @@ def load_method(
     "A trained method. Raises FileNotFoundError, or ValueError for a file that is none of ours."
     path = chosen_checkpoint(weights)
     tensors, header = read_checkpoint(path)
-    if not {"method", "options"} <= set(header):
+    if not {"method", "method_kwargs"} <= set(header):
         raise ValueError(
             f"{path} does not say which method it holds: it is no checkpoint of a training run of aggan."
         )
     method = create_method(
-        header["method"], **header["options"] | translating_options(header["method"])
+        header["method"], **header["method_kwargs"] | translating_options(header["method"])
     )
     load_networks(method, tensors, path)
     return method.eval().to(default_device())
@@ -433,7 +441,7 @@ def evaluate_experiment(experiment: Experiment, translate, split: str = "test") 
         translate,
         experiment.pairs(split),
         matcher,
-        resamples=experiment.size.resamples,
+        resamples=experiment.resolved_profile.resamples,
         seed=experiment.seed,
     )
     foreign = experiment.matcher in SHIPPED and not experiment.dataset.startswith("synthetic")
@@ -450,13 +458,14 @@ def reference_report(
 ) -> dict:
     "The report of a reference row on the experiment's test split."
     kept = {
-        key: experiment.config[key] for key in ("aggan", "data", "data_options", "matcher", "seed")
+        key: experiment.config[key]
+        for key in ("aggan", "data", "dataset_kwargs", "matcher", "seed")
     }
     kept |= {
         "row": row,
         "weights": weights_digest(experiment.matcher),
-        "image_size": experiment.size.image_size,
-        "resamples": experiment.size.resamples,
+        "image_size": experiment.resolved_profile.image_size,
+        "resamples": experiment.resolved_profile.resamples,
     }
     path = (
         Path(experiment.runs) / experiment.dataset / "reference" / short_hash(kept) / "report.json"
@@ -469,8 +478,8 @@ def reference_report(
 def seconds_per_step(experiment: Experiment) -> float:
     "Seconds of one update on this machine, on one CPU thread or the GPU, kept in the folder `step_seconds` of the runs."
     size, kept = (
-        experiment.size,
-        {"options": experiment.method_options, "device": str(default_device())},
+        experiment.resolved_profile,
+        {"method_kwargs": experiment.resolved_method_kwargs, "device": str(default_device())},
     )
     settings = {
         name: getattr(size, name) for name in ("batch_size", "image_size", "load_size", "precision")
@@ -481,7 +490,7 @@ def seconds_per_step(experiment: Experiment) -> float:
         / f"{experiment.method}-{short_hash(kept | settings)}.json"
     )
     if not path.exists():
-        method = create_method(experiment.method, **experiment.method_options)
+        method = create_method(experiment.method, **experiment.resolved_method_kwargs)
         write_json(
             path,
             {
@@ -510,10 +519,10 @@ def experiment_with(
 ) -> Experiment:
     "An experiment that judges given weights. Raises ValueError when the matcher is the network whose loss trained them."
     _, header = read_checkpoint(chosen_checkpoint(weights))
-    settings["changes"] = {"image_size": header["options"]["image_size"]} | settings.get(
-        "changes", {}
+    settings["overrides"] = {"image_size": header["method_kwargs"]["image_size"]} | settings.get(
+        "overrides", {}
     )
-    return Experiment(header["method"], **settings | {"options": header["options"]})
+    return Experiment(header["method"], **settings | {"method_kwargs": header["method_kwargs"]})
 
 # %% ../../nbs/experiments/experiment.ipynb #81b979b9
 def evaluate_weights(

@@ -78,9 +78,9 @@ def experiment_of(
         config["method"],
         config["dataset"],
         seed=config["seed"],
-        changes=config["profile"],
-        options=config["options"],
-        data_options=config["data_options"],
+        overrides=config["profile"],
+        method_kwargs=config["method_kwargs"],
+        dataset_kwargs=config["dataset_kwargs"],
         matcher=config["matcher"],
         **where,
     )

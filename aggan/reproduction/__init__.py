@@ -104,27 +104,31 @@ def table_experiments(
     `options` are by method here, {"ag-gan": {"lambda_perceptual": 10}}, or by row of Tables 3 and 4: {"w/ ArcFace": {"identity": "w600k_r50"}}."""
     check_choice("budget", budget, ("steps", "time"))
     settings = {"dataset": "synthetic-speakingfaces" if table == 2 else "synthetic-arl"} | settings
-    options = settings.pop("options", {})
-    for name in options:
+    method_kwargs = settings.pop("method_kwargs", {})
+    for name in method_kwargs:
         check_choice(
-            "method in options",
+            "method in method_kwargs",
             name,
             [*list_methods(), *(row for rows in ABLATIONS.values() for row in rows)],
         )
     if table in ABLATIONS:
-        base = options.get("ag-gan", {})
+        base = method_kwargs.get("ag-gan", {})
         return {
-            row: Experiment("ag-gan", options=base | switches | options.get(row, {}), **settings)
+            row: Experiment(
+                "ag-gan", method_kwargs=base | switches | method_kwargs.get(row, {}), **settings
+            )
             for row, switches in ABLATIONS[table].items()
         }
     rows = {
-        row: Experiment(name, options=options.get(name, {}), **settings)
+        row: Experiment(name, method_kwargs=method_kwargs.get(name, {}), **settings)
         for row, name in table_methods(table).items()
     }
     return (
         rows
         if budget == "steps"
-        else equal_time(rows, Experiment("ag-gan", options=options.get("ag-gan", {}), **settings))
+        else equal_time(
+            rows, Experiment("ag-gan", method_kwargs=method_kwargs.get("ag-gan", {}), **settings)
+        )
     )
 
 # %% ../../nbs/reproduction/reproduction.ipynb #b66a203f
@@ -133,18 +137,18 @@ def equal_time(
     reference: Experiment,  # which keeps the steps of its profile
 ) -> dict[str, Experiment]:
     "The same experiments, each with as many steps as fit into the time that the reference trains."
-    steps = reference.size.total_steps(len(reference.pairs("train")))
+    steps = reference.resolved_profile.total_steps(len(reference.pairs("train")))
     seconds = steps * seconds_per_step(reference)
 
     def fitting(row):
         return (
             steps
             if row == reference
-            else max(row.size.checkpoints, round(seconds / seconds_per_step(row)))
+            else max(row.resolved_profile.checkpoints, round(seconds / seconds_per_step(row)))
         )
 
     return {
-        label: replace(row, changes=row.changes | {"steps": fitting(row)})
+        label: replace(row, overrides=row.overrides | {"steps": fitting(row)})
         for label, row in rows.items()
     }
 
@@ -192,7 +196,11 @@ def figure_experiments(
     if target != "figure7":
         return chosen
     return {
-        row: replace(e, changes=e.changes | {"checkpoints": max(EPOCHS_SHOWN, e.size.checkpoints)})
+        row: replace(
+            e,
+            overrides=e.overrides
+            | {"checkpoints": max(EPOCHS_SHOWN, e.resolved_profile.checkpoints)},
+        )
         for row, e in chosen.items()
     }
 
@@ -244,7 +252,7 @@ def cost(
     parameters = read_json(experiment.folder / "report.json")["parameters"]
     return {
         "parameters": sum(parameters.values()),
-        "steps": experiment.size.total_steps(len(experiment.pairs("train"))),
+        "steps": experiment.resolved_profile.total_steps(len(experiment.pairs("train"))),
         "step_seconds": seconds_per_step(experiment),
     }
 
@@ -326,7 +334,7 @@ def shown_faces(experiment: Experiment, split: str = "test", count: int = 8) -> 
 def caption(experiment: Experiment) -> str:
     "What a figure says of the data behind it."
     kind = "synthetic faces: " if experiment.dataset.startswith("synthetic") else ""
-    return f"{kind}{experiment.dataset}, {experiment.size.image_size} px, seed {experiment.seed}"
+    return f"{kind}{experiment.dataset}, {experiment.resolved_profile.image_size} px, seed {experiment.seed}"
 
 # %% ../../nbs/reproduction/reproduction.ipynb #eb8c7229
 def translation_grid(
@@ -662,7 +670,9 @@ def notebook_parameters(settings: dict) -> dict:
 def parse_settings(**parameters) -> dict:
     "Settings of `Experiment` from the parameters of a notebook, the reverse of `notebook_parameters`."
     return {
-        name: json.loads(value) if name in ("changes", "options", "data_options") else value
+        name: json.loads(value)
+        if name in ("overrides", "method_kwargs", "dataset_kwargs")
+        else value
         for name, value in parameters.items()
     }
 
@@ -690,7 +700,10 @@ def run_experiments(
 ) -> dict[str, dict]:  # reports by row label
     "Run each experiment in a notebook of its own, showing how far all of them are. Where it is interrupted, the notebooks under way end."
     missing = {e.folder: e for e in experiments.values() if not (e.folder / "report.json").exists()}
-    steps = {folder: e.size.total_steps(len(e.pairs("train"))) for folder, e in missing.items()}
+    steps = {
+        folder: e.resolved_profile.total_steps(len(e.pairs("train")))
+        for folder, e in missing.items()
+    }
     stop = Event()
     with (
         ThreadPoolExecutor(jobs) as pool,
@@ -792,7 +805,7 @@ def provenance(experiment: Experiment) -> dict:
     return {
         "data": caption(experiment),
         "profile": experiment.profile,
-        "changes": experiment.changes,
+        "overrides": experiment.overrides,
         "seed": experiment.seed,
         "matcher": experiment.matcher,
         "aggan": aggan.__version__,
@@ -815,7 +828,7 @@ CPU_HOURS = 12  # beyond which a run asks for a GPU
 
 def demand(experiment: Experiment) -> dict[str, int]:
     "What a training asks of a scheduler: `hours` and `gpus`."
-    size = experiment.size
+    size = experiment.resolved_profile
     images = (
         size.total_steps(len(experiment.pairs("train")))
         * size.batch_size

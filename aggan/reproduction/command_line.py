@@ -32,7 +32,7 @@ def prepare(args: argparse.Namespace) -> None:
         "workers",
     )
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    print(prepare(args.root, args.output, **given, **args.data_options))
+    print(prepare(args.root, args.output, **given, **args.dataset_kwargs))
 
 # %% ../../nbs/reproduction/command_line.ipynb #a81d15af
 def experiment_settings(args: argparse.Namespace) -> dict:
@@ -42,9 +42,9 @@ def experiment_settings(args: argparse.Namespace) -> dict:
         "profile",
         "seed",
         "root",
-        "changes",
-        "options",
-        "data_options",
+        "overrides",
+        "method_kwargs",
+        "dataset_kwargs",
         "matcher",
         "runs",
         "cache",
@@ -229,7 +229,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--root", help="store that aggan prepare made of the data set")
     parser.add_argument(
-        "--data-options",
+        "--dataset-kwargs",
         type=json_object,
         metavar="JSON",
         default={},
@@ -243,13 +243,13 @@ def add_experiment_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", help='"smoke", "demo" (default), "gpu" or "paper"')
     parser.add_argument("--seed", type=int, help="of every random choice (default 0)")
     parser.add_argument(
-        "--changes",
+        "--overrides",
         type=json_object,
         metavar="JSON",
         help="to the profile, e.g. '{\"steps\": 1000}'",
     )
     parser.add_argument(
-        "--options",
+        "--method-kwargs",
         type=json_object,
         metavar="JSON",
         help='of the method (reproduce: by method or row), e.g. \'{"identity": "none"}\'',
@@ -386,7 +386,7 @@ def add_prepare(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--workers", type=int, help="processes (default: one per core)")
     parser.add_argument(
-        "--data-options",
+        "--dataset-kwargs",
         type=json_object,
         metavar="JSON",
         default={},
