@@ -3,28 +3,37 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 JOBS ?= 2
+CODE := nbs tests benchmarks docs setup.py
 
-.PHONY: demo test gpu reproduce lab docs readme install cluster
+.PHONY: demo test lint soak gpu reproduce lab docs readme install cluster
 .DELETE_ON_ERROR:
 
 demo: install
 	$(BIN)/aggan reproduce demo --jobs $(JOBS)
 
-gpu: install   # where there is one: that a recorded step is the step, and what it takes
-	$(BIN)/python -m pytest tests/test_capture.py
-	$(BIN)/aggan bench gpu --output figures/benchmarks
-
 reproduce: install
 	$(BIN)/aggan reproduce --jobs $(JOBS)
 
-test: install
+test: lint
 	$(BIN)/nbdev_export
 	git diff --exit-code -- aggan
 	OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" timeout 1500 $(BIN)/nbdev_test --n_workers 2 --timing
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --numprocesses 2 --dist loadfile -m "not soak"
+
+lint: install
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+
+soak: install   # the slow proofs: saved outputs of the notebooks that take longer than 20 seconds
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --numprocesses 2 -m soak
+
+gpu: install   # where there is one: a replayed CUDA graph equals the step, and what it takes
+	$(BIN)/python -m pytest tests/test_capture.py
+	$(BIN)/aggan bench gpu --output figures/benchmarks
 
 lab: install
-	$(BIN)/jupyter lab nbs/index.ipynb --ServerApp.root_dir=. $(if $(filter 0,$(shell id -u)),--allow-root)   # Jupyter asks root to say so
+	$(BIN)/jupyter lab nbs/index.ipynb --ServerApp.root_dir=. \
+	    $(if $(filter 0,$(shell id -u)),--allow-root)   # Jupyter asks root to say so
 
 docs: install
 	$(BIN)/python docs/build.py
@@ -38,7 +47,9 @@ install: $(INSTALLED)
 
 $(INSTALLED): settings.ini setup.py constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt \
+	    --editable '.[notebooks,explain,docs,dev]'
+	if git rev-parse --git-dir > /dev/null 2>&1; then $(BIN)/nbdev_install_hooks; fi
 	touch $@
 
 .venv-cluster/installed: settings.ini
