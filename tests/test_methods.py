@@ -119,4 +119,8 @@ def test_equal_time_gives_the_slower_fewer_steps(folder, monkeypatch):
         "aggan.reproduction.seconds_per_step", lambda experiment: seconds[experiment.method]
     )
     rows = {name: experiment(name, folder) for name in seconds}
-    assert [row.resolved_profile.steps for row in equal_time(rows, rows["ag-gan"]).values()] == [8, 16, 4]
+    assert [row.resolved_profile.steps for row in equal_time(rows, rows["ag-gan"]).values()] == [
+        8,
+        16,
+        4,
+    ]

@@ -1,0 +1,104 @@
+"""The sdist and the wheel hold all that a user without a clone needs."""
+
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT
+
+TARGETS = ("demo", "train", "table1", "table4", "figure2", "figure9")
+
+
+def run(*command, **settings):
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, **settings)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """sdist and wheel of a clean clone."""
+    folder = tmp_path_factory.mktemp("build")
+    run("git", "clone", "--quiet", PROJECT, folder / "clone")
+    run(
+        sys.executable,
+        "-m",
+        "build",
+        "--no-isolation",
+        "--outdir",
+        folder / "dist",
+        cwd=folder / "clone",
+    )
+    (wheel,), (sdist,) = (list((folder / "dist").glob(ending)) for ending in ("*.whl", "*.tar.gz"))
+    return wheel, sdist
+
+
+def test_wheel_carries_weights_and_notebooks(built):
+    names = set(zipfile.ZipFile(built[0]).namelist())
+    assert {f"aggan/paper/{target}.ipynb" for target in TARGETS} <= names
+    assert {"aggan/py.typed", "aggan/weights/synthetic-matcher.safetensors"} <= names
+    assert not any(name.startswith(("nbs/", "tests/", "figures/")) for name in names)
+
+
+def test_sdist_is_enough_to_build_the_wheel(built):
+    with tarfile.open(built[1]) as archive:
+        names = {name.split("/", 1)[-1] for name in archive.getnames()}
+    assert {"settings.ini", "setup.py", "nbs/paper/table1.ipynb", "constraints.txt"} <= names
+
+
+@pytest.fixture(scope="module")
+def installed(built, tmp_path_factory):
+    """A fresh environment with the wheel alone beside the packages that it requires."""
+    folder = tmp_path_factory.mktemp("fresh")
+    run(sys.executable, "-m", "venv", "--without-pip", folder / "venv")
+    packages = next((folder / "venv" / "lib").glob("python3*/site-packages"))
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--no-deps",
+        "--no-index",
+        "--prefix",
+        folder / "venv",
+        built[0],
+    )
+    required = Path(pytest.__file__).resolve().parents[1]
+    (packages / "required.pth").write_text(f"{required}\n")  # its own path files are not read
+    return folder / "venv" / "bin"
+
+
+@pytest.mark.parametrize("profile", ["smoke"])
+def test_wheel_trains_translates_and_reproduces(installed, tmp_path, profile):
+    bare = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    settings = dict(cwd=tmp_path, env=bare)
+    where = run(installed / "python", "-c", "import aggan; print(aggan.__file__)", **settings)
+    assert Path(where.strip()).is_relative_to(installed.parent)
+    run(installed / "aggan", "reproduce", "demo", "--profile", profile, **settings)
+    assert (tmp_path / "runs" / "demo" / "table.md").is_file()
+    weights = next((tmp_path / "runs" / "synthetic-arl" / "ag-gan").iterdir())
+    source = next((tmp_path / "runs").rglob("samples/*.png"))
+    (tmp_path / "thermal").mkdir()
+    (tmp_path / "thermal" / "face.png").write_bytes(source.read_bytes())
+    run(
+        installed / "aggan",
+        "translate",
+        "--weights",
+        weights,
+        "--input",
+        "thermal",
+        "--output",
+        "faces",
+        **settings,
+    )
+    assert (tmp_path / "faces" / "face.png").is_file()
+
+
+def test_a_folder_named_as_the_package_does_not_hide_it(tmp_path):
+    (tmp_path / "aggan").mkdir()
+    code = "import aggan.experiments; print(aggan.__version__)"
+    assert run(sys.executable, "-c", code, cwd=tmp_path).strip()
