@@ -1,6 +1,7 @@
 """The notebooks are the source: they keep to what tools and readers need."""
 
 import ast
+import graphlib
 import json
 import subprocess
 import sys
@@ -55,39 +56,103 @@ def test_paper_notebook_has_one_parameters_cell_of_plain_types(path):
         )
 
 
-@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path not in PAPER], ids=name)
-def test_export_cells_are_short(path):
-    for source in cells(path):
-        if source.startswith("#| export"):
-            assert source.count("\n") <= 60, source.splitlines()[1]
+CORE = (
+    "01_data 02_layers 03_encoder 04_attention 05_decoder 06_generator 07_discriminator 08_losses "
+    "09_training 10_evaluation 11_explanation"
+).split()
 
 
-def test_modules_import_only_what_comes_before_them():
-    order = (
-        "files capture memory alignment layers heads palette synthetic images pairs folders store protocols data datasets prepare "
-        "encoder attention decoder generator discriminator backbones pretrained recognition embedders losses methods "
-        "verification evaluation training explain figures experiments reproduction cli explorer"
-    ).split()
-    for path in sorted((PROJECT / "aggan").rglob("*.py")):
-        module = path.relative_to(PROJECT / "aggan").with_suffix("").parts[0]
-        if module not in order:
+def exported(path):
+    return [source for source in cells(path) if source.startswith("#| export")]
+
+
+def test_top_level_is_the_paper():
+    top = {path.stem for path in NOTEBOOKS if path.parent.name == "nbs"}
+    assert top == {"index", *CORE}
+
+
+@pytest.mark.parametrize("stem", CORE)
+def test_core_notebook_is_short(stem):
+    path = PROJECT / "nbs" / f"{stem}.ipynb"
+    assert len(json.loads(path.read_text())["cells"]) <= 45
+    assert sum(len(source.splitlines()) for source in exported(path)) <= 220
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
+def test_export_cells_are_short_and_explained(path):
+    before = 0  # lines of the export cells directly above
+    for cell in json.loads(path.read_text())["cells"]:
+        source = "".join(cell["source"])
+        lines = len(source.splitlines())
+        if cell["cell_type"] != "code" or not source.startswith("#| export"):
+            before = 0
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            for target in imported_modules(node, path.parent.name):
-                assert target in order and order.index(target) <= order.index(module), (
-                    f"{path.name} imports {target}"
-                )
+        assert lines <= 40, source.splitlines()[1]
+        assert not before or before + lines <= 10, f"no sentence above {source.splitlines()[1]}"
+        before += lines
 
 
-def imported_modules(node, folder):
-    """The modules of the package that an import statement of a file in `folder` names."""
-    if isinstance(node, ast.ImportFrom) and node.level == 1 and folder in ("methods", "datasets"):
-        return [folder]  # a method builds on another one, or on its blocks
-    if isinstance(node, ast.ImportFrom) and node.level:
-        return [node.module.split(".")[0]] if node.module else []
-    if isinstance(node, ast.ImportFrom) and node.module.startswith("aggan."):
-        return [node.module.split(".")[1]]
-    return []
+def prose(path):
+    "Lines of Markdown cells that could be broken: no tables, links, formulas or pictures."
+    for source in cells(path, "markdown"):
+        for line in source.splitlines():
+            if not line.startswith("|") and "](" not in line and "$" not in line:
+                yield line
+
+
+def test_lines_are_short():
+    code = [
+        path
+        for folder in ("aggan", "tests", "benchmarks")
+        for path in (PROJECT / folder).rglob("*.py")
+    ]
+    lines = [
+        line for path in code if path.name != "_modidx.py" for line in path.read_text().splitlines()
+    ]
+    lines += [line for path in NOTEBOOKS for source in cells(path) for line in source.splitlines()]
+    lengths = sorted(map(len, lines))
+    assert lengths[-1] <= 100
+    assert lengths[int(0.95 * len(lengths))] <= 96
+    assert max(len(line) for path in NOTEBOOKS for line in prose(path)) <= 100
+
+
+def test_functions_are_short():
+    modules = [path for path in (PROJECT / "aggan").rglob("*.py") if path.name != "_modidx.py"]
+    found = [
+        (node.end_lineno - node.lineno + 1, f"{path.name}: {node.name}")
+        for path in modules
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef)
+    ]
+    longest = [function for function in found if function[0] > 40]
+    assert not longest, longest
+
+
+def imports_of(path, modules):
+    """The modules of the package that a file's import statements name, also within functions."""
+    package = path.relative_to(PROJECT).parent.parts
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in modules)
+        if isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            for alias in node.names:
+                whole = f"{module}.{alias.name}"
+                yield from [target for target in (whole, module) if target in modules][:1]
+
+
+def test_imports_run_one_way():
+    """No module imports one that imports it, by however many steps."""
+    modules = {
+        ".".join(path.relative_to(PROJECT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in (PROJECT / "aggan").rglob("*.py")
+        if path.name != "_modidx.py"
+    }
+    del modules["aggan"]  # names the version only
+    graph = {module: set(imports_of(path, modules)) for module, path in modules.items()}
+    assert len(graph) > 50 and sum(map(len, graph.values())) > 100
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
 
 
 def test_package_imports_without_the_slow_libraries():

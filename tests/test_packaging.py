@@ -60,11 +60,11 @@ def installed(built, tmp_path_factory):
         sys.executable,
         "-m",
         "pip",
+        "--python",
+        folder / "venv" / "bin" / "python",
         "install",
         "--no-deps",
         "--no-index",
-        "--prefix",
-        folder / "venv",
         built[0],
     )
     required = Path(pytest.__file__).resolve().parents[1]
