@@ -1,6 +1,7 @@
-"""Pages of the public names of the package, with the docments of every function and class as a table.
+"""Pages of the package's public names, the docments of every function and class as a table.
 
-Everything is read from the exported source, nothing is imported: the pages need neither torch nor a weight file.
+Everything is read from the exported source; nothing is imported. Sphinx's own readers of source
+(autodoc, autodoc2) leave out the comments beside parameters, which hold shapes and units.
 """
 
 import ast
@@ -211,12 +212,13 @@ def page(name: str, path: Path) -> str:
             described.append(describe_class(module, node))
         else:
             described.append(describe_constant(module, defined, node))
-    head = f"# {name}\n\nWritten, shown and tested in [{Path(module.notebook).stem}](/{module.notebook}).\n\n```{{py:module}} {name}\n```"
+    source = f"[{Path(module.notebook).stem}](/{module.notebook})"
+    head = f"# {name}\n\nWritten, shown and tested in {source}.\n\n```{{py:module}} {name}\n```"
     return "\n\n".join([head, *described]) + "\n"
 
 
 def unique_names() -> dict[str, str]:
-    """Names that one module alone makes public, with their full names: what prose in backticks can only mean."""
+    """Names that one module alone makes public, and their full names: prose in backticks links."""
     found = {}
     for module, path in modules().items():
         for name, _ in Module(path).definitions():

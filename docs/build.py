@@ -1,7 +1,8 @@
-"""The documentation site, from the notebooks and the kept figures as they are: nothing is executed and nothing fetched. `make docs`.
+"""The documentation site from the notebooks and figures as they are. `make docs`.
 
-`_proc/pages` gets what Sphinx reads: `nbs/` is its root, so that a notebook's address is its path; folders that other pages link to
-(`figures/`, `data/`, …) stand beside. Relative links are turned from the project's layout to the site's.
+Nothing is executed and nothing is fetched. `_proc/pages` gets what Sphinx reads: `nbs/` is its
+root, so that a notebook's address is its path; folders that other pages link to (`figures/`,
+`data/`, …) stand beside. Relative links are turned from the project's layout to the site's.
 """
 
 import json
@@ -20,27 +21,35 @@ PROJECT = Path(__file__).resolve().parents[1]
 NBS, FIGURES = PROJECT / "nbs", PROJECT / "figures"
 WORK, SITE = PROJECT / "_proc", PROJECT / "_docs"
 PAGES = WORK / "pages"
+PAGES_OF = {  # Markdown files that are pages of their own
+    "README.md": "/index.ipynb",
+    "docs/benchmarks.md": "/benchmarks.md",
+    "docs/glossary.md": "/glossary.md",
+    "CONTRIBUTING.md": "/contributing.md",
+}
 SECTIONS = {
     "tutorials": ("Tutorials", "To walk through in JupyterLab: `make lab`."),
-    "modules": (
-        "Modules",
-        "The package, from the bottom up: each notebook imports only from those before it.",
+    "core": (
+        "The paper, module by module",
+        "Eleven notebooks in the paper's order, each with equations, code, pictures and tests.",
     ),
+    "data": ("Data", "Reading, aligning and storing thermal-visible pairs; each data set."),
+    "synthetic": ("Synthetic faces", "The renderer of registered thermal-visible pairs."),
+    "recognition": ("Face recognition", "Alignment, embedders, verification, face parsing."),
     "methods": ("Methods", "One notebook for each method that is compared, and what they share."),
-    "datasets": (
-        "Data sets",
-        "How each data set is read. Where they are to be had, and on what terms, is on the page [data](/data/README.md).",
-    ),
+    "experiments": ("Experiments", "Sizes, run folders, inference, figures, the explorer."),
+    "reproduction": ("Reproduction", "From runs to the paper's tables, figures and claims."),
+    "runtime": ("Runtime", "Files, memory, CUDA graphs, several processes."),
     "paper": (
         "Tables and figures as notebooks",
-        "Templates that `aggan reproduce` runs, with what was kept of their runs.",
+        "Templates that `aggan reproduce` runs, with the outputs of the run that is kept.",
     ),
 }
 
 
 def notebooks(section: str) -> list[Path]:
-    """The notebooks of a section, what others build on first; the modules' are those of `nbs/` itself."""
-    found = NBS.glob("[0-9]*.ipynb") if section == "modules" else (NBS / section).glob("*.ipynb")
+    """The notebooks of a section in order; the core ones are those of `nbs/` itself."""
+    found = NBS.glob("[0-9]*.ipynb") if section == "core" else (NBS / section).glob("*.ipynb")
     return sorted(found, key=lambda path: (not re.match(r"\d|the-paper", path.stem), path.stem))
 
 
@@ -62,10 +71,8 @@ def heading(path: Path) -> tuple[str, str]:
 def address(target: Path) -> str:
     """Where a file of the project is on the site; one that is no page is copied."""
     inside = target.relative_to(PROJECT)
-    if str(inside) in (
-        pages := {"README.md": "/index.ipynb", "docs/benchmarks.md": "/benchmarks.md"}
-    ):
-        return pages[str(inside)]
+    if str(inside) in PAGES_OF:
+        return PAGES_OF[str(inside)]
     if FIGURES in target.parents and target.suffix == ".md":
         return {"figures": "/gallery.md", "benchmarks": "/benchmarks.md"}.get(
             target.parent.name, f"/paper/{target.parent.name}.ipynb"
@@ -79,16 +86,18 @@ def address(target: Path) -> str:
 
 
 def relinked(text: str, origin: Path) -> str:
-    """Markdown of a file of the project, its relative links those of the site. Raises FileNotFoundError for a dead one, or a folder."""
+    """Markdown of a file of the project with the site's links.
+
+    Raises FileNotFoundError for a link to a folder or to nothing.
+    """
 
     def link(match):
         target, _, anchor = match[1].partition("#")
         if not target or re.match(r"\w+:|/", target):
             return match[0]
         place = (origin.parent / target).resolve()
-        if (
-            not place.is_file() and place.parent != FIGURES / "benchmarks"
-        ):  # whose page is there before its results are
+        # the page of the benchmarks is there before their results are
+        if not place.is_file() and place.parent != FIGURES / "benchmarks":
             raise FileNotFoundError(
                 f"{origin.relative_to(PROJECT)} links to {target}, which is no file"
             )
@@ -98,7 +107,7 @@ def relinked(text: str, origin: Path) -> str:
 
 
 def shown(cell: dict, origin: Path) -> dict | None:
-    """A cell of a page: links turned, directives of nbdev gone, hidden cells folded, None for nbdev's own."""
+    """A cell of a page without nbdev's directives, hidden cells folded; None for nbdev's own."""
     if cell["cell_type"] == "markdown":
         return cell | {"source": relinked(text_of(cell), origin)}
     source = text_of(cell)
@@ -114,19 +123,16 @@ def shown(cell: dict, origin: Path) -> dict | None:
 
 
 def kept(name: str) -> str:
-    """What is kept of the runs of a table or figure: its pictures and tables, and where they come from."""
+    """Where the files of the run that is kept are, and what it was made with."""
     folder = FIGURES / name
     if not folder.is_dir():
         return ""
-    pictures = [
-        f"[![{name}: {path.stem}]({address(path)})]({address(path.with_suffix('.pdf'))})"
-        for path in sorted(folder.glob("*.png"))
+    files = [
+        f"[{path.name}]({address(path)})"
+        for path in sorted(folder.iterdir())
+        if path.suffix in (".pdf", ".png", ".csv")
     ]
-    tables = [
-        kept_table(path)
-        for path in sorted(folder.glob("*.md"), key=lambda path: path.stem != "table")
-    ]
-    return "\n\n".join(["## What was kept of a run", *pictures, *tables, provenance(folder)])
+    return f"## Files of this run\n\n{', '.join(files)}\n\n{provenance(folder)}"
 
 
 def kept_table(path: Path) -> str:
@@ -137,7 +143,8 @@ def kept_table(path: Path) -> str:
 def provenance(folder: Path) -> str:
     """Data, profile, commit and machine, in a line."""
     record = json.loads((folder / "provenance.json").read_text())
-    return f"*{record['data']}; profile {record['profile']}; commit {record['commit']}; {record['machine']}.*"
+    facts = record["data"], f"profile {record['profile']}", f"commit {record['commit']}"
+    return f"*{'; '.join((*facts, record['machine']))}.*"
 
 
 def write(place: str, text: str) -> None:
@@ -200,7 +207,8 @@ def write_results() -> None:
     for page, title, pattern in (("gallery", "Figures", "figure*"), ("tables", "Tables", "table*")):
         parts = [
             f"# {title}",
-            "Regenerated by the notebooks under [Tables and figures](/paper/index.md). Everything here comes from **synthetic** faces unless the line below it says otherwise.",
+            "Regenerated by the notebooks under [Tables and figures](/paper/index.md). "
+            "Everything here comes from **synthetic** faces unless its last line says otherwise.",
         ]
         for folder in sorted(FIGURES.glob(pattern)):
             name, about = heading(NBS / "paper" / f"{folder.name}.ipynb")
@@ -220,7 +228,7 @@ def write_results() -> None:
 
 
 def write_benchmarks() -> None:
-    """`docs/benchmarks.md`, and below it every kept result with what it measures and on which machine."""
+    """`docs/benchmarks.md`, and below it every kept result with its machine."""
     prose = PROJECT / "docs" / "benchmarks.md"
     parts = [relinked(prose.read_text(encoding="utf-8"), prose)]
     for path in sorted((FIGURES / "benchmarks").glob("*.md")):
@@ -256,9 +264,9 @@ def write_pages() -> None:
     """All pages that Sphinx reads."""
     shutil.rmtree(WORK, ignore_errors=True)
     PAGES.mkdir(parents=True)
-    for folder in ("data", "cluster"):
-        page = PROJECT / folder / "README.md"
-        write(f"{folder}/README.md", relinked(page.read_text(encoding="utf-8"), page))
+    for page in ("data/README.md", "cluster/README.md", "docs/glossary.md", "CONTRIBUTING.md"):
+        text = relinked((PROJECT / page).read_text(encoding="utf-8"), PROJECT / page)
+        write(address(PROJECT / page).lstrip("/"), text)
     for name in SECTIONS:
         write_section(name)
     write_results()
@@ -266,16 +274,22 @@ def write_pages() -> None:
     write_api()
     write_notebook(
         NBS / "index.ipynb",
-        contents(["tutorials/index"], "Walk"),
+        contents(["tutorials/index", "core/index"], "Read"),
         contents(["gallery", "tables", "paper/index", "benchmarks"], "Results"),
         contents(
             [
-                "modules/index",
+                "data/index",
+                "Where data sets are <data/README>",
+                "synthetic/index",
+                "recognition/index",
                 "methods/index",
-                "datasets/index",
-                "Data card <data/README>",
-                "Many machines <cluster/README>",
+                "experiments/index",
+                "reproduction/index",
+                "runtime/index",
+                "Clusters <cluster/README>",
                 "api/index",
+                "glossary",
+                "contributing",
             ],
             "Reference",
         ),

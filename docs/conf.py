@@ -50,7 +50,7 @@ def mathml(self, node):
         drawn = latex2mathml.tex2mathml(source, as_block=isinstance(node, nodes.math_block))
     except Exception as error:  # of several types, by what it could not read
         logger.warning("%s cannot be drawn: %r", source, error, location=node)
-        raise nodes.SkipNode
+        raise nodes.SkipNode from None
     # an index of an accented letter belongs beside it, not below
     accented = (
         r"<munderover>\s*(<mi[^>]*>[^<]*</mi>)\s*(.+?)\s*(<mo [^>]*>[~¯]</mo>)\s*</munderover>"

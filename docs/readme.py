@@ -1,4 +1,4 @@
-"""README.md from nbs/index.ipynb: its Markdown and code cells in turn, links relative to the project. `make readme`."""
+"""README.md from nbs/index.ipynb, links relative to the project. `make readme`."""
 
 import json
 import posixpath
@@ -10,7 +10,7 @@ NOTE = "<!-- Made from nbs/index.ipynb by `make readme`: change it there. -->"
 
 
 def from_project(match: re.Match) -> str:
-    """A link of a notebook in nbs/, as it reads from the project's folder; addresses and anchors stay."""
+    """A link of a notebook in nbs/, relative to the project's folder."""
     target = match[1]
     return (
         match[0]
