@@ -217,7 +217,8 @@ def write_results() -> None:
                 for path in sorted(folder.glob("*.png"))
             ]
             if page == "tables":
-                shown = [kept_table(folder / "table.md")]
+                shown = []
+            shown.append(kept_table(folder / "table.md"))
             parts += [
                 f"## {name}",
                 about,
