@@ -1,7 +1,10 @@
-"""What all runs behind the paper's four tables cost: the steps of the profile `paper`, at what a step was measured to take.
+"""What all runs behind the paper's four tables cost: the steps of the profile `paper`, at what
+a step was measured to take.
 
-Nothing is timed here. Seconds of a step on the CPU come from methods.json, which `aggan bench methods` writes. Hours of a GPU come from gpu.json where `aggan bench gpu`
-was run; without it they are what the operations would take at an assumed share of a card's nominal throughput. Figures show runs of the tables and cost none of their own; validation and the test are left out.
+Nothing is timed here. Seconds of a step on the CPU come from methods.json, which `aggan bench
+methods` writes. Hours of a GPU come from gpu.json where `aggan bench gpu` was run; without it they
+are what the operations would take at an assumed share of a card's nominal throughput. Figures show
+runs of the tables and cost none of their own; validation and the test are left out.
 """
 
 import argparse
@@ -45,7 +48,9 @@ def paper_runs() -> dict[str, Experiment]:
 
 
 def at_pace(measured: dict[str, float], steps: dict[str, dict]) -> dict[str, float]:
-    """Seconds of a step by method: measured, or what its operations take at the pace of AG-GAN's."""
+    """Seconds of a step by method: measured, or what its operations take at the pace of
+    AG-GAN's.
+    """
     pace = measured["ag-gan"] / steps["ag-gan"]["gflop"]
     return {name: measured.get(name, pace * step["gflop"]) for name, step in steps.items()}
 

@@ -1,7 +1,10 @@
-"""Whether training waits for its data, and how fast faces are rendered: batches from a store and from rendered faces, a training step with them beside one with tensors in memory.
+"""Whether training waits for its data, and how fast faces are rendered: batches from a store
+and from rendered faces, a training step with them beside one with tensors in memory.
 
-`step with loader / in memory` alternates between the two, each step with the same network, and is the median over the rounds: a busy machine, whose steps vary by more than loading takes,
-needs many. The loader's own milliseconds for a batch are measured without steps: with the worker processes of the profile, and in the training's own process. Had each step to wait for the latter,
+`step with loader / in memory` alternates between the two, each step with the same network, and is
+the median over the rounds: a busy machine, whose steps vary by more than loading takes, needs
+many. The loader's own milliseconds for a batch are measured without steps: with the worker
+processes of the profile, and in the training's own process. Had each step to wait for the latter,
 it would take `loading / step` longer.
 """
 
@@ -19,7 +22,7 @@ from torch import Tensor
 from aggan.data import Batch, PairDataset, open_pairs
 from aggan.data.store import StoreWriter
 from aggan.experiments import PROFILES, default_device
-from aggan.methods import Method, create_method
+from aggan.methods import create_method
 from aggan.synthetic.rendering import FaceKey, render
 from aggan.training import training_batches
 
@@ -74,7 +77,9 @@ def milliseconds(batches: Iterator[Batch], count: int) -> float:
 
 
 def pairs_per_second(count: int, rounds: int) -> float:
-    """Faces rendered on one thread, the median of some rounds after one in which memory is touched for the first time."""
+    """Faces rendered on one thread, the median of some rounds after one in which memory is
+    touched for the first time.
+    """
     keys = [FaceKey(n // 2, session=n % 2, pose=1 + n % 9, frame=n % 5) for n in range(count)]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

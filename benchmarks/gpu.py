@@ -1,8 +1,11 @@
-"""A training step on a GPU: launched operation by operation as the peers do it (plain.py), and as `aggan train` takes it, recorded once and replayed, with crops cut where the images lie.
+"""A training step on a GPU: launched operation by operation as the peers do it (plain.py), and
+as `aggan train` takes it, recorded once and replayed, with crops cut where the images lie.
 
-Both take turns in one process, a round of steps each; milliseconds are per step, the host's work included. Memory is what PyTorch holds of the GPU beyond what was held before.
-FLOP are counted on the plain way's and our own forward and backward passes; the ceiling is what 3x3 convolutions of 256 channels attain in bfloat16 on this GPU.
-The plain step leaves PyTorch's settings as they are, which lets a GPU round float32 convolutions to TF32.
+Both take turns in one process, a round of steps each; milliseconds are per step, the host's work
+included. Memory is what PyTorch holds of the GPU beyond what was held before. FLOP are counted on
+the plain way's and our own forward and backward passes; the ceiling is what 3x3 convolutions of
+256 channels attain in bfloat16 on this GPU. The plain step leaves PyTorch's settings as they are,
+which lets a GPU round float32 convolutions to TF32.
 """
 
 import argparse
@@ -133,7 +136,9 @@ def made(
 
 
 def ceiling(device: torch.device) -> float:
-    """10^9 operations a second of 3x3 convolutions of 256 channels in bfloat16: the best of several."""
+    """10^9 operations a second of 3x3 convolutions of 256 channels in bfloat16: the best of
+    several.
+    """
     narrow = dict(dtype=torch.bfloat16, device=device)
     count = 64 if device.type == "cuda" else 1
     x, weight = (
@@ -204,7 +209,8 @@ def measure_one(
 def measure(given: argparse.Namespace) -> list[dict]:
     if given.device == "cuda" and not torch.cuda.is_available():
         raise RuntimeError(
-            "there is no GPU here: run this where there is one (`aggan bench step` times the step on a CPU)"
+            "there is no GPU here: run this where there is one "
+            "(`aggan bench step` times the step on a CPU)"
         )
     limit = ceiling(torch.device(given.device))
     return [

@@ -1,7 +1,9 @@
-"""What the benchmarks share: two things timed in turn in one process, and a record of what was measured on which machine.
+"""What the benchmarks share: two things timed in turn in one process, and a record of what was
+measured on which machine.
 
-Each benchmark is a file of this folder with `add_arguments(parser)` and `measure(given) -> list of rows`; a row is a dict of plain values.
-`aggan bench NAME` calls `main` here, which prints the rows as a table and writes NAME.json and NAME.md where `--output` says.
+Each benchmark is a file of this folder with `add_arguments(parser)` and `measure(given) -> list of
+rows`; a row is a dict of plain values. `aggan bench NAME` calls `main` here, which prints the rows
+as a table and writes NAME.json and NAME.md where `--output` says.
 """
 
 import argparse
@@ -40,7 +42,9 @@ def seconds(call: Callable) -> float:
 def alternate(
     reference: Callable, ours: Callable, rounds: int = 5, warm_up: int = 1
 ) -> dict[str, float]:
-    """Both timed in turn, so that a busy machine slows both: median seconds of each, and the median of the rounds' ratios."""
+    """Both timed in turn, so that a busy machine slows both: median seconds of each, and the
+    median of the rounds' ratios.
+    """
     for _ in range(warm_up):
         reference(), ours()
     pairs = [(seconds(reference), seconds(ours)) for _ in range(rounds)]

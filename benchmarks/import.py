@@ -1,4 +1,6 @@
-"""How long importing takes, in fresh processes: the package and its command line beside `import torch, torchvision`, which they cannot do without."""
+"""How long importing takes, in fresh processes: the package and its command line beside `import
+torch, torchvision`, which they cannot do without.
+"""
 
 import argparse
 import subprocess

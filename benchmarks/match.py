@@ -1,7 +1,9 @@
-"""Every probe compared with every gallery face, AUC and EER: scikit-learn on the whole matrix of scores, and `aggan.recognition.verification` tile by tile.
+"""Every probe compared with every gallery face, AUC and EER: scikit-learn on the whole matrix
+of scores, and `aggan.recognition.verification` tile by tile.
 
-Both get the same synthetic embeddings, ten images of each subject on either side, and are timed in turn at the sizes that scikit-learn is asked to do.
-Memory is the peak above the embeddings, of a fresh process; `cpu_s` is the time of all cores together, which a busy machine changes least.
+Both get the same synthetic embeddings, ten images of each subject on either side, and are timed in
+turn at the sizes that scikit-learn is asked to do. Memory is the peak above the embeddings, of a
+fresh process; `cpu_s` is the time of all cores together, which a busy machine changes least.
 `intervals_s` is what the 95 % intervals (1,000 resamples) take once the scores are counted.
 """
 
@@ -32,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--reference",
         type=int,
         default=3162,
-        help="largest number of images that scikit-learn is given; 10000 takes it a minute and gigabytes",
+        help="largest number of images that scikit-learn is given; "
+        "10000 takes it a minute and gigabytes",
     )
     parser.add_argument("--dimensions", type=int, default=512, help="of an embedding")
     parser.add_argument("--rounds", type=int, default=3, help="of timing both in turn")
@@ -75,7 +78,9 @@ def counted(*given) -> tuple[float, float]:
 
 
 def once(way: str, images: int, dimensions: int) -> dict[str, float]:
-    """Time and memory of one run in this process, with its AUC and EER; ours goes on to the intervals."""
+    """Time and memory of one run in this process, with its AUC and EER; ours goes on to the
+    intervals.
+    """
     given = faces(images, dimensions)
     with open("/proc/self/statm") as file:
         held = int(file.read().split()[1]) * resource.getpagesize()
@@ -94,7 +99,7 @@ def once(way: str, images: int, dimensions: int) -> dict[str, float]:
     }
     if way == "aggan":
         start = time.perf_counter()
-        counts.verification().auc_interval
+        _ = counts.verification().auc_interval
         measured["intervals_s"] = time.perf_counter() - start
     return measured | {
         "mib": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - held) / 2**20

@@ -1,7 +1,9 @@
-"""A training step of every method at the paper's size, one process each, with the networks as their authors have them. FLOP are those of direct convolutions, counted without computing.
+"""A training step of every method at the paper's size, one process each, with the networks as
+their authors have them. FLOP are those of direct convolutions, counted without computing.
 
-What frozen networks judge (identity, perceptual, parsing terms) is left out, as in `step`. `cost` reads what this writes. U-GAT-IT's fully connected layers need more than 16 GB at 256²:
-leave it out of --methods where there is less.
+What frozen networks judge (identity, perceptual, parsing terms) is left out, as in `step`. `cost`
+reads what this writes. U-GAT-IT's fully connected layers need more than 16 GB at 256²: leave it
+out of --methods where there is less.
 """
 
 import argparse

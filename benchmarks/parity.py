@@ -1,7 +1,11 @@
-"""Whether the quick step is the plain one: losses of AG-GAN's training step and of the step of `plain.py`, from the same weights on the same images, step after step.
+"""Whether the quick step is the plain one: losses of AG-GAN's training step and of the step of
+`plain.py`, from the same weights on the same images, step after step.
 
-Differences are relative, ours from the plain one's; the last columns are the largest of the four losses. In float64 rounding does not count: what differed there would be another formula. What float32's
-rounding alone does to the plain step, which training amplifies, is seen from its own losses in float64. Discriminators do one power iteration for genuine and fake pairs together on both sides.
+Differences are relative, ours from the plain one's; the last columns are the largest of the four
+losses. In float64 rounding does not count: what differed there would be another formula. What
+float32's rounding alone does to the plain step, which training amplifies, is seen from its own
+losses in float64. Discriminators do one power iteration for genuine and fake pairs together on
+both sides.
 """
 
 import argparse
@@ -11,12 +15,7 @@ from step import losses_side_by_side
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--size",
-        type=int,
-        default=128,
-        help="pixels of a side; from 128 on Winograd's algorithm is used",
-    )
+    parser.add_argument("--size", type=int, default=128, help="pixels of a side")
     parser.add_argument("--width", type=int, default=64, help="channels of the first layers")
     parser.add_argument("--steps", type=int, default=20, help="updates, one after the other")
 

@@ -1,7 +1,10 @@
-"""The networks of peers' public code, in the step that their programs take: for whoever has a checkout and names its folder; nothing of it is kept here.
+"""The networks of peers' public code, in the step that their programs take: for whoever has a
+checkout and names its folder; nothing of it is kept here.
 
-UGATIT-pytorch (znxlwm) has the modules of AG-GAN: they go into the plain step of `plain.py`. pytorch-CycleGAN-and-pix2pix (junyanz) has both methods of its name:
-their steps are written down here as `models/cycle_gan_model.py` and `models/pix2pix_model.py` take them, without CycleGAN's pool of earlier images, which costs nothing.
+UGATIT-pytorch (znxlwm) has the modules of AG-GAN: they go into the plain step of `plain.py`.
+pytorch-CycleGAN-and-pix2pix (junyanz) has both methods of its name: their steps are written down
+here as `models/cycle_gan_model.py` and `models/pix2pix_model.py` take them, without CycleGAN's
+pool of earlier images, which costs nothing.
 """
 
 import contextlib
@@ -114,12 +117,15 @@ class PeerCycleGAN:
 
 
 class PeerPix2Pix:
-    """U-Net and discriminator of pairs, as its defaults have them. Raises ValueError for a size that its code has no U-Net for."""
+    """U-Net and discriminator of pairs, as its defaults have them. Raises ValueError for a size
+    that its code has no U-Net for.
+    """
 
     def __init__(self, networks: ModuleType, size: int, width: int, layers: tuple[int, ...]):
         if size not in (128, 256):
             raise ValueError(
-                f"The public code of pix2pix has a U-Net for 128 and one for 256 pixels, none for {size}"
+                "The public code of pix2pix has a U-Net for 128 and one for 256 pixels, "
+                f"none for {size}"
             )
         self.generator, self.discriminator = (
             networks.define_G(3, 3, width, f"unet_{size}", "batch", True),
@@ -171,13 +177,16 @@ PEERS = {  # file of the networks -> words that only this file has, and what can
 
 
 def steps_of(folder: str) -> tuple[Path, dict[str, Callable]]:
-    """The file of a checkout's networks, and the steps that are made of them, by method. Raises FileNotFoundError for a folder that is neither."""
+    """The file of a checkout's networks, and the steps that are made of them, by method. Raises
+    FileNotFoundError for a folder that is neither.
+    """
     for name, (words, steps) in PEERS.items():
         path = Path(folder) / name
         if path.is_file() and words in path.read_text(encoding="utf-8"):
             return path, steps
     raise FileNotFoundError(
-        f"{folder} is no checkout of UGATIT-pytorch (its networks.py), nor of pytorch-CycleGAN-and-pix2pix (its models/networks.py)"
+        f"{folder} is no checkout of UGATIT-pytorch (its networks.py), "
+        "nor of pytorch-CycleGAN-and-pix2pix (its models/networks.py)"
     )
 
 

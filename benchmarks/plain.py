@@ -1,10 +1,15 @@
-"""AG-GAN written plainly, layer by layer as the paper and the public code of U-GAT-IT describe it: what the benchmarks compare with.
+"""AG-GAN written plainly, layer by layer as the paper and the public code of U-GAT-IT describe
+it: what the benchmarks compare with.
 
-Nothing here is arranged for speed: statistics are computed as they are defined, attention maps are concatenated, images are enlarged before they are convolved, the
-generator runs in the discriminator's half of a step, with gradients, and again in its own, the visible image passes the whole generator, and discriminators see genuine and fake pairs in turn.
+Nothing here is arranged for speed: statistics are computed as they are defined, attention maps are
+concatenated, images are enlarged before they are convolved, the generator runs in the
+discriminator's half of a step, with gradients, and again in its own, the visible image passes the
+whole generator, and discriminators see genuine and fake pairs in turn.
 
-The other methods are compared with themselves: with plain layers, and with the steps of their public code (taesungp/contrastive-unpaired-translation, NVlabs/MUNIT for LG-GAN,
-junyanz/pytorch-CycleGAN-and-pix2pix, Ha0Tang/AttentionGAN), which call a network once for each image, and CUT's and MUNIT's compute some of it twice.
+The other methods are compared with themselves: with plain layers, and with the steps of their
+public code (taesungp/contrastive-unpaired-translation, NVlabs/MUNIT for LG-GAN,
+junyanz/pytorch-CycleGAN-and-pix2pix, Ha0Tang/AttentionGAN), which call a network once for each
+image, and CUT's and MUNIT's compute some of it twice.
 """
 
 import torch
@@ -241,7 +246,7 @@ def literal_adalin(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
 
 
 def literal_upsample(self, x: Tensor) -> Tensor:
-    """`forward` of `aggan.layers.Upsample` and `Upsample5`: the large map is made, then convolved."""
+    """`forward` of `aggan.layers.Upsample`: the large map is made, then convolved."""
     return F.conv2d(
         F.pad(F.interpolate(x, scale_factor=2), (self.kernel_size[0] // 2,) * 4, mode="reflect"),
         self.weight,
@@ -250,7 +255,9 @@ def literal_upsample(self, x: Tensor) -> Tensor:
 
 
 def one_by_one(network: nn.Module) -> None:
-    """Let a network, without batch normalisation, see the images of a batch in turn: where the method passes two as one batch, its public code calls twice."""
+    """Let a network, without batch normalisation, see the images of a batch in turn: where the
+    method passes two as one batch, its public code calls twice.
+    """
 
     def forward(images: Tensor, whole=network.forward) -> Tensor:
         return torch.cat([whole(image) for image in images.split(1)])
@@ -259,7 +266,9 @@ def one_by_one(network: nn.Module) -> None:
 
 
 def literal_painting(self, images: Tensor) -> Tensor:
-    """`forward` of AttentionGAN's generator as its public code writes it: each picture cut out, multiplied by its mask repeated over the channels, and added."""
+    """`forward` of AttentionGAN's generator as its public code writes it: each picture cut out,
+    multiplied by its mask repeated over the channels, and added.
+    """
     from aggan.methods.blocks import as_channels
 
     features, channels = self.trunk(images), self.out_channels
@@ -276,7 +285,9 @@ def literal_painting(self, images: Tensor) -> Tensor:
 
 
 def cut_contrast(self, features: list[Tensor], translated: Tensor) -> tuple[Tensor, Tensor]:
-    """`contrast` of CUT as its public code computes it: each image's keys from another pass through the encoder, whose graph is made and not used."""
+    """`contrast` of CUT as its public code computes it: each image's keys from another pass
+    through the encoder, whose graph is made and not used.
+    """
     from aggan.methods.blocks import as_channels
     from aggan.methods.cut import draw_positions, patch_nce
 
@@ -291,34 +302,12 @@ def cut_contrast(self, features: list[Tensor], translated: Tensor) -> tuple[Tens
     return tuple(losses)
 
 
-def literal_attention(self, x: Tensor) -> tuple[Tensor, Tensor]:
-    """`forward` of Axial-GAN's attention as the public code of Axial-DeepLab has it: the parts of the logits side by side for one normalisation, those of the output too."""
-    q, k, v = self.norm_qkv(self.qkv(x)).unflatten(1, (self.heads, -1)).split(self.sizes, dim=2)
-    rq, rk, rv = self.distances[:, self.offsets].split(self.sizes)
-    logits = torch.stack(
-        [
-            torch.einsum("bhcli,bhclj->bhlij", q, k),
-            torch.einsum("bhcli,cij->bhlij", q, rq),
-            torch.einsum("bhclj,cij->bhlij", k, rk),
-        ],
-        dim=1,
-    )
-    attention = (
-        self.norm_logits(logits.flatten(1, 2).flatten(2, 3)).view(logits.shape).sum(1).softmax(-1)
-    )
-    out = torch.stack(
-        [
-            torch.einsum("bhlij,bhclj->bhcli", attention, v),
-            torch.einsum("bhlij,cij->bhcli", attention, rv),
-        ],
-        dim=1,
-    )
-    return self.norm_output(out.flatten(1, 3)).unflatten(1, (2, -1)).sum(1), attention
-
-
 def munit_step(self, batch, optimizers: dict[str, Adam]) -> dict[str, Tensor]:
-    """`training_step` of LG-GAN, which has no public code, in the order of MUNIT's, its ancestor: the discriminators' update makes its images itself, with gradients, the
-    generators' makes them again, one at a time, and differentiates the discriminators' weights too."""
+    """`training_step` of LG-GAN, which has no public code, in the order of MUNIT's, its
+    ancestor: the discriminators' update makes its images itself, with gradients, the
+    generators' makes them again, one at a time, and differentiates the discriminators' weights
+    too.
+    """
     from aggan.losses import least_squares
 
     images = {"visible": batch.visible, "thermal": batch.thermal}
@@ -354,7 +343,7 @@ def munit_step(self, batch, optimizers: dict[str, Adam]) -> dict[str, Tensor]:
 
 def as_published(method: nn.Module) -> None:
     """Give the method back the work that its public code does and ours avoids."""
-    from aggan.methods import attentiongan, axial_gan, cut, cyclegan, lg_gan
+    from aggan.methods import attentiongan, cut, cyclegan, lg_gan
 
     if isinstance(method, attentiongan.AttentionGAN):
         for network in method.generators.children():
@@ -365,17 +354,15 @@ def as_published(method: nn.Module) -> None:
     elif isinstance(method, cut.CUT):
         one_by_one(method.discriminator)
         method.contrast = cut_contrast.__get__(method)
-    elif isinstance(method, axial_gan.AxialGAN):
-        for module in method.modules():
-            if isinstance(module, axial_gan.AxialAttention):
-                module.forward = literal_attention.__get__(module)
     elif isinstance(method, lg_gan.LGGAN):
         method.training_step = munit_step.__get__(method)
 
 
 def with_plain_layers(method: nn.Module) -> nn.Module:
-    """The method itself, its layers computed as their authors write them: direct convolutions, divided weights, literal normalisation, enlarged maps; and its step
-    in the order of its public code where ours differs."""
+    """The method itself, its layers computed as their authors write them: direct convolutions,
+    divided weights, literal normalisation, enlarged maps; and its step in the order of its
+    public code where ours differs.
+    """
     from aggan import layers
     from aggan.runtime.distributed import Dropout
 
@@ -386,10 +373,8 @@ def with_plain_layers(method: nn.Module) -> nn.Module:
             )
         elif isinstance(module, layers.AdaLIN):
             module.forward = literal_adalin.__get__(module)
-        elif isinstance(module, (layers.Upsample, layers.Upsample5)):
+        elif isinstance(module, layers.Upsample):
             module.forward = literal_upsample.__get__(module)
-        elif isinstance(module, (layers.WinogradConv2d, layers.FewOutputsConv2d)):
-            module.__class__ = nn.Conv2d
         elif isinstance(module, Dropout):
             module.forward = lambda x, module=module: F.dropout(x, 0.5, module.training)
         if "u" in module._buffers and module._forward_hooks:

@@ -1,7 +1,10 @@
-"""Whether a method that is trained in bfloat16 ends where it ends in float32: the same experiments from several seeds, in either precision, judged on the test split.
+"""Whether a method that is trained in bfloat16 ends where it ends in float32: the same
+experiments from several seeds, in either precision, judged on the test split.
 
-Experiments are those of `aggan train`, their run folders are kept, and what has been run is not run again. A seed decides the weights, the order and the crops; the faces
-are **synthetic** and the same for all. `difference` is bfloat16 less float32, the mean over the seeds, each compared with itself; the spread is the standard deviation over seeds.
+Experiments are those of `aggan train`, their run folders are kept, and what has been run is not
+run again. A seed decides the weights, the order and the crops; the faces are **synthetic** and the
+same for all. `difference` is bfloat16 less float32, the mean over the seeds, each compared with
+itself; the spread is the standard deviation over seeds.
 """
 
 import argparse

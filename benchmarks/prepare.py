@@ -1,4 +1,6 @@
-"""How fast pairs are prepared by one process, and what opening a large store takes. Nothing here has a reference to beat."""
+"""How fast pairs are prepared by one process, and what opening a large store takes. Nothing
+here has a reference to beat.
+"""
 
 import argparse
 import csv
@@ -20,7 +22,9 @@ from aggan.synthetic.rendering import FaceKey, render
 
 
 def write_frames(root: Path, count: int) -> None:
-    """Frames of the size of SpeakingFaces, one rendered face in each, with a file of the faces' landmarks."""
+    """Frames of the size of SpeakingFaces, one rendered face in each, with a file of the faces'
+    landmarks.
+    """
     faces = render([FaceKey(n) for n in range(16)], size=256)
     rows, rng = [], np.random.default_rng(0)
     for side in ("thermal", "visible"):
@@ -61,7 +65,9 @@ def pairs_per_second(folder: Path, count: int) -> dict[str, float]:
 
 
 def write_large_store(folder: Path, count: int) -> Path:
-    """A store of so many pairs of 8 x 8 zeros; its rows go in at one stroke, its pixels take no place on the disk."""
+    """A store of so many pairs of 8 x 8 zeros; its rows go in at one stroke, its pixels take no
+    place on the disk.
+    """
     writer = StoreWriter(folder, 4, 8, {})
     fields = {"split": "train", "role": "both", "landmarks": "null", "attributes": "{}"}
     rows = (
@@ -98,13 +104,16 @@ opened, above = time.perf_counter() - start, memory() - before
 pairs[len(pairs) // 2]
 start = time.perf_counter()
 for n in range(2000): pairs.load(n * 7919 % len(pairs))
-print(json.dumps({"pairs": len(pairs), "open_ms": 1e3 * opened, "open_mib": above, "load_us": (time.perf_counter() - start) * 500,
-                  "all_mib": memory() - before}))
+load_us = (time.perf_counter() - start) * 500
+print(json.dumps({"pairs": len(pairs), "open_ms": 1e3 * opened, "open_mib": above,
+                  "load_us": load_us, "all_mib": memory() - before}))
 """
 
 
 def opening(store: Path) -> dict[str, float]:
-    """Milliseconds and MiB that a fresh process takes to open a store; microseconds of loading a pair; MiB after 2,000 pairs."""
+    """Milliseconds and MiB that a fresh process takes to open a store; microseconds of loading
+    a pair; MiB after 2,000 pairs.
+    """
     return json.loads(
         subprocess.run(
             [sys.executable, "-c", OPENING, str(store)], capture_output=True, text=True, check=True

@@ -1,7 +1,9 @@
-"""What grows how: AG-GAN's training step over the size of the images, the width of the networks and the batch, one process each, the paper's networks where nothing else is said;
-`aggan prepare` over the number of pairs, its start included, with a worker for each core.
+"""What grows how: AG-GAN's training step over the size of the images, the width of the networks
+and the batch, one process each, the paper's networks where nothing else is said; `aggan
+prepare` over the number of pairs, its start included, with a worker for each core.
 
-`python benchmarks/scaling.py FOLDER` draws what `aggan bench NAME --output FOLDER` wrote for scaling, match and methods.
+`python benchmarks/scaling.py FOLDER` draws what `aggan bench NAME --output FOLDER` wrote for
+scaling, match and methods.
 """
 
 import argparse
@@ -102,7 +104,9 @@ def rows_of(folder: Path, name: str) -> pd.DataFrame:
 
 @use_style()
 def draw(folder: Path):
-    """Seconds and memory over what grows, on logarithmic axes; a step of each method at the paper's size."""
+    """Seconds and memory over what grows, on logarithmic axes; a step of each method at the
+    paper's size.
+    """
     from matplotlib.figure import Figure
 
     grown, scores = rows_of(folder, "scaling"), rows_of(folder, "match")

@@ -1,8 +1,11 @@
-"""A training step of AG-GAN beside the same step written plainly (plain.py), and of the other methods beside themselves with plain layers.
+"""A training step of AG-GAN beside the same step written plainly (plain.py), and of the other
+methods beside themselves with plain layers.
 
-Each contestant is a process of its own, with or without the allocator that `aggan train` gives itself (`aggan.runtime.allocator`). They take a step in turn, so that a busy
-machine slows all of them, and a ratio is the median over the rounds. FLOP are those of direct convolutions, forward and backward; the ceiling is what 3x3
-convolutions of 256 channels attain on this machine. What frozen networks judge (identity, perceptual, parsing terms) is left out on both sides.
+Each contestant is a process of its own, with or without the allocator that `aggan train` gives
+itself (`aggan.runtime.allocator`). They take a step in turn, so that a busy machine slows all of
+them, and a ratio is the median over the rounds. FLOP are those of direct convolutions, forward and
+backward; the ceiling is what 3x3 convolutions of 256 channels attain on this machine. What frozen
+networks judge (identity, perceptual, parsing terms) is left out on both sides.
 """
 
 import argparse
@@ -62,7 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--peer",
         default="",
-        help="folder of a checkout of UGATIT-pytorch (for AG-GAN), or of pytorch-CycleGAN-and-pix2pix (for --methods cyclegan pix2pix): its networks are the reference then",
+        help="folder of a checkout of UGATIT-pytorch (for AG-GAN), or of "
+        "pytorch-CycleGAN-and-pix2pix (for --methods cyclegan pix2pix), "
+        "whose networks are the reference",
     )
 
 
@@ -95,7 +100,9 @@ def new_method(name: str, size: int, width: int) -> Method:
 def contestant(
     who: str, size: int, width: int, precision: str = "float32", peer: str = "", batch_size: int = 1
 ) -> Callable[[], dict]:
-    """A step that can be taken again and again: of "plain", a method's name, or "plain:" or "peer:" and a method's name."""
+    """A step that can be taken again and again: of "plain", a method's name, or "plain:" or
+    "peer:" and a method's name.
+    """
     torch.manual_seed(0)
     batch = random_batch(size, batch_size)
     narrow = (
@@ -124,7 +131,9 @@ def contestant(
 
 
 class OneIteration(PlainAGGAN):
-    """Judges the fake pairs of the discriminators' update without a power iteration: one for both halves, as where they are one batch."""
+    """Judges the fake pairs of the discriminators' update without a power iteration: one for
+    both halves, as where they are one batch.
+    """
 
     judged = 0
 
@@ -135,7 +144,9 @@ class OneIteration(PlainAGGAN):
 
 
 def copy_weights(plain: PlainAGGAN, method: Method) -> None:
-    """Give the method the weights of the plain networks; both list their layers in the same order."""
+    """Give the method the weights of the plain networks; both list their layers in the same
+    order.
+    """
 
     def layers(network):
         return [
@@ -200,7 +211,9 @@ def peak_gib() -> float:
 
 
 def serve(who: str, size: int, width: int, precision: str, peer: str, batch_size: int) -> None:
-    """A contestant's process: a step for every line on standard input, its seconds and the process's peak memory on standard output."""
+    """A contestant's process: a step for every line on standard input, its seconds and the
+    process's peak memory on standard output.
+    """
     step = contestant(who, size, width, precision, peer, batch_size)
     for _ in sys.stdin:
         taken = seconds(step)
@@ -222,7 +235,8 @@ class Contestant:
     ):
         program = (
             "import sys; sys.path.insert(0, sys.argv[1]); import step; "
-            "step.serve(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5], sys.argv[6], int(sys.argv[7]))"
+            "step.serve(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), *sys.argv[5:7], "
+            "int(sys.argv[7]))"
         )
         bare = {
             name: value
@@ -255,7 +269,8 @@ class Contestant:
         answer = self.process.stdout.readline()
         if not answer:
             raise RuntimeError(
-                "a contestant of the benchmark died: for want of memory, most likely; leave out the largest size"
+                "a process of the benchmark died, most likely for want of memory: "
+                "leave out the largest size"
             )
         self.seconds.append(json.loads(answer)["seconds"])
         self.gib = json.loads(answer)["gib"]
@@ -286,7 +301,9 @@ def ratio(reference: Contestant, ours: Contestant) -> dict[str, float]:
 
 
 def ceiling(dtype: torch.dtype) -> float:
-    """10^9 operations a second of 3x3 convolutions of 256 channels, forward: the best of several."""
+    """10^9 operations a second of 3x3 convolutions of 256 channels, forward: the best of
+    several.
+    """
     x, weight = torch.randn(4, 256, 66, 66, dtype=dtype), torch.randn(256, 256, 3, 3, dtype=dtype)
     with torch.inference_mode():
         return (
@@ -384,7 +401,9 @@ def measure_method(name: str, given: argparse.Namespace, limits: dict[str, float
 def measure_peer(
     name: str, size: int, given: argparse.Namespace, limits: dict[str, float]
 ) -> list[dict]:
-    """A method beside its step with a peer's networks: the same allocator on both sides, and as a user runs both."""
+    """A method beside its step with a peer's networks: the same allocator on both sides, and as
+    a user runs both.
+    """
     with FakeTensorMode():  # counts without computing
         work, peers_work = (
             gigaflop(contestant(who, size, given.width, "bf16", given.peer))

@@ -1,8 +1,11 @@
-"""How fast thermal images become visible ones: AG-GAN's forward pass beside the same network as its peers write it, and a whole folder beside the pass alone.
+"""How fast thermal images become visible ones: AG-GAN's forward pass beside the same network as
+its peers write it, and a whole folder beside the pass alone.
 
-The reference is the generator of `plain.py`, eager and without gradients, with the same weights; memory is kept or given back alike for both. GFLOP are those of an image, matrix
-products of Winograd's algorithm included as what they are. The folder row reads and writes PNG as `aggan translate` does; what it is compared with is our own pass
-alone, on as many images in memory: its ratio is the share of the time in which the device is kept busy.
+The reference is the generator of `plain.py`, eager and without gradients, with the same weights;
+memory is kept or given back alike for both. GFLOP are those of an image.
+The folder row reads and writes PNG as `aggan
+translate` does; what it is compared with is our own pass alone, on as many images in memory: its
+ratio is the share of the time in which the device is kept busy.
 """
 
 import argparse
@@ -58,7 +61,9 @@ def plain_generator(generator: nn.Module, width: int) -> nn.Module:
 
 
 def trained_looking(method: Method) -> Method:
-    """A method whose learned shares and shifts are no longer at their starting values, so that none of them is left untested."""
+    """A method whose learned shares and shifts are no longer at their starting values, so that
+    none of them is left untested.
+    """
     torch.manual_seed(0)
     for module in method.generator.modules():
         if hasattr(module, "rho"):

@@ -1,4 +1,6 @@
-"""The benchmarks run, write down what they measured and whether it is right; how fast is not asked here."""
+"""The benchmarks run, write down what they measured and whether it is right; how fast is not
+asked here.
+"""
 
 import json
 
@@ -87,9 +89,7 @@ def step(monkeypatch):
     return step
 
 
-@pytest.mark.parametrize(
-    "size, width, steps", [(32, 8, 20), (128, 32, 4)]
-)  # the second is large enough for Winograd's algorithm
+@pytest.mark.parametrize("size, width, steps", [(32, 8, 20), (128, 32, 4)])
 def test_losses_are_those_of_the_plain_step(step, size, width, steps):
     plain, ours = step.losses_side_by_side(size, width, steps)
     assert (
@@ -142,7 +142,8 @@ import plain
 from torch import nn
 class RhoClipper: pass
 class ResnetGenerator(plain.Generator):
-    def __init__(self, input_nc, output_nc, ngf, n_blocks, img_size, light): super().__init__(ngf, n_blocks)
+    def __init__(self, input_nc, output_nc, ngf, n_blocks, img_size, light):
+        super().__init__(ngf, n_blocks)
 class Discriminator(plain.Discriminator):
     def __init__(self, input_nc, ndf, n_layers): super().__init__(n_layers, ndf)
     def forward(self, pair): return (*super().forward(pair), 1e6 * pair)
@@ -151,7 +152,8 @@ CYCLEGAN = """
 from torch import nn
 def define_G(input_nc, output_nc, ngf, netG, norm, use_dropout):
     print("initialize network")
-    return nn.Sequential(nn.Conv2d(input_nc, ngf, 3, padding=1), nn.ReLU(), nn.Conv2d(ngf, output_nc, 3, padding=1), nn.Tanh())
+    first, last = nn.Conv2d(input_nc, ngf, 3, padding=1), nn.Conv2d(ngf, output_nc, 3, padding=1)
+    return nn.Sequential(first, nn.ReLU(), last, nn.Tanh())
 def define_D(input_nc, ndf, netD, n_layers, norm): return nn.Conv2d(input_nc, 1, 4, 2)
 """
 

@@ -1,4 +1,6 @@
-"""The walk through JupyterLab, and through the documentation, in headless Chromium. What was seen is kept in runs/browser."""
+"""The walk through JupyterLab, and through the documentation, in headless Chromium. What was
+seen is kept in runs/browser.
+"""
 
 import functools
 import http.server
@@ -31,19 +33,31 @@ NO_NEWS = {
     "checkForUpdates": False,
 }  # Lab's pop-up would ask whether to look for news
 
-# Only a kernel that has answered takes part in Run All Cells: without waiting for it the command is lost now and then.
+# Only a kernel that has answered takes part in Run All Cells: without waiting for it the command
+# is lost now and then.
 READY = """async () => {
     const shown = window.jupyterapp.shell.currentWidget;
-    await shown.context.ready; await shown.sessionContext.ready; await shown.sessionContext.session.kernel.info;
+    await shown.context.ready; await shown.sessionContext.ready;
+    await shown.sessionContext.session.kernel.info;
 }"""
-CELLS = "() => Array.from(window.jupyterapp.shell.currentWidget.content.model.cells, cell => cell.toJSON())"
+CELLS = """() => {
+    const cells = window.jupyterapp.shell.currentWidget.content.model.cells;
+    return Array.from(cells, cell => cell.toJSON());
+}"""
 ENDED = """() => {
     const shown = window.jupyterapp.shell.currentWidget;
-    const cells = Array.from(shown.content.model.cells).filter(cell => cell.type === 'code' && cell.sharedModel.source.trim());
-    const failed = cell => Array.from({length: cell.outputs.length}, (_, place) => cell.outputs.get(place).type).includes('error');
-    return cells.some(failed) || (cells.every(cell => cell.executionCount) && shown.sessionContext.session.kernel.status === 'idle');
+    const cells = Array.from(shown.content.model.cells)
+        .filter(cell => cell.type === 'code' && cell.sharedModel.source.trim());
+    const types = cell => Array.from(
+        {length: cell.outputs.length}, (_, place) => cell.outputs.get(place).type);
+    const idle = shown.sessionContext.session.kernel.status === 'idle';
+    return cells.some(cell => types(cell).includes('error'))
+        || (cells.every(cell => cell.executionCount) && idle);
 }"""
-SHOW = "async place => { const notebook = window.jupyterapp.shell.currentWidget.content; notebook.activeCellIndex = place; await notebook.scrollToItem(place, 'start'); }"
+SHOW = """async place => {
+    const notebook = window.jupyterapp.shell.currentWidget.content;
+    notebook.activeCellIndex = place; await notebook.scrollToItem(place, 'start');
+}"""
 CLOSE = """async () => {
     const shown = window.jupyterapp.shell.currentWidget;
     await shown.sessionContext.shutdown(); await shown.context.save(); shown.close();
@@ -154,7 +168,9 @@ def open_notebook(page, lab, path):
 
 
 def run_all(page):
-    """Run all cells by the menu; the cells with what they gave. Fails on an error in any of them."""
+    """Run all cells by the menu; the cells with what they gave. Fails on an error in any of
+    them.
+    """
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_text("Run All Cells", exact=True).click()
     page.wait_for_function(ENDED, polling=500, timeout=1000 * PATIENCE)
@@ -170,9 +186,11 @@ def run_all(page):
 
 
 def shown_images(page, inside):
-    """Of the pictures inside an element, how wide each is when all have been read or given up: 0 for one that could not be read."""
+    """Of the pictures inside an element, how wide each is when all have been read or given up:
+    0 for one that could not be read.
+    """
     page.wait_for_function(
-        "inside => [...document.querySelectorAll(inside + ' img')].every(picture => picture.complete)",
+        "inside => [...document.querySelectorAll(inside + ' img')].every(one => one.complete)",
         arg=inside,
     )
     return page.locator(f"{inside} img").evaluate_all(

@@ -1,4 +1,6 @@
-"""The documentation: every notebook and module has its page, every figure its place, and nothing comes from elsewhere."""
+"""The documentation: every notebook and module has its page, every figure its place, and
+nothing comes from elsewhere.
+"""
 
 import re
 from html.parser import HTMLParser
