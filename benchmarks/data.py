@@ -20,11 +20,11 @@ from harness import alternate
 from torch import Tensor
 
 from aggan.data import Batch, PairDataset, open_pairs
+from aggan.data.batches import training_batches
 from aggan.data.store import StoreWriter
 from aggan.experiments import PROFILES, default_device
 from aggan.methods import create_method
 from aggan.synthetic.rendering import FaceKey, render
-from aggan.training import training_batches
 
 STEPS_AHEAD = 10**6  # more than any benchmark takes
 

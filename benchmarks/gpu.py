@@ -22,14 +22,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aggan.data import Batch, PairDataset, PairRecord, Stored
-from aggan.training import (
-    ResumableBatchSampler,
-    augmented,
-    make_step,
-    set_up,
-    start_processes,
-    step_inputs,
-)
+from aggan.data.batches import ResumableBatchSampler, augmented, step_inputs
+from aggan.runtime.distributed import start_processes
+from aggan.training import make_step, set_up
 
 PRECISIONS = {"float32": "32-true", "tf32": "tf32", "bf16": "bf16-mixed"}
 

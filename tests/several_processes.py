@@ -9,8 +9,8 @@ from aggan.data import open_pairs
 from aggan.experiments import PROFILES
 from aggan.methods import create_method, list_methods
 from aggan.methods.blocks import ImagePool, TwoWay
-from aggan.runtime.distributed import rank, rank_zero_first
-from aggan.training import start_processes, train
+from aggan.runtime.distributed import rank, rank_zero_first, start_processes
+from aggan.training import train
 
 STEPS, BATCH, SIZE = 3, 4, 32
 

@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['SMOKE', 'DEMO', 'GPU', 'PROFILES', 'TEACHERS', 'PRECISIONS', 'Profile', 'short_hash', 'weights_digest', 'Experiment',
-           'default_device', 'translator', 'run_training', 'training_settings', 'chosen_checkpoint', 'load_method',
-           'run_evaluation', 'evaluate_experiment', 'reference_report', 'seconds_per_step', 'run_experiment',
-           'experiment_with', 'evaluate_weights', 'fast_translator', 'ahead', 'save_face', 'translate_images',
-           'translate_folder', 'fingerprint']
+           'default_device', 'translator', 'run_training', 'training_settings', 'load_method', 'run_evaluation',
+           'evaluate_experiment', 'reference_report', 'seconds_per_step', 'run_experiment', 'experiment_with',
+           'evaluate_weights', 'fast_translator', 'ahead', 'save_face', 'translate_images', 'translate_folder']
 
 # %% ../../nbs/experiments/experiment.ipynb #20bca8a7
 import hashlib
@@ -32,22 +31,15 @@ import aggan
 from ..data import PairDataset, StoredThermal, collate, is_store, open_pairs, open_thermal
 from ..data.images import ThermalImages, to_network
 from ..evaluation import REFERENCES, evaluate
+from .timing import step_seconds
 from ..methods import Method, create_method, method_label, translating_options
 from ..recognition import SHIPPED, load_embedder
 from ..recognition.pretrained import PRETRAINED
 from ..runtime.checks import check_choice
-from ..runtime.distributed import rank, rank_zero_first
-from ..runtime.files import atomic_write, read_json, write_json
-from aggan.training import (
-    best_step,
-    checkpoint_path,
-    load_networks,
-    read_checkpoint,
-    start_processes,
-    step_seconds,
-    steps_done,
-    train,
-)
+from ..runtime.distributed import rank, rank_zero_first, start_processes
+from ..runtime.files import atomic_write, content_hash, read_json, write_json
+from ..runtime.run_folder import RunFolder, resolve_checkpoint
+from ..training import load_networks, network_tensors, read_checkpoint, train
 
 # %% ../../nbs/experiments/experiment.ipynb #d20cf512
 @dataclass(frozen=True)
@@ -334,9 +326,9 @@ def run_training(
         experiment.resolved_profile.batch_size,
         experiment.resolved_profile.precision,
     )
-    pairs, folder = experiment.pairs("train"), experiment.folder
+    pairs, run = experiment.pairs("train"), RunFolder(experiment.folder)
     steps = experiment.resolved_profile.total_steps(len(pairs))
-    if steps_done(folder) == steps and checkpoint_path(folder, steps).exists():
+    if run.steps_done == steps and run.checkpoint(steps).exists():
         return
     torch.manual_seed(experiment.seed)
     method = create_method(experiment.method, **experiment.resolved_method_kwargs)
@@ -344,15 +336,15 @@ def run_training(
         settings = training_settings(
             experiment, steps
         )  # what cannot be trained is refused before the folder is made
-    folder.mkdir(parents=True, exist_ok=True)
+    run.path.mkdir(parents=True, exist_ok=True)
     try:
-        with nullcontext() if rank() else FileLock(folder / "training.lock", timeout=0):
+        with nullcontext() if rank() else FileLock(run.path / "training.lock", timeout=0):
             if rank() == 0:
-                write_json(folder / "config.json", experiment.config)
-            train(method, pairs, folder, steps=steps, devices=devices, nodes=nodes, **settings)
+                write_json(run.config_file, experiment.config)
+            train(method, pairs, run, steps=steps, devices=devices, nodes=nodes, **settings)
     except Timeout:
         raise RuntimeError(
-            f"Another process is training {folder}: wait for it, or stop it, then run again."
+            f"Another process is training {run.path}: wait for it, or stop it, then run again."
         ) from None
 
 # %% ../../nbs/experiments/experiment.ipynb #b650cc18
@@ -387,17 +379,12 @@ def training_settings(experiment: Experiment, steps: int) -> dict:
         },
     }
 
-# %% ../../nbs/experiments/experiment.ipynb #b2e6eca4
-def chosen_checkpoint(weights: str | Path) -> Path:
-    "A checkpoint file as it is; of a run folder the checkpoint that validation chose."
-    return checkpoint_path(weights, best_step(weights)) if Path(weights).is_dir() else Path(weights)
-
 # %% ../../nbs/experiments/experiment.ipynb #aa4ad122
 def load_method(
     weights: str | Path,  # a run folder (its chosen checkpoint) or a checkpoint file
 ) -> Method:  # in evaluation mode, on the default device
     "A trained method. Raises FileNotFoundError, or ValueError for a file that is none of ours."
-    path = chosen_checkpoint(weights)
+    path = resolve_checkpoint(weights)
     tensors, header = read_checkpoint(path)
     if not {"method", "method_kwargs"} <= set(header):
         raise ValueError(
@@ -412,14 +399,14 @@ def load_method(
 # %% ../../nbs/experiments/experiment.ipynb #a792b275
 def run_evaluation(experiment: Experiment) -> dict:
     "The test report of a trained experiment, from `report.json` when it is there."
-    path = experiment.folder / "report.json"
-    if not path.exists():
+    run = RunFolder(experiment.folder)
+    if not run.report_file.exists():
         method = load_method(experiment.folder)
         write_json(
-            path,
+            run.report_file,
             evaluate_experiment(experiment, translator(method))
             | {
-                "checkpoint": best_step(experiment.folder),
+                "checkpoint": run.best_step,
                 "chosen_by": "validation EER",
                 "note": method.note,
                 "test_seen_in_training": experiment.config["data"]["test"]
@@ -431,7 +418,7 @@ def run_evaluation(experiment: Experiment) -> dict:
                 "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {default_device()}",
             },
         )
-    return read_json(path)
+    return run.report
 
 # %% ../../nbs/experiments/experiment.ipynb #f08a387c
 def evaluate_experiment(experiment: Experiment, translate, split: str = "test") -> dict:
@@ -518,7 +505,7 @@ def experiment_with(
     **settings,  # of `Experiment`: the data, the matcher
 ) -> Experiment:
     "An experiment that judges given weights. Raises ValueError when the matcher is the network whose loss trained them."
-    _, header = read_checkpoint(chosen_checkpoint(weights))
+    _, header = read_checkpoint(resolve_checkpoint(weights))
     settings["overrides"] = {"image_size": header["method_kwargs"]["image_size"]} | settings.get(
         "overrides", {}
     )
@@ -663,7 +650,8 @@ def translate_folder(
     "Translate every thermal image below `source`. Raises ValueError when `output` holds images made otherwise, or an image cannot be read."
     check_choice("precision", precision, PRECISIONS)
     method, output = load_method(weights), Path(output)
-    made_with = {"weights": fingerprint(method)} | (
+    tensors = network_tensors(method).values()
+    made_with = {"weights": content_hash(*(t.cpu().contiguous().numpy() for t in tensors))} | (
         {} if precision == "32-true" else {"precision": precision}
     )
     note = output / "translation.json"
@@ -677,12 +665,3 @@ def translate_folder(
     return translate_images(
         method, images, output, batch_size, precision=precision, compiled=compiled
     )
-
-# %% ../../nbs/experiments/experiment.ipynb #f630c651
-def fingerprint(method: Method) -> str:
-    "A short hash of the trained weights."
-    digest = hashlib.sha256()
-    for name in method.trainable:
-        for tensor in getattr(method, name).state_dict().values():
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]

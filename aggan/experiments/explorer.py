@@ -24,20 +24,19 @@ from torchvision.transforms.v2.functional import to_pil_image
 from ..data import PairDataset, Sample, Stored, SyntheticPairs
 from ..data.images import unit_range
 from ..data.pairs import make_sample
-from . import Experiment, chosen_checkpoint, default_device, load_method
+from . import Experiment, default_device, load_method
 from .figures import attention_overlay
 from ..explanation import blurred, face_regions, identity_score
 from ..methods import Method, list_methods, method_label
 from ..recognition import load_embedder
-from ..runtime.files import read_json
+from ..runtime.run_folder import RunFolder
 from ..synthetic.geometry import FaceKey, FaceParameters
 from ..synthetic.rendering import REGIONS, face_parameters, render_parameters
-from ..training import checkpoint_path, read_metrics
 
 # %% auto #0
-__all__ = ['OCCLUDED', 'AMPLIFIED', 'find_runs', 'checkpoint_steps', 'experiment_of', 'epochs', 'posed', 'posture', 'render_face',
-           'region_mask', 'occlude', 'Seen', 'look', 'Change', 'change', 'difference', 'panels', 'compose', 'Gallery',
-           'offer', 'sentence', 'Explorer']
+__all__ = ['OCCLUDED', 'AMPLIFIED', 'find_runs', 'experiment_of', 'epochs', 'posed', 'posture', 'render_face', 'region_mask',
+           'occlude', 'Seen', 'look', 'Change', 'change', 'difference', 'panels', 'compose', 'Gallery', 'offer',
+           'sentence', 'Explorer']
 
 # %% ../../nbs/experiments/explorer.ipynb #28a1c2fd
 def find_runs(
@@ -48,24 +47,16 @@ def find_runs(
     "The runs that have a checkpoint, by method. Raises FileNotFoundError where there is none."
     runs: dict[str, dict[str, Path]] = {}
     for path in sorted(Path(folder).glob("*/*/*/config.json")):
-        config = read_json(path)
-        if config["method"] in list_methods() and checkpoint_steps(path.parent):
-            name = f"{config['dataset']}, {config['profile']['image_size']} px, {path.parent.name}"
-            runs.setdefault(method_label(config["method"]), {})[name] = path.parent
+        run = RunFolder(path.parent)
+        config = run.config
+        if config["method"] in list_methods() and run.checkpoints:
+            name = f"{config['dataset']}, {config['profile']['image_size']} px, {run.path.name}"
+            runs.setdefault(method_label(config["method"]), {})[name] = run.path
     if not runs:
         raise FileNotFoundError(
             f"{folder} has no run with a checkpoint: `make demo` or `aggan train` makes one, or name another folder."
         )
     return runs
-
-
-def checkpoint_steps(run: str | Path) -> list[int]:
-    "The steps whose weights a run kept."
-    return [
-        row["step"]
-        for row in read_metrics(Path(run) / "metrics.jsonl")
-        if checkpoint_path(run, row["step"]).exists()
-    ]
 
 # %% ../../nbs/experiments/explorer.ipynb #7f2f70b8
 def experiment_of(
@@ -73,7 +64,7 @@ def experiment_of(
     **where: str,  # `root` of a data set on disk, `cache` of rendered faces
 ) -> Experiment:
     "The experiment that a run folder is of."
-    config = read_json(Path(run) / "config.json")
+    config = RunFolder(run).config
     return Experiment(
         config["method"],
         config["dataset"],
@@ -90,17 +81,14 @@ def epochs(
     experiment: Experiment, run: str | Path
 ) -> dict[str, Path]:  # "epoch 12 (step 600)" -> checkpoint
     "The checkpoints of a run, with the one that validation chose marked."
-    in_epoch, chosen = (
-        len(experiment.pairs("train")) / experiment.size.batch_size,
-        chosen_checkpoint(run),
-    )
+    run = RunFolder(run)
+    in_epoch = len(experiment.pairs("train")) / experiment.resolved_profile.batch_size
 
     def label(step):
-        return f"epoch {step / in_epoch:.3g} (step {step})" + (
-            ", chosen" if checkpoint_path(run, step) == chosen else ""
-        )
+        chosen = ", chosen" if step == run.best_step else ""
+        return f"epoch {step / in_epoch:.3g} (step {step}){chosen}"
 
-    return {label(step): checkpoint_path(run, step) for step in checkpoint_steps(run)}
+    return {label(step): path for step, path in run.checkpoints.items()}
 
 # %% ../../nbs/experiments/explorer.ipynb #1201d285
 def posed(

@@ -62,7 +62,7 @@ from ..recognition import load_embedder
 from ..runtime.allocator import allocator_environment
 from ..runtime.checks import check_choice
 from ..runtime.files import atomic_write, read_json, write_json
-from ..training import steps_done
+from ..runtime.run_folder import RunFolder
 
 # %% ../../nbs/reproduction/reproduction.ipynb #5fe434cd
 ABLATIONS = {
@@ -249,7 +249,7 @@ def cost(
     experiment: Experiment,  # trained
 ) -> dict[str, float]:
     "Trained parameters, steps, and seconds of one update on this machine."
-    parameters = read_json(experiment.folder / "report.json")["parameters"]
+    parameters = RunFolder(experiment.folder).report["parameters"]
     return {
         "parameters": sum(parameters.values()),
         "steps": experiment.resolved_profile.total_steps(len(experiment.pairs("train"))),
@@ -686,12 +686,12 @@ def run_in_notebook(
     folder = experiment.folder
     run_notebook(
         TEMPLATES / "train.ipynb",
-        folder / "train.ipynb",
+        RunFolder(folder).notebook,
         notebook_parameters(asdict(experiment)),
         threads,
         stop,
     )
-    return read_json(folder / "report.json")
+    return RunFolder(folder).report
 
 # %% ../../nbs/reproduction/reproduction.ipynb #1647517a
 def run_experiments(
@@ -723,15 +723,13 @@ def run_experiments(
         try:
             while not all(future.done() for future in running):
                 time.sleep(1.0)
-                bar.n = sum(steps_done(folder) for folder in steps)
+                bar.n = sum(RunFolder(folder).steps_done for folder in steps)
                 bar.refresh()
         finally:
             stop.set()  # the pool would begin what is left, too, before an interruption gets out
         for future in running:
             future.result()
-    return {
-        row: read_json(experiment.folder / "report.json") for row, experiment in experiments.items()
-    }
+    return {row: RunFolder(experiment.folder).report for row, experiment in experiments.items()}
 
 # %% ../../nbs/reproduction/reproduction.ipynb #34d71a42
 def experiments_behind(
