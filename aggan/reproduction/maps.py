@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['EXPLAINED_SUBJECTS', 'EXPLAINED_FACES', 'evenly_spaced', 'explained_faces', 'rebatch', 'measure_maps', 'explanation',
-           'explanation_caption', 'write_explanation_table', 'write_explanation', 'localisation_claims']
+           'explanation_caption', 'write_explanation_table', 'write_explanation', 'skin_claim', 'epoch_claims',
+           'pose_claims', 'localisation_claims']
 
-# %% ../../nbs/reproduction/maps.ipynb #4d52d0bd
+# %% ../../nbs/reproduction/maps.ipynb #3abe5e7b
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +19,7 @@ from ..experiments.figures import save_figure
 from ..explanation import claim, explain_pairs, explanation_table, measure_epochs
 from ..methods import method_label
 from ..recognition import load_embedder
+from .claims import consistency_claim
 from .pictures import attention_grid, caption, shown_faces
 from ..runtime.files import atomic_write, read_json, write_json
 
@@ -114,10 +116,37 @@ def write_explanation(
     save_figure(overlays, Path(output) / "overlays")
     return report
 
-# %% ../../nbs/reproduction/maps.ipynb #45e6cbac
+# %% ../../nbs/reproduction/maps.ipynb #a6de10ae
+def skin_claim(report: dict) -> dict:  # of `explanation`; of `claim`
+    "The claim that the discriminator attends to skin more than to the rest of the face."
+    return claim(
+        "AG-GAN: discriminator maps attend to skin",
+        "attention on skin over the face's mean",
+        report["maps"]["discriminator"].get("region skin"),
+        1,
+    )
+
+# %% ../../nbs/reproduction/maps.ipynb #796df1f1
+def epoch_claims(report: dict) -> list[dict]:  # of `explanation`; of `claim`
+    "Claims that the maps of one face are consistent over the checkpoints."
+    return [
+        consistency_claim(found, f"AG-GAN: {name} maps are consistent over the epochs")
+        for name, found in report["epochs"].items()
+    ]
+
+
+def pose_claims(report: dict) -> list[dict]:  # of `explanation`; of `claim`
+    "Claims that the maps of one subject are consistent over the poses, where the data have poses."
+    return [
+        consistency_claim(report["poses"][name], f"AG-GAN: {name} maps are consistent over poses")
+        for name in ("generator", "discriminator")
+        if name in report["poses"]
+    ]
+
+# %% ../../nbs/reproduction/maps.ipynb #09461c1e
 def localisation_claims(
-    local: dict,  # of `explanation`, of the run whose maps should be more localised
-    spread: dict,  # of `explanation`, of the other
+    local: dict,  # of `explanation`, of AG-GAN
+    spread: dict,  # of `explanation`, of AG-GAN+
 ) -> list[dict]:  # of `claim`
     "Claims that the generator's maps of AG-GAN are more localised than those of AG-GAN+."
     own, other = (report["maps"]["generator"] for report in (local, spread))
