@@ -37,7 +37,7 @@ def requested_resources(experiment: Experiment) -> dict[str, int]:
     seconds = images * (GPU_SECONDS if gpus else CPU_SECONDS)
     return {"hours": math.ceil(seconds / 3600), "gpus": gpus}
 
-# %% ../../nbs/reproduction/cluster.ipynb #23480e3c
+# %% ../../nbs/reproduction/cluster.ipynb #25a25545
 def training_job(name: str, experiment: Experiment) -> dict:
     "The row of a training."
     return {
@@ -69,7 +69,7 @@ def target_job(
         "gpus": max(gpus[folder] for folder in needs),
     }
 
-
+# %% ../../nbs/reproduction/cluster.ipynb #d25ce64d
 def runs_table(
     targets: Sequence[str],  # of `TARGETS`
     **settings,  # of `target_experiments`

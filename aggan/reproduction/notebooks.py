@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CLONE', 'TEMPLATE_FOLDERS', 'JSON_SETTINGS', 'KERNEL_STARTS', 'KEPT_TYPES', 'template', 'notebook_parameters',
-           'parse_settings', 'run_command', 'check_parameters', 'run_notebook', 'run_in_notebook', 'train_in_notebooks',
+           'parse_settings', 'check_parameters', 'run_command', 'run_notebook', 'run_in_notebook', 'train_in_notebooks',
            'run_experiments', 'code_hash', 'target_folder', 'target_parameters', 'commit', 'provenance', 'regenerate',
            'reproduce', 'kept_output', 'keep_outputs', 'keep_results']
 
@@ -74,6 +74,20 @@ def parse_settings(
         if name in variables
     }
 
+# %% ../../nbs/reproduction/notebooks.ipynb #5a1cdfd6
+def check_parameters(path: str | Path, parameters: Mapping) -> None:
+    "Raise ValueError for parameters that a notebook does not have, FileNotFoundError without it."
+    import papermill
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no notebook {path}.")
+    known = papermill.inspect_notebook(str(path))
+    if unknown := set(parameters) - set(known):
+        raise ValueError(
+            f"{path} has no parameter {', '.join(sorted(unknown))}; "
+            f"it has {', '.join(known) or 'none'}."
+        )
+
 # %% ../../nbs/reproduction/notebooks.ipynb #f24839a5
 def run_command(command: list[str], environment: dict[str, str], stop: Event) -> tuple[int, str]:
     "Exit code and messages of a command; RuntimeError if `stop` is set, which ends the command."
@@ -94,22 +108,8 @@ def run_command(command: list[str], environment: dict[str, str], stop: Event) ->
             except subprocess.TimeoutExpired:  # papermill may wait for a kernel that is gone
                 process.kill()
 
-# %% ../../nbs/reproduction/notebooks.ipynb #689f7002
+# %% ../../nbs/reproduction/notebooks.ipynb #851ed0ad
 KERNEL_STARTS = 3  # attempts
-
-
-def check_parameters(path: str | Path, parameters: Mapping) -> None:
-    "Raise ValueError for parameters that a notebook does not have, FileNotFoundError without it."
-    import papermill
-
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"There is no notebook {path}.")
-    known = papermill.inspect_notebook(str(path))
-    if unknown := set(parameters) - set(known):
-        raise ValueError(
-            f"{path} has no parameter {', '.join(sorted(unknown))}; "
-            f"it has {', '.join(known) or 'none'}."
-        )
 
 
 def run_notebook(
