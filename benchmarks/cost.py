@@ -14,7 +14,7 @@ from pathlib import Path
 
 from aggan.experiments import Experiment
 from aggan.methods import method_label
-from aggan.reproduction import table_experiments
+from aggan.reproduction.targets import table_experiments
 
 FIGURES = Path(__file__).resolve().parents[1] / "figures" / "benchmarks"
 

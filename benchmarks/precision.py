@@ -12,7 +12,7 @@ import statistics
 
 from aggan.evaluation import MEASURES
 from aggan.experiments import PRECISIONS, Experiment
-from aggan.reproduction import run_experiments
+from aggan.reproduction.notebooks import run_experiments
 
 SCALES = {"auc": 100, "eer": 100}  # in %, as in the tables
 

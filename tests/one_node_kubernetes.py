@@ -1,7 +1,8 @@
-"""A Kubernetes of one node for as long as a test lasts: the calls of its API that Snakemake makes, refused where the real one refuses them, and pods as processes.
+"""A Kubernetes cluster of one node for a test: the API calls of Snakemake, and pods as processes.
 
-A pod sees this machine as its image, with the project in /opt/aggan, and an empty folder and the volumes where it mounts them. It takes root, for file systems of its own.
-No cluster can be had for a test; what scheduling, networks and real containers do is not tried here.
+The API refuses what the real one refuses. A pod sees this machine as its image, with the project in
+/opt/aggan, an empty folder, and the volumes where it mounts them; its file system takes root. The
+scheduling, the networks and the containers of a real cluster are not tested.
 """
 
 import json
@@ -16,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from conftest import PROJECT
 
-# $1: a folder for what is written, $2: where to start, $3: FOLDER:MOUNTED ..., then the command
+# $1: folder for written files, $2: working folder, $3: FOLDER:MOUNTED ..., then the command
 ENTER = """
 mount -t tmpfs none "$1"
 mkdir "$1/written" "$1/work" "$1/root"
@@ -26,7 +27,7 @@ mount -t proc none proc; mount --rbind /dev dev
 for mount in $mounts; do mkdir -p "./${mount#*:}"; mount --bind "${mount%%:*}" "./${mount#*:}"; done
 exec chroot . env --chdir "$start" "$@"
 """
-IMAGE = ["env", "PATH=/opt/aggan/.venv-cluster/bin:/usr/bin:/bin"]  # what a container image sets
+IMAGE = ["env", "PATH=/opt/aggan/.venv-cluster/bin:/usr/bin:/bin"]  # as a container image sets it
 CONFIGURATION = {
     "clusters": [{"name": "test"}],
     "users": [{"name": "test", "user": {}}],
@@ -36,71 +37,44 @@ CONFIGURATION = {
 
 
 def missing() -> list[str]:
-    """What it would take and is not here."""
-    wanted = [
-        str(PROJECT / folder)
-        for folder in (".venv", ".venv-cluster")
-        if not (PROJECT / folder).exists()
-    ]
+    """What the test needs and this machine does not have."""
+    folders = [PROJECT / name for name in (".venv", ".venv-cluster")]
+    wanted = [str(folder) for folder in folders if not folder.exists()]
     wanted += [command for command in ("rsync", "unshare") if not shutil.which(command)]
-    if (
-        not wanted
-        and subprocess.run(
-            ["unshare", "--mount", "--pid", "--fork", "true"], capture_output=True
-        ).returncode
-    ):
-        wanted.append("root")
+    if not wanted:
+        unshare = ["unshare", "--mount", "--pid", "--fork", "true"]
+        if subprocess.run(unshare, capture_output=True).returncode:
+            wanted.append("root")
     return wanted
 
 
 def process(folder, start, mounts, command, **options):
-    """A command that sees the machine as a pod does."""
+    """Start a command that sees the machine as a pod does."""
     folder.mkdir()
-    mounts = " ".join(
-        f"{where}:{mounted}" for where, mounted in {PROJECT: "/opt/aggan", **mounts}.items()
-    )
-    return subprocess.Popen(
-        [
-            "unshare",
-            "--mount",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "sh",
-            "-ec",
-            ENTER,
-            "sh",
-            folder,
-            start,
-            mounts,
-            *IMAGE,
-            *command,
-        ],
-        **options,
-    )
+    mounts = {PROJECT: "/opt/aggan", **mounts}
+    mounted = " ".join(f"{where}:{place}" for where, place in mounts.items())
+    enter = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-ec", ENTER, "sh"]
+    return subprocess.Popen([*enter, folder, start, mounted, *IMAGE, *command], **options)
 
 
 class Kubernetes(ThreadingHTTPServer):
-    """The API, the only node, and the volume that its pods claim."""
+    """The API server, the node, and the volume that its pods claim."""
 
     def __init__(self, folder, volume):
         super().__init__(("127.0.0.1", 0), Calls)
-        self.folder, self.volume, self.submitted, self.jobs, self.pods, self.started = (
-            folder,
-            volume,
-            [],
-            {},
-            {},
-            [],
-        )
+        self.folder = folder
+        self.volume = volume
+        self.submitted = []  # containers
+        self.jobs = {}  # by name
+        self.pods = {}  # processes by name of their job
+        self.started = []  # processes, to be ended with the cluster
         address = {"server": f"http://127.0.0.1:{self.server_port}"}
+        configuration = CONFIGURATION | {"clusters": [{"name": "test", "cluster": address}]}
         self.configuration = folder / "kubeconfig"
-        self.configuration.write_text(
-            json.dumps(CONFIGURATION | {"clusters": [{"name": "test", "cluster": address}]})
-        )
+        self.configuration.write_text(json.dumps(configuration))
 
     def start(self, job):
-        """Run the pod of a job, at once."""
+        """Start the pod of a job."""
         name, (container,) = job["metadata"]["name"], job["spec"]["template"]["spec"]["containers"]
         empty = self.folder / f"{name}-empty"
         empty.mkdir()
@@ -120,41 +94,36 @@ class Kubernetes(ThreadingHTTPServer):
         self.submitted.append(container)
 
     def controller(self, *command):
-        """A process on the machine from which jobs are submitted, which mounts the volume, too; what it says is in controller.log."""
+        """Start a command on the submitting machine, which mounts the volume."""
+        environment = os.environ | {"KUBECONFIG": str(self.configuration)}
+        folder, mounts = self.folder / "controller", {self.volume: "/aggan"}
         with open(self.folder / "controller.log", "w") as log:
-            self.started.append(
-                process(
-                    self.folder / "controller",
-                    "/aggan",
-                    {self.volume: "/aggan"},
-                    command,
-                    stdout=log,
-                    stderr=log,
-                    env=os.environ | {"KUBECONFIG": str(self.configuration)},
-                )
-            )
-        return self.started[-1]
+            streams = {"stdout": log, "stderr": log}
+            started = process(folder, "/aggan", mounts, command, env=environment, **streams)
+        self.started.append(started)
+        return started
 
 
-def wrong(job) -> str | None:
-    """What the API server would say of a job: devices cannot be promised twice, so that whoever requests them has to limit them to as many."""
+def rejection(job) -> str | None:
+    """The error of the API server for an invalid job. A device request needs an equal limit."""
     for container in job["spec"]["template"]["spec"]["containers"]:
         if not container.get("image"):
             return "spec.template.spec.containers[0].image: Required value"
-        requested, limits = (
-            container["resources"].get("requests", {}),
-            container["resources"].get("limits", {}),
-        )
-        for name, number in requested.items():
-            if "/" in name and name not in limits:
-                return "spec.template.spec.containers[0].resources.limits: Required value: Limit must be set for non overcommitable resources"
-            if "/" in name and limits[name] != number:
-                return f"spec.template.spec.containers[0].resources.requests: Invalid value: must be equal to {name} limit of {limits[name]}"
+        place = "spec.template.spec.containers[0].resources"
+        requests = container["resources"].get("requests", {})
+        limits = container["resources"].get("limits", {})
+        for name in (name for name in requests if "/" in name):
+            if name not in limits:
+                rule = "Limit must be set for non overcommitable resources"
+                return f"{place}.limits: Required value: {rule}"
+            if limits[name] != requests[name]:
+                rule = f"must be equal to {name} limit of {limits[name]}"
+                return f"{place}.requests: Invalid value: {rule}"
     return None
 
 
 class Calls(BaseHTTPRequestHandler):
-    """The calls that are answered; any other is an error of the test."""
+    """The API calls that Snakemake makes; any other is an error."""
 
     def log_message(self, *_):
         pass
@@ -172,14 +141,14 @@ class Calls(BaseHTTPRequestHandler):
 
     @property
     def kind_and_name(self):
-        """Of what the path of the call is about, behind /.../namespaces/NAMESPACE/."""
+        """The kind and the name of the resource in the path /.../namespaces/NAMESPACE/KIND/NAME."""
         kind, *name = urlsplit(self.path).path.split("/namespaces/")[1].split("/")[1:]
         return kind, name
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         kind, _ = self.kind_and_name
-        if kind == "jobs" and (message := wrong(body)):
+        if kind == "jobs" and (message := rejection(body)):
             return self.refuse(422, f"Job.batch is invalid: {message}")
         if kind == "jobs":
             self.server.start(body)
@@ -188,28 +157,17 @@ class Calls(BaseHTTPRequestHandler):
     def do_GET(self):
         kind, name = self.kind_and_name
         query = parse_qs(urlsplit(self.path).query)
+        if kind == "jobs" and name[0] not in self.server.jobs:
+            return self.refuse(404, "not found")
         if kind == "jobs":
-            return (
-                self.answer(self.job(name[0]))
-                if name[0] in self.server.jobs
-                else self.refuse(404, "not found")
-            )
-        if (
-            name
-        ):  # the log of a pod; it has no previous container, since none of them is started again
-            return (
-                self.refuse(400, "previous terminated container not found")
-                if "previous" in query
-                else self.answer((self.server.folder / f"{name[0]}.log").read_text())
-            )
+            return self.answer(self.job(name[0]))
+        if name and "previous" in query:  # no pod is started again
+            return self.refuse(400, "previous terminated container not found")
+        if name:
+            return self.answer((self.server.folder / f"{name[0]}.log").read_text())
         wanted = query["labelSelector"][0].removeprefix("job-name=")
-        self.answer(
-            {
-                "kind": "PodList",
-                "apiVersion": "v1",
-                "items": [self.pod(wanted)] if wanted in self.server.pods else [],
-            }
-        )
+        pods = [self.pod(wanted)] if wanted in self.server.pods else []
+        self.answer({"kind": "PodList", "apiVersion": "v1", "items": pods})
 
     def do_DELETE(self):
         kind, (name,) = self.kind_and_name
@@ -220,16 +178,18 @@ class Calls(BaseHTTPRequestHandler):
         self.answer({"kind": "Status", "status": "Success"})
 
     def job(self, name):
-        code = self.server.pods[name].poll() if name in self.server.pods else -signal.SIGKILL
-        return self.server.jobs[name] | {
-            "status": {
-                "active": int(code is None),
-                "succeeded": int(code == 0),
-                "failed": int(code not in (None, 0)),
-            }
+        """A job with its status; that of a lost pod has failed."""
+        pod = self.server.pods.get(name)
+        code = pod.poll() if pod else -signal.SIGKILL
+        status = {
+            "active": int(code is None),
+            "succeeded": int(code == 0),
+            "failed": int(code not in (None, 0)),
         }
+        return self.server.jobs[name] | {"status": status}
 
     def pod(self, name):
+        """The pod of a job, running or terminated."""
         code = self.server.pods[name].poll()
         state = {"running": {}} if code is None else {"terminated": {"exitCode": code % 256}}
         status = {
@@ -250,7 +210,7 @@ class Calls(BaseHTTPRequestHandler):
 
 @contextmanager
 def kubernetes(folder, volume):
-    """The cluster, which answers as long as the block lasts."""
+    """Run a cluster while the block lasts."""
     folder.mkdir()
     cluster = Kubernetes(folder, volume)
     thread = threading.Thread(target=cluster.serve_forever)

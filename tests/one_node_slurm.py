@@ -1,4 +1,4 @@
-"""A Slurm of one node for as long as a test lasts, in a folder of its own: Debian's slurm-wlm and munge, started by root."""
+"""A Slurm cluster of one node for a test: Debian's slurm-wlm and munge, started by root."""
 
 import os
 import shutil
@@ -40,8 +40,9 @@ PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 
 @contextmanager
 def slurm(folder):
-    """The environment in which Slurm's commands find it."""
-    host, ports = socket.gethostname().split(".")[0], [free_port(), free_port()]
+    """Run a Slurm cluster; the environment in which Slurm's commands find it."""
+    host = socket.gethostname().split(".")[0]
+    ports = [free_port(), free_port()]
     (folder / "state").mkdir()
     (folder / "munge.key").write_bytes(os.urandom(128))
     (folder / "munge.key").chmod(0o400)
@@ -53,20 +54,18 @@ def slurm(folder):
         "SLURM_CONF": str(configuration),
         "PATH": f"{folder}/bin:{os.environ['PATH']}:/usr/sbin",
     }
-    within_jobs(folder, configuration)
+    wrap_srun(folder, configuration)
     munge = [f"--{name}-file={folder}/munge.{name}" for name in ("key", "pid", "log", "seed")]
+    commands = [
+        ["munged", "--foreground", "--force", f"--socket={folder}/munge.socket", *munge],
+        ["slurmctld", "-D"],
+        ["slurmd", "-D"],
+    ]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     daemons = []
     try:
-        for command in (
-            ["munged", "--foreground", "--force", f"--socket={folder}/munge.socket", *munge],
-            ["slurmctld", "-D"],
-            ["slurmd", "-D"],
-        ):
-            daemons.append(
-                subprocess.Popen(
-                    command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-                )
-            )
+        for command in commands:
+            daemons.append(subprocess.Popen(command, env=environment, **quiet))
             time.sleep(1)
         wait_until_idle(environment, folder)
         yield environment
@@ -79,8 +78,8 @@ def slurm(folder):
             daemon.wait()
 
 
-def within_jobs(folder, configuration):
-    """Snakemake's jobs call srun without the variable that says where Slurm is configured."""
+def wrap_srun(folder, configuration):
+    """Put an srun with SLURM_CONF on the PATH: Snakemake's jobs call srun without that variable."""
     command = folder / "bin" / "srun"
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nSLURM_CONF={configuration} exec {shutil.which("srun")} "$@"\n')
@@ -88,12 +87,14 @@ def within_jobs(folder, configuration):
 
 
 def free_port():
+    """A TCP port that is not in use."""
     with socket.socket() as found:
         found.bind(("", 0))
         return found.getsockname()[1]
 
 
 def wait_until_idle(environment, folder):
+    """Wait for the node. Raises RuntimeError with the end of Slurm's log after 30 seconds."""
     for _ in range(60):
         state = subprocess.run(
             ["sinfo", "--noheader", "--format=%T"], env=environment, capture_output=True, text=True
@@ -101,6 +102,5 @@ def wait_until_idle(environment, folder):
         if state.stdout.strip() == "idle":
             return
         time.sleep(0.5)
-    raise RuntimeError(
-        f"Slurm's node is not idle but {state.stdout}{state.stderr}: {(folder / 'slurmctld.log').read_text()[-2000:]}"
-    )
+    log = (folder / "slurmctld.log").read_text()[-2000:]
+    raise RuntimeError(f"Slurm's node is not idle but {state.stdout}{state.stderr}: {log}")

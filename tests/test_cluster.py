@@ -1,4 +1,7 @@
-"""Snakemake runs what `aggan reproduce` runs, into the same folders; on one machine and through Slurm, and goes on when it was killed."""
+"""Snakemake runs the jobs of `aggan reproduce` into the same folders, and resumes when killed.
+
+On one machine, through Slurm, and through a replacement of the Kubernetes API.
+"""
 
 import csv
 import os
@@ -30,24 +33,20 @@ needs_slurm = pytest.mark.skipif(
 )
 needs_pods = pytest.mark.skipif(
     bool(missing()),
-    reason=f"pods as processes take root, `make cluster` and `apt-get install rsync`: no {', '.join(missing())}",
+    reason="pods as processes take root, `make cluster` and `apt-get install rsync`: "
+    f"missing {', '.join(missing())}",
 )
-FAR = '{"steps": 80, "checkpoints": 16}'
+LONGER = '{"steps": 80, "checkpoints": 16}'  # overrides of the smoke profile
 
 
 def snakemake_command(*arguments):
-    return [
-        SNAKEMAKE,
-        "--snakefile",
-        CLUSTER / "Snakefile",
-        *arguments,
-        "--config",
-        f"bin={Path(AGGAN).parent}",
-        "threads=1",
-    ]
+    """The command line of Snakemake, whose jobs call the command aggan beside this Python."""
+    config = ["--config", f"bin={Path(AGGAN).parent}", "threads=1"]
+    return [SNAKEMAKE, "--snakefile", CLUSTER / "Snakefile", *arguments, *config]
 
 
 def snakemake(*arguments, cwd, env=None):
+    """Run Snakemake to its end; all that it prints."""
     done = subprocess.run(
         snakemake_command(*arguments), cwd=cwd, capture_output=True, text=True, env=env
     )
@@ -56,7 +55,7 @@ def snakemake(*arguments, cwd, env=None):
 
 
 def listed(folder, *arguments):
-    """The table of the runs of the smoke demonstration."""
+    """The jobs of the smoke demonstration, as `aggan reproduce --list` writes them."""
     aggan("reproduce", "demo", "--profile", "smoke", *arguments, "--list", "runs.csv", cwd=folder)
     with open(folder / "runs.csv", newline="") as file:
         return list(csv.DictReader(file))
@@ -65,10 +64,13 @@ def listed(folder, *arguments):
 def test_lists_what_the_local_command_runs(workplace):
     rows = listed(workplace)
     assert [row["name"] for row in rows] == ["AG-GAN of demo", "AG-GAN+ of demo", "demo"]
-    assert all(
-        (workplace / row["folder"] / row["result"]).exists() for row in rows
-    )  # done there before
+    assert not unfinished(rows, workplace)
     assert all(int(row["hours"]) >= 1 and row["gpus"] == "0" for row in rows)
+
+
+def unfinished(rows, folder):
+    """The names of the jobs whose result does not exist."""
+    return [row["name"] for row in rows if not (folder / row["folder"] / row["result"]).exists()]
 
 
 @needs_snakemake
@@ -85,144 +87,114 @@ def test_runs_everything_on_one_machine(workplace, tmp_path):
         assert "train         2" in plan and "target        1" in plan
     shutil.copytree(workplace / "data", tmp_path / "data")
     snakemake("--cores", "2", cwd=tmp_path)
-    assert all((tmp_path / row["folder"] / row["result"]).exists() for row in rows)
-    assert {path.name for path in (workplace / "runs" / "demo").iterdir()} == {
-        path.name for path in (tmp_path / "runs" / "demo").iterdir()
-    }
+    assert not unfinished(rows, tmp_path)
+    files = [sorted(os.listdir(place / "runs" / "demo")) for place in (workplace, tmp_path)]
+    assert files[0] == files[1]
     for row in rows[:2]:
-        ours, theirs = (
-            read_json(place / row["folder"] / "report.json") for place in (tmp_path, workplace)
-        )
-        assert (
-            ours["psnr"] == pytest.approx(theirs["psnr"], rel=1e-3)
-            and (tmp_path / row["folder"] / "train.ipynb").exists()
-        )
+        reports = [place / row["folder"] / "report.json" for place in (tmp_path, workplace)]
+        ours, theirs = map(read_json, reports)
+        assert ours["psnr"] == pytest.approx(theirs["psnr"], rel=1e-3)
+        assert (tmp_path / row["folder"] / "train.ipynb").exists()
     assert "Nothing to be done" in snakemake("--dry-run", "--cores", "2", cwd=tmp_path)
 
 
-def steps_by_folder(folder):
-    return {
-        path.parent: [row["step"] for row in read_metrics(path)]
-        for path in folder.glob("runs/*/*/*/metrics.jsonl")
-    }
+def metrics_by_run(folder):
+    """The rows of `metrics.jsonl` of every run."""
+    return {path.parent: read_metrics(path) for path in folder.glob("runs/*/*/*/metrics.jsonl")}
+
+
+def steps_by_run(folder):
+    """The steps in `metrics.jsonl` of every run."""
+    return {run: [row["step"] for row in rows] for run, rows in metrics_by_run(folder).items()}
+
+
+def kept_rows(before, after):
+    """By run, how many rows of the metrics are as before, with their seconds: not trained again."""
+    return {run: sum(row in after[run] for row in rows) for run, rows in before.items()}
+
+
+THROUGH_SLURM = [
+    *("--profile", CLUSTER / "profiles" / "slurm"),
+    *("--slurm-no-account", "--slurm-status-command", "squeue"),
+    *("--slurm-init-seconds-before-status-checks", "2"),
+    *("--latency-wait", "5", "--default-resources", "mem_mb=500"),
+]
 
 
 @needs_snakemake
 @needs_slurm
-def test_goes_on_through_slurm_when_the_controller_is_killed(tmp_path):
+def test_resumes_through_slurm_after_snakemake_was_killed(tmp_path):
     work = tmp_path / "work"
     work.mkdir()
-    rows = listed(work, "--overrides", FAR)
-    through_slurm = (
-        "--profile",
-        CLUSTER / "profiles" / "slurm",
-        "--slurm-no-account",
-        "--slurm-status-command",
-        "squeue",
-        "--slurm-init-seconds-before-status-checks",
-        "2",
-        "--latency-wait",
-        "5",
-        "--default-resources",
-        "mem_mb=500",
-    )
+    rows = listed(work, "--overrides", LONGER)
     with slurm(tmp_path) as environment:
-        with open(tmp_path / "controller.log", "w") as log:
-            controller = subprocess.Popen(
-                snakemake_command(*through_slurm), cwd=work, env=environment, stdout=log, stderr=log
-            )
-            wait_for(
-                lambda: any(len(steps) > 3 for steps in steps_by_folder(work).values()), controller
-            )
-            controller.send_signal(signal.SIGKILL)
-            controller.wait()
-        for state in (
-            "RUNNING",
-            "PENDING",
-        ):  # jobs outlive their controller; here they do not, either
-            subprocess.run(["scancel", f"--state={state}"], env=environment, check=True)
-        wait_for(
-            lambda: (
-                not subprocess.run(
-                    ["squeue", "--noheader"], env=environment, capture_output=True, text=True
-                ).stdout.strip()
-            )
-        )
-        broken = {
-            folder: read_metrics(folder / "metrics.jsonl") for folder in steps_by_folder(work)
-        }
-        assert broken and not list(work.glob("runs/*/*/*/report.json"))
+        kill_in_training(work, environment, tmp_path / "controller.log")
+        before = metrics_by_run(work)
+        assert before and not list(work.glob("runs/*/*/*/report.json"))
         locked = subprocess.run(
-            snakemake_command(*through_slurm),
+            snakemake_command(*THROUGH_SLURM),
             cwd=work,
             env=environment,
             capture_output=True,
             text=True,
         )
         assert locked.returncode and "LockException" in locked.stdout + locked.stderr
-        snakemake("--unlock", *through_slurm, cwd=work, env=environment)
-        snakemake(*through_slurm, cwd=work, env=environment)
-    assert all((work / row["folder"] / row["result"]).exists() for row in rows)
-    steps = steps_by_folder(work)
-    assert len(steps) == 2 and all(found == list(range(5, 81, 5)) for found in steps.values())
-    kept = {
-        folder: [row for row in before if row in read_metrics(folder / "metrics.jsonl")]
-        for folder, before in broken.items()
-    }
-    assert (
-        max(map(len, kept.values())) > 2
-    )  # with their seconds: what was done before was not done again
-    assert all(len(kept[folder]) >= len(before) - 1 for folder, before in broken.items())
+        snakemake("--unlock", *THROUGH_SLURM, cwd=work, env=environment)
+        snakemake(*THROUGH_SLURM, cwd=work, env=environment)
+    assert not unfinished(rows, work)
+    assert list(steps_by_run(work).values()) == 2 * [list(range(5, 81, 5))]
+    kept = kept_rows(before, metrics_by_run(work))
+    assert max(kept.values()) > 2
+    assert all(kept[run] >= len(rows) - 1 for run, rows in before.items())
+
+
+def kill_in_training(work, environment, log):
+    """Start Snakemake, kill it after some steps of a training, and cancel its Slurm jobs."""
+    with open(log, "w") as file:
+        controller = subprocess.Popen(
+            snakemake_command(*THROUGH_SLURM), cwd=work, env=environment, stdout=file, stderr=file
+        )
+        wait_for(lambda: any(len(s) > 3 for s in steps_by_run(work).values()), controller)
+        controller.send_signal(signal.SIGKILL)
+        controller.wait()
+    for state in ("RUNNING", "PENDING"):  # the jobs outlive Snakemake
+        subprocess.run(["scancel", f"--state={state}"], env=environment, check=True)
+    queue = ["squeue", "--noheader"]
+    wait_for(lambda: not subprocess.check_output(queue, env=environment, text=True).strip())
 
 
 @needs_pods
-def test_goes_on_through_kubernetes_when_a_pod_is_lost(tmp_path):
-    """As the page says, and as on nodes with a GPU, so that it is asked for."""
+def test_resumes_through_kubernetes_after_a_pod_was_lost(tmp_path):
+    """With the commands of cluster/README.md; every job requests a GPU."""
     volume = tmp_path / "volume"
     volume.mkdir()
-    rows = [row | {"gpus": "1"} for row in listed(volume, "--overrides", FAR)]
+    rows = [row | {"gpus": "1"} for row in listed(volume, "--overrides", LONGER)]
     with open(volume / "runs.csv", "w", newline="") as file:
         table = csv.DictWriter(file, rows[0])
         table.writeheader()
         table.writerows(rows)
     with kubernetes(tmp_path / "cluster", volume) as cluster:
-        controller = cluster.controller(
-            "snakemake",
-            "--snakefile",
-            "/opt/aggan/cluster/Snakefile",
-            "--profile",
-            "/opt/aggan/cluster/profiles/kubernetes",
-            "--container-image",
-            "aggan",
-        )
-        wait_for(
-            lambda: (
-                len(found := steps_by_folder(volume)) == 2 and min(map(len, found.values())) > 3
-            ),
-            controller,
-        )
-        lost = next(iter(cluster.pods.values()))
-        lost.kill()
-        broken = {
-            folder: read_metrics(folder / "metrics.jsonl") for folder in steps_by_folder(volume)
-        }
+        command = ["snakemake", "--snakefile", "/opt/aggan/cluster/Snakefile"]
+        command += ["--profile", "/opt/aggan/cluster/profiles/kubernetes"]
+        controller = cluster.controller(*command, "--container-image", "aggan")
+        wait_for(lambda: both_train(steps_by_run(volume)), controller)
+        next(iter(cluster.pods.values())).kill()
+        before = metrics_by_run(volume)
         assert controller.wait(timeout=600) == 0, (cluster.folder / "controller.log").read_text()
-        assert not cluster.pods and not cluster.jobs  # cleared away
+        assert not cluster.pods and not cluster.jobs  # deleted
         assert len(cluster.submitted) == len(rows) + 1
         for container in cluster.submitted:
-            assert (
-                container["resources"]["limits"]["nvidia.com/gpu"] == "1"
-                and container["image"] == "aggan"
-            )
-    assert all((volume / row["folder"] / row["result"]).exists() for row in rows)
-    assert all(steps == list(range(5, 81, 5)) for steps in steps_by_folder(volume).values())
-    kept = [
-        sum(row in read_metrics(folder / "metrics.jsonl") for row in before)
-        for folder, before in broken.items()
-    ]
-    assert all(
-        number >= len(before) - 1 for number, before in zip(kept, broken.values())
-    )  # with their seconds: not done again
+            assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
+            assert container["image"] == "aggan"
+    assert not unfinished(rows, volume)
+    assert list(steps_by_run(volume).values()) == 2 * [list(range(5, 81, 5))]
+    kept = kept_rows(before, metrics_by_run(volume))
+    assert all(kept[run] >= len(rows) - 1 for run, rows in before.items())
+
+
+def both_train(steps):
+    """Whether two runs have made some steps."""
+    return len(steps) == 2 and min(map(len, steps.values())) > 3
 
 
 @needs_slurm
@@ -230,19 +202,9 @@ def test_srun_starts_the_processes_of_one_training(tmp_path):
     work = tmp_path / "work"
     work.mkdir()
     with slurm(tmp_path) as environment:
+        command = ["srun", "--ntasks-per-node=2", AGGAN, "train", "--method", "pix2pix"]
         done = subprocess.run(
-            [
-                "srun",
-                "--ntasks-per-node=2",
-                AGGAN,
-                "train",
-                "--method",
-                "pix2pix",
-                "--profile",
-                "smoke",
-                "--devices",
-                "2",
-            ],
+            [*command, "--profile", "smoke", "--devices", "2"],
             cwd=work,
             env=environment | {"CUDA_VISIBLE_DEVICES": ""},
             capture_output=True,
@@ -250,15 +212,15 @@ def test_srun_starts_the_processes_of_one_training(tmp_path):
         )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("AUC") == 1 and "Starting with 2 processes" in done.stderr
-    ((folder, steps),) = steps_by_folder(work).items()
+    ((folder, steps),) = steps_by_run(work).items()
     assert steps == [3, 6] and (folder / "report.json").exists()
 
 
 def wait_for(condition, controller=None, seconds=180):
-    """Look four times a second whether it has happened. Raises AssertionError after some minutes, or when the controller has ended."""
+    """Wait until a condition holds. Raises AssertionError when time is up or Snakemake ends."""
     for _ in range(4 * seconds):
         if condition():
             return
         assert controller is None or controller.poll() is None
         time.sleep(0.25)
-    raise AssertionError("it has not happened")
+    raise AssertionError(f"not within {seconds} seconds")

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from aggan.experiments import Experiment, load_method, run_training
 from aggan.methods import create_method, list_methods
 from aggan.recognition import load_embedder
-from aggan.reproduction import equal_time
+from aggan.reproduction.targets import equal_time
 from aggan.training import best_step, checkpoint_path
 
 TEN = [
@@ -116,7 +116,7 @@ def test_losses_are_recorded_and_the_judge_is_in_none(trained):
 def test_equal_time_gives_the_slower_fewer_steps(folder, monkeypatch):
     seconds = {"ag-gan": 0.2, "pix2pix": 0.1, "cyclegan": 0.4}
     monkeypatch.setattr(
-        "aggan.reproduction.seconds_per_step", lambda experiment: seconds[experiment.method]
+        "aggan.reproduction.targets.seconds_per_step", lambda experiment: seconds[experiment.method]
     )
     rows = {name: experiment(name, folder) for name in seconds}
     assert [row.resolved_profile.steps for row in equal_time(rows, rows["ag-gan"]).values()] == [

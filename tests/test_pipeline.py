@@ -10,7 +10,7 @@ import pytest
 from conftest import aggan
 from PIL import Image
 
-from aggan.reproduction import run_notebook
+from aggan.reproduction.notebooks import run_notebook
 
 COLUMNS = ["method", "auc", "auc_low", "auc_high", "eer", "eer_low", "eer_high", "psnr", "ssim"]
 

@@ -146,7 +146,7 @@ def translate(args: argparse.Namespace) -> None:
 # %% ../../nbs/reproduction/command_line.ipynb #ab595406
 def evaluate(args: argparse.Namespace) -> None:
     "Judge trained weights on the test split of a data set."
-    from aggan.reproduction import write_evaluation
+    from aggan.reproduction.pictures import write_evaluation
 
     report = write_evaluation(args.weights, args.output, args.split, **experiment_settings(args))
     print_row(args.weights, report)
@@ -156,7 +156,7 @@ def evaluate(args: argparse.Namespace) -> None:
 def explain(args: argparse.Namespace) -> None:
     "Measure what the attention maps of trained weights show, and lay them over the faces."
     from aggan.explanation import explanation_table
-    from aggan.reproduction import write_explanation
+    from aggan.reproduction.maps import write_explanation
 
     print(
         explanation_table(
@@ -168,7 +168,9 @@ def explain(args: argparse.Namespace) -> None:
 # %% ../../nbs/reproduction/command_line.ipynb #407c870a
 def reproduce(args: argparse.Namespace) -> None:
     "Regenerate tables and figures."
-    from aggan.reproduction import TARGETS, reproduce, runs_table
+    from aggan.reproduction.cluster import runs_table
+    from aggan.reproduction.notebooks import reproduce
+    from aggan.reproduction.targets import TARGETS
 
     targets, settings = (
         args.target or TARGETS[1:],
@@ -189,7 +191,7 @@ def reproduce(args: argparse.Namespace) -> None:
 # %% ../../nbs/reproduction/command_line.ipynb #259525e0
 def notebook(args: argparse.Namespace) -> None:
     "Execute one notebook as `aggan reproduce` does: what a scheduler runs."
-    from aggan.reproduction import run_notebook
+    from aggan.reproduction.notebooks import run_notebook
 
     run_notebook(args.template, args.output, args.parameters)
     print(args.output)
