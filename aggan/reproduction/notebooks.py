@@ -32,7 +32,7 @@ from .pictures import caption
 from .targets import FIGURES, TARGETS, target_experiments, unique_experiments
 from ..runtime.allocator import allocator_environment
 from ..runtime.files import atomic_write, content_hash, read_json, write_json
-from ..training import steps_done
+from ..runtime.run_folder import RunFolder
 
 # %% ../../nbs/reproduction/notebooks.ipynb #6b4fc5ea
 CLONE = Path(aggan.__file__).resolve().parents[1]  # if the package is not installed as a wheel
@@ -165,7 +165,7 @@ def train_in_notebooks(
         try:
             while not all(future.done() for future in running):
                 time.sleep(1.0)
-                bar.n = sum(steps_done(e.folder) for e in experiments)
+                bar.n = sum(RunFolder(e.folder).steps_done for e in experiments)
                 bar.refresh()
         finally:
             stop.set()  # otherwise the pool starts the rest before an interruption takes effect
