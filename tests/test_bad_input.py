@@ -12,7 +12,6 @@ from safetensors.torch import load_file, save_file
 
 from aggan.reproduction.command_line import main
 
-
 SPLITS = {"train": ("s1", "s2"), "val": ("s3", "s4"), "test": ("s5",)}
 
 
