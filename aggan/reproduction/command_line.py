@@ -9,7 +9,7 @@ __all__ = ['COMMANDS', 'json_object', 'add_json', 'add_experiment_options', 'exp
            'add_explain', 'explain', 'add_reproduce', 'reproduce', 'add_notebook', 'notebook', 'add_bench', 'bench',
            'parser', 'main', 'program']
 
-# %% ../../nbs/reproduction/command_line.ipynb #65550f83
+# %% ../../nbs/reproduction/command_line.ipynb #cc372609
 import argparse
 import json
 import signal
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from ..runtime.allocator import restart_with_allocator_settings
 
-# %% ../../nbs/reproduction/command_line.ipynb #b0e34777
+# %% ../../nbs/reproduction/command_line.ipynb #737bdb87
 def json_object(text: str) -> dict:
     "Parse an option that is a JSON object, e.g. '{\"lambda_l1\": 10}'."
     try:
@@ -35,7 +35,7 @@ def add_json(parser: ArgumentParser, name: str, help: str, **kwargs) -> None:
     "Add an option that is a JSON object."
     parser.add_argument(name, type=json_object, metavar="JSON", help=help, **kwargs)
 
-# %% ../../nbs/reproduction/command_line.ipynb #5b862057
+# %% ../../nbs/reproduction/command_line.ipynb #b98cc64a
 def add_experiment_options(parser: ArgumentParser) -> None:
     "Add the options that `experiment_settings` reads."
     add = parser.add_argument
@@ -63,7 +63,7 @@ def experiment_settings(args: Namespace) -> dict:
     names = (*names, "matcher", "runs", "cache")
     return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
-# %% ../../nbs/reproduction/command_line.ipynb #b67ff840
+# %% ../../nbs/reproduction/command_line.ipynb #c672ff7d
 def add_prepare(parser: ArgumentParser) -> None:
     "Add the options of `aggan prepare`."
     add = parser.add_argument
@@ -81,8 +81,8 @@ def add_prepare(parser: ArgumentParser) -> None:
     add("--size", type=int, help="pixels of a side (default 256)")
     add(
         "--thermal-mode",
-        choices=("grey", "luma", "iron"),
-        help='temperature (the iron palette undone), brightness, or as stored (default "iron" for '
+        choices=("grey", "luma", "raw"),
+        help='temperature (the iron palette undone), brightness, or as stored (default "raw" for '
         'speakingfaces, else "grey")',
     )
     add(
@@ -100,7 +100,7 @@ def add_prepare(parser: ArgumentParser) -> None:
     help = 'of the data set, e.g. \'{"subject_list": "official"}\''
     add_json(parser, "--dataset-kwargs", help, default={})
 
-# %% ../../nbs/reproduction/command_line.ipynb #d8ad27eb
+# %% ../../nbs/reproduction/command_line.ipynb #b9075a96
 def prepare(args: Namespace) -> None:
     "Align the pairs of a data set into a store that training reads. Resumes when interrupted."
     from aggan.data.prepare import prepare
@@ -110,7 +110,7 @@ def prepare(args: Namespace) -> None:
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     print(prepare(args.root, args.output, **given, **args.dataset_kwargs))
 
-# %% ../../nbs/reproduction/command_line.ipynb #f2ba9b06
+# %% ../../nbs/reproduction/command_line.ipynb #fdfc7c70
 def add_weights(parser: ArgumentParser) -> None:
     "Add the options of `aggan weights`."
     parser.add_argument("action", choices=("list", "fetch", "verify"))
@@ -126,7 +126,7 @@ def weights(args: Namespace) -> None:
     else:
         {"list": list_weights, "verify": check_weights}[args.action]()
 
-# %% ../../nbs/reproduction/command_line.ipynb #ef09e072
+# %% ../../nbs/reproduction/command_line.ipynb #611dc47a
 def list_weights() -> None:
     "Print what is known about each file of weights."
     from aggan.recognition.pretrained import cache_folder, describe_weights
@@ -149,7 +149,7 @@ def check_weights() -> None:
             "they are then fetched again"
         )
 
-# %% ../../nbs/reproduction/command_line.ipynb #74c216bf
+# %% ../../nbs/reproduction/command_line.ipynb #39f780a4
 def add_train(parser: ArgumentParser) -> None:
     "Add the options of `aggan train`."
     add = parser.add_argument
@@ -177,7 +177,7 @@ def train(args: Namespace) -> None:
         )
     print(experiment.folder)
 
-# %% ../../nbs/reproduction/command_line.ipynb #3b811488
+# %% ../../nbs/reproduction/command_line.ipynb #a4a7e9c8
 def score_text(report: dict, name: str, scale: float, unit: str) -> str:
     "A score with its confidence interval, if the report has one."
     if report[name] is None:
@@ -198,7 +198,7 @@ def print_report(label: str, report: dict) -> None:
     if report.get("matcher_note"):
         print(f"Warning: {report['matcher_note']}.")
 
-# %% ../../nbs/reproduction/command_line.ipynb #04da764e
+# %% ../../nbs/reproduction/command_line.ipynb #ad5c0e73
 def add_weights_option(parser: ArgumentParser) -> None:
     "Add the option that names a trained method."
     parser.add_argument("--weights", required=True, help="run folder or checkpoint file")
@@ -221,7 +221,7 @@ def add_translate(parser: ArgumentParser) -> None:
     help = "use torch.compile: a minute at the start, for many images on a GPU"
     add("--compile", action="store_true", help=help)
 
-# %% ../../nbs/reproduction/command_line.ipynb #ebc1dfec
+# %% ../../nbs/reproduction/command_line.ipynb #27d44144
 def translate(args: Namespace) -> None:
     "Translate thermal images: a store, or a folder of aligned ones."
     from aggan.experiments import translate_folder
@@ -230,7 +230,7 @@ def translate(args: Namespace) -> None:
     count = translate_folder(args.weights, args.input, args.output, args.batch_size, **options)
     print(f"{count} images translated into {args.output}")
 
-# %% ../../nbs/reproduction/command_line.ipynb #e275c36f
+# %% ../../nbs/reproduction/command_line.ipynb #a65c8098
 def add_evaluate(parser: ArgumentParser) -> None:
     "Add the options of `aggan evaluate`."
     add_weights_option(parser)
@@ -249,7 +249,7 @@ def evaluate(args: Namespace) -> None:
     print_report(args.weights, report)
     print(args.output)
 
-# %% ../../nbs/reproduction/command_line.ipynb #963cf9d4
+# %% ../../nbs/reproduction/command_line.ipynb #d21ca21a
 def add_explain(parser: ArgumentParser) -> None:
     "Add the options of `aggan explain`."
     add_weights_option(parser)
@@ -267,7 +267,7 @@ def explain(args: Namespace) -> None:
     print(explanation_table(report).to_markdown())
     print(args.output)
 
-# %% ../../nbs/reproduction/command_line.ipynb #e613ec2a
+# %% ../../nbs/reproduction/command_line.ipynb #cb6d6804
 def add_reproduce(parser: ArgumentParser) -> None:
     "Add the options of `aggan reproduce`."
     add = parser.add_argument
@@ -306,7 +306,7 @@ def reproduce(args: Namespace) -> None:
         print((output / "table.md").read_text(), end="")
         print(*sorted(output.glob("*.*")), sep="\n")
 
-# %% ../../nbs/reproduction/command_line.ipynb #d6616dbf
+# %% ../../nbs/reproduction/command_line.ipynb #1a19eacd
 def add_notebook(parser: ArgumentParser) -> None:
     "Add the options of `aggan notebook`."
     parser.add_argument("template", help="notebook with one cell tagged parameters")
@@ -321,7 +321,7 @@ def notebook(args: Namespace) -> None:
     run_notebook(args.template, args.output, args.parameters)
     print(args.output)
 
-# %% ../../nbs/reproduction/command_line.ipynb #d368335a
+# %% ../../nbs/reproduction/command_line.ipynb #583686fa
 def add_bench(parser: ArgumentParser) -> None:
     "Add the options of `aggan bench`."
     help = "a file of the folder benchmarks; -h behind it lists its options"
@@ -344,7 +344,7 @@ def bench(args: Namespace) -> None:
         )
     runpy.run_path(str(harness))["main"](args.name, args.arguments)
 
-# %% ../../nbs/reproduction/command_line.ipynb #1c8ebd43
+# %% ../../nbs/reproduction/command_line.ipynb #ee66e16e
 COMMANDS = (
     (prepare, add_prepare, "align the pairs of a data set, or photographs, once and for all"),
     (weights, add_weights, "list, fetch or verify pretrained weights"),
@@ -371,7 +371,7 @@ def parser() -> ArgumentParser:
         add_options(command)
     return root
 
-# %% ../../nbs/reproduction/command_line.ipynb #57e5452f
+# %% ../../nbs/reproduction/command_line.ipynb #410ae31e
 def main(
     arguments: Sequence[str] | None = None,  # None: those of the process
 ) -> int:  # exit code
