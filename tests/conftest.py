@@ -1,6 +1,7 @@
-"""What the whole-program tests share. They call the command line as a user does, at `smoke` size."""
+"""Fixtures of the whole-program tests, which call the command line at `smoke` size."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ REAL_WEIGHTS = Path(
 
 
 def aggan(*arguments, cwd, check=True):
-    """Run the command line in `cwd`; the completed process, with its output as text."""
+    """Run the command line in `cwd` and return the completed process, its output as text."""
     done = subprocess.run([AGGAN, *map(str, arguments)], cwd=cwd, capture_output=True, text=True)
     if check:
         assert done.returncode == 0, done.stderr
@@ -27,22 +28,37 @@ def aggan(*arguments, cwd, check=True):
 
 
 @pytest.fixture(scope="session")
-def workplace(tmp_path_factory):
-    """A folder in which a smoke experiment of either method has been run."""
-    folder = tmp_path_factory.mktemp("workplace")
-    aggan("reproduce", "demo", "--profile", "smoke", cwd=folder)
+def smoke_runs(tmp_path_factory, worker_id):
+    """A folder in which `aggan reproduce demo` has run at `smoke` size, once for all workers."""
+    shared = tmp_path_factory.getbasetemp()
+    if worker_id != "master":  # each worker of pytest-xdist has a folder below the shared one
+        shared = shared.parent
+    folder, done = shared / "smoke", shared / "smoke.done"
+    with FileLock(shared / "smoke.lock"):
+        if not done.exists():
+            folder.mkdir(exist_ok=True)
+            aggan("reproduce", "demo", "--profile", "smoke", cwd=folder)
+            done.touch()
     return folder
 
 
 @pytest.fixture(scope="session")
-def run_folder(workplace):
-    """The run folder of the smoke AG-GAN."""
-    return next((workplace / "runs" / "synthetic-arl" / "ag-gan").iterdir())
+def workplace(smoke_runs, tmp_path_factory):
+    """A copy of the smoke runs, in which the tests of one worker write."""
+    folder = tmp_path_factory.mktemp("workplace")
+    return Path(shutil.copytree(smoke_runs, folder, dirs_exist_ok=True))
+
+
+@pytest.fixture(scope="session")
+def run_folder(smoke_runs, workplace):
+    """The run folder of the smoke AG-GAN, in the copy."""
+    run = next(smoke_runs.glob("runs/synthetic-arl/ag-gan/*"))
+    return workplace / run.relative_to(smoke_runs)
 
 
 @pytest.fixture(scope="session")
 def site(testrun_uid):
-    """The documentation, built as `make docs` does, by the first worker that asks; any warning of Sphinx fails it."""
+    """The documentation, built once as `make docs` does; any warning of Sphinx fails it."""
     built = PROJECT / "_docs" / f"built_in_{testrun_uid}"
     with FileLock(PROJECT / "_docs.lock"):
         if not built.exists():
