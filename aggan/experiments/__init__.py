@@ -32,7 +32,7 @@ import aggan
 from ..data import PairDataset, StoredThermal, collate, is_store, open_pairs, open_thermal
 from ..data.images import ThermalImages, to_network
 from ..evaluation import REFERENCES, evaluate
-from ..methods import Method, create_method, method_label, translating_options
+from ..methods import Method, create_method, method_label, inference_kwargs
 from ..recognition import SHIPPED, load_embedder
 from ..recognition.pretrained import PRETRAINED
 from ..runtime.checks import check_choice
@@ -255,7 +255,7 @@ class Experiment:
         return {
             name: self.resolved_method_kwargs.get(name, default)
             for name, default in TEACHERS.items()
-            if name in translating_options(self.method)
+            if name in inference_kwargs(self.method)
         }
 
     @cached_property
@@ -404,7 +404,7 @@ def load_method(
             f"{path} does not say which method it holds: it is no checkpoint of a training run of aggan."
         )
     method = create_method(
-        header["method"], **header["method_kwargs"] | translating_options(header["method"])
+        header["method"], **header["method_kwargs"] | inference_kwargs(header["method"])
     )
     load_networks(method, tensors, path)
     return method.eval().to(default_device())
