@@ -27,7 +27,7 @@ from ..evaluation import REFERENCES, evaluate
 from .inference import default_device, load_method, translator
 from .profiles import Profile, resolve_profile
 from .timing import step_seconds
-from ..methods import Method, create_method, method_label, translating_options
+from ..methods import Method, create_method, method_label, inference_kwargs
 from ..recognition import SHIPPED, load_embedder
 from ..recognition.pretrained import PRETRAINED
 from ..runtime.distributed import rank, rank_zero_first, start_processes
@@ -126,7 +126,7 @@ LOSS_NETWORKS = {"identity": "synthetic-arcface", "parser": "synthetic"}  # opti
 @patch(as_prop=True)
 def loss_networks(self: Experiment) -> dict[str, str]:
     "The pretrained networks in the method's losses, by option: an embedder, a face parser."
-    given, known = self.resolved_method_kwargs, translating_options(self.method)
+    given, known = self.resolved_method_kwargs, inference_kwargs(self.method)
     return {key: given.get(key, value) for key, value in LOSS_NETWORKS.items() if key in known}
 
 

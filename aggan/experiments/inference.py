@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from ..data import Batch, StoredThermal, is_store, open_thermal
 from ..data.images import ThermalImages, to_network
-from ..methods import Method, create_method, translating_options
+from ..methods import Method, create_method, inference_kwargs
 from ..runtime.checks import check_choice
 from ..runtime.files import atomic_write, content_hash, read_json, write_json
 from ..runtime.run_folder import resolve_checkpoint
@@ -44,7 +44,7 @@ def load_method(
             "of aggan."
         )
     name = header["method"]
-    method = create_method(name, **header["method_kwargs"] | translating_options(name))
+    method = create_method(name, **header["method_kwargs"] | inference_kwargs(name))
     load_networks(method, tensors, path)
     return method.eval().to(default_device())
 
