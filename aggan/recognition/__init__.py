@@ -158,7 +158,7 @@ def _read_nodes(graph, keep: set[str]) -> list[_Node]:  # `keep` is never freed
         nodes.append(_Node(node.op_type, list(node.input), node.output[0], attributes, last_uses))
     return nodes[::-1]
 
-
+# %% ../../nbs/recognition/embedders.ipynb #041f7f2d
 class OnnxNetwork(nn.Module):
     "Interpreter of the ONNX graph of a face embedder; raises ValueError for other operations."
 

@@ -179,9 +179,9 @@ class MobileFaceNet(nn.Module):
             Residual(blocks[3], 2 * width, 2 * hidden),
         )
         self.conv_sep = ConvBlock(2 * width, 512, 1)
-        convolution = ConvBlock(512, 512, 7, groups=512, linear=True)
-        linear = nn.Linear(512, embedding, bias=False)
-        head = nn.Sequential(convolution, nn.Flatten(), linear, nn.BatchNorm1d(embedding))
+        pooling = ConvBlock(512, 512, 7, groups=512, linear=True)
+        linear, norm = nn.Linear(512, embedding, bias=False), nn.BatchNorm1d(embedding)
+        head = nn.Sequential(pooling, nn.Flatten(), linear, norm)
         self.features = nn.ModuleDict(dict(layers=head))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -191,10 +191,10 @@ class MobileFaceNet(nn.Module):
     def like(cls, state: dict[str, Tensor]) -> MobileFaceNet:
         "Network of the size of a state dict; raises KeyError for one of another architecture."
         first = 1 if "layers.1.layers.0.weight" in state else _count(state, "layers.1.layers.")
-        others = [_count(state, f"layers.{stage}.layers.") for stage in (3, 5, 7)]
+        blocks = [first, *(_count(state, f"layers.{stage}.layers.") for stage in (3, 5, 7))]
         width = len(state["layers.0.layers.0.weight"])
         hidden = len(state["layers.2.layers.0.layers.0.weight"])
-        return cls([first, *others], width, hidden, len(state["features.layers.2.weight"]))
+        return cls(blocks, width, hidden, len(state["features.layers.2.weight"]))
 
 # %% ../../nbs/recognition/backbones.ipynb #2a6d4c46
 # mean and deviation of images in [-1, 1]: 2 mean - 1 and 2 std of images in [0, 1]

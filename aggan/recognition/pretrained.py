@@ -131,7 +131,7 @@ def download(
             _stream(response, part, have if response.status_code == 206 else 0)
     os.replace(part, path)
 
-
+# %% ../../nbs/recognition/pretrained.ipynb #95b26219
 def extract_member(archive: Path, member: str, path: Path) -> None:
     "Extract one file from a zip archive; raises OSError if it is missing or damaged."
     try:

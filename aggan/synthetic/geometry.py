@@ -389,7 +389,7 @@ def bump_sums(
         sums.append(torch.bmm(w, gaussians))
     return torch.cat(sums)
 
-
+# %% ../../nbs/synthetic/geometry.ipynb #e3022739
 def bump_values(b: Bumps, x: Tensor, y: Tensor) -> Tensor:
     "The sum of bumps (B, P) at the points (x, y), each (B, P)."
     return bump_sums(b.exponents, b.weights[:, :1], x, y)[:, 0]

@@ -13,6 +13,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+# %% auto #0
+__all__ = ['REGIONS', 'SKIN', 'HAIR', 'IRIS', 'SHELL', 'NECK', 'BEHIND', 'CHUNK', 'Layers', 'lay', 'lay_over', 'scatter_layers_',
+           'repaint_faces', 'soft', 'line', 'waves', 'colour', 'ramp', 'skin_colour', 'hair_colour', 'light_vector',
+           'shade', 'moles', 'paint_skin', 'warm_regions', 'wrinkles', 'hollows', 'eyeball', 'paint_eyes',
+           'paint_brows', 'paint_mouth', 'paint_teeth', 'paint_beard', 'nose_region', 'paint_features', 'paint_head',
+           'limb', 'Hair', 'long_hair', 'below_shell', 'shell_radii', 'near_hair', 'hair_shell', 'hairline',
+           'strand_pattern', 'paint_hair', 'ear_ellipsoid', 'paint_ears', 'paint_wall', 'paint_hanging_hair',
+           'paint_neck', 'temple_cover', 'paint_glasses', 'blur', 'sensor_noise', 'thermal_camera', 'visible_camera',
+           'Faces', 'Scene', 'build_scene', 'paint_behind', 'paint_front', 'depth_with_hair', 'render_parameters',
+           'render', 'FaceKey', 'FaceParameters', 'face_parameters']
+
+# %% ../../nbs/synthetic/rendering.ipynb #4fd72e76
 from aggan.synthetic.geometry import (
     CACHED_POINTS,
     NOISE,
@@ -52,17 +64,6 @@ from aggan.synthetic.geometry import (
 )
 
 _all_ = ["FaceKey", "FaceParameters", "face_parameters"]  # re-exported
-
-# %% auto #0
-__all__ = ['REGIONS', 'SKIN', 'HAIR', 'IRIS', 'SHELL', 'NECK', 'BEHIND', 'CHUNK', 'Layers', 'lay', 'lay_over', 'scatter_layers_',
-           'repaint_faces', 'soft', 'line', 'waves', 'colour', 'ramp', 'skin_colour', 'hair_colour', 'light_vector',
-           'shade', 'moles', 'paint_skin', 'warm_regions', 'wrinkles', 'hollows', 'eyeball', 'paint_eyes',
-           'paint_brows', 'paint_mouth', 'paint_teeth', 'paint_beard', 'nose_region', 'paint_features', 'paint_head',
-           'limb', 'Hair', 'long_hair', 'below_shell', 'shell_radii', 'near_hair', 'hair_shell', 'hairline',
-           'strand_pattern', 'paint_hair', 'ear_ellipsoid', 'paint_ears', 'paint_wall', 'paint_hanging_hair',
-           'paint_neck', 'temple_cover', 'paint_glasses', 'blur', 'sensor_noise', 'thermal_camera', 'visible_camera',
-           'Faces', 'Scene', 'build_scene', 'paint_behind', 'paint_front', 'depth_with_hair', 'render_parameters',
-           'render', 'FaceKey', 'FaceParameters', 'face_parameters']
 
 # %% ../../nbs/synthetic/rendering.ipynb #eaa2067f
 REGIONS = ("background", "skin", "hair", "ears", "brows", "eyes", "nose", "mouth", "glasses")
