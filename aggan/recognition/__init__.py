@@ -120,7 +120,7 @@ def _batch_norm(
     "ONNX BatchNormalization in evaluation mode."
     return F.batch_norm(x, mean, var, weight, bias, eps=epsilon)
 
-
+# %% ../../nbs/recognition/embedders.ipynb #898bdbfa
 OPERATIONS: dict[str, Callable] = {
     "Add": torch.add,
     "Relu": F.relu,

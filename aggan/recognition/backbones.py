@@ -181,8 +181,8 @@ class MobileFaceNet(nn.Module):
         self.conv_sep = ConvBlock(2 * width, 512, 1)
         pooling = ConvBlock(512, 512, 7, groups=512, linear=True)
         linear, norm = nn.Linear(512, embedding, bias=False), nn.BatchNorm1d(embedding)
-        head = nn.Sequential(pooling, nn.Flatten(), linear, norm)
-        self.features = nn.ModuleDict(dict(layers=head))
+        self.features = nn.ModuleDict()
+        self.features["layers"] = nn.Sequential(pooling, nn.Flatten(), linear, norm)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.features["layers"](self.conv_sep(self.layers(x)))
@@ -192,9 +192,8 @@ class MobileFaceNet(nn.Module):
         "Network of the size of a state dict; raises KeyError for one of another architecture."
         first = 1 if "layers.1.layers.0.weight" in state else _count(state, "layers.1.layers.")
         blocks = [first, *(_count(state, f"layers.{stage}.layers.") for stage in (3, 5, 7))]
-        width = len(state["layers.0.layers.0.weight"])
-        hidden = len(state["layers.2.layers.0.layers.0.weight"])
-        return cls(blocks, width, hidden, len(state["features.layers.2.weight"]))
+        layers = "layers.0.layers.0", "layers.2.layers.0.layers.0", "features.layers.2"
+        return cls(blocks, *(len(state[f"{layer}.weight"]) for layer in layers))
 
 # %% ../../nbs/recognition/backbones.ipynb #2a6d4c46
 # mean and deviation of images in [-1, 1]: 2 mean - 1 and 2 std of images in [0, 1]

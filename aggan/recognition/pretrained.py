@@ -161,7 +161,7 @@ def _checksum_error(path: Path, known: Pretrained) -> str:
     found = content_hash(path)[:12]
     return f"is not the published file (SHA-256 {found}…, expected {known.sha256[:12]}…)"
 
-
+# %% ../../nbs/recognition/pretrained.ipynb #7d76686f
 def fetch_weights(
     name: str,  # in `PRETRAINED`
 ) -> Path:  # the verified file in the cache

@@ -152,6 +152,8 @@ SESSION = dict(
     blur=(1.0, 0.12),
     noise_level=(0.011, 0.002),
 )
+
+# %% ../../nbs/synthetic/geometry.ipynb #04bab029
 FRAME = dict(
     yaw=(0.0, 2.2),
     pitch=(0.0, 1.8),
@@ -262,7 +264,7 @@ def chance(score: Tensor) -> Tensor:
     "Map a standard normal score to a uniform number in [0, 1]."
     return torch.special.ndtr(score)
 
-
+# %% ../../nbs/synthetic/geometry.ipynb #d0c7af70
 def derived_traits(p: FaceParameters) -> dict[str, Tensor]:
     "Sex, hair, facial hair, skin tone and local temperatures from the drawn numbers, each (B,)."
     male = (p.sex_score > 0).float()

@@ -443,7 +443,7 @@ def paint_head(
     shaded = shade(own, turned, head.colour, hit.normal, 0.10)
     return Layers(shaded, head.heat - limb(turned, hit.normal), head.region)
 
-
+# %% ../../nbs/synthetic/rendering.ipynb #80281d86
 def limb(camera: Camera, normal: Tensor) -> Tensor:
     "Limb darkening (B, P): loss of radiation towards the edge of a rounded body."
     facing = dot(normal, camera.turn[:, 2].T[..., None]).clamp_(0)
