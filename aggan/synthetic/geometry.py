@@ -327,9 +327,8 @@ def face_parameters(
     mean, deviation, sizes = number_table()
     scaled = mean + deviation * torch.from_numpy(np.stack(numbers))
     p = FaceParameters(noise=torch.from_numpy(np.stack(noise)))
-    for (name, size), values in zip(
-        sizes.items(), scaled.split([s or 1 for s in sizes.values()], 1)
-    ):
+    columns = scaled.split([size or 1 for size in sizes.values()], 1)
+    for (name, size), values in zip(sizes.items(), columns):
         p[name] = values if size else values[:, 0]
     return FaceParameters(p, **derived_traits(p), **pose_and_expression(p, keys))
 
