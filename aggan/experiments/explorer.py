@@ -91,7 +91,7 @@ def epochs(
 ) -> dict[str, Path]:  # "epoch 12 (step 600)" -> checkpoint
     "The checkpoints of a run, with the one that validation chose marked."
     in_epoch, chosen = (
-        len(experiment.pairs("train")) / experiment.size.batch_size,
+        len(experiment.pairs("train")) / experiment.resolved_profile.batch_size,
         chosen_checkpoint(run),
     )
 
