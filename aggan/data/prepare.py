@@ -26,7 +26,17 @@ from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.utils import make_grid
 from tqdm.auto import tqdm
 
-# each registers its data sets
+# %% auto #0
+__all__ = ['FRAME_BOX', 'SHEET_PAIRS', 'LEFT_OUT_ROWS', 'PAGE', 'COUNTS_SQL', 'LOCATED_SQL', 'ATTRIBUTES_SQL', 'ATTRIBUTE_SQL',
+           'PEOPLE_SQL', 'KINDS_SQL', 'LEFT_OUT_SQL', 'alignment_matrix', 'Options', 'AlignedPair', 'check_image_size',
+           'decode_pair', 'register_visible', 'locate_registered', 'locate_unregistered', 'align_image', 'frame_points',
+           'align_source', 'file_stamp', 'problem_kind', 'AlignedSources', 'unchanged', 'align_all', 'PrepareReport',
+           'add_location', 'check_options', 'open_writer', 'prepare', 'Progress', 'key_of', 'read_progress',
+           'fill_store', 'check_against_store', 'add_pair', 'summarise', 'contact_sheet', 'image_tag', 'query_table',
+           'report_sections', 'write_report']
+
+# %% ../../nbs/data/prepare.ipynb #18eac87d
+from . import arl_vtf, speakingfaces, tufts_eurecom_carl  # noqa: F401
 from .colormap import THERMAL_MODES, convert_thermal
 from .folders import check_even_width, split_sides
 from aggan.data.images import (
@@ -51,15 +61,6 @@ from aggan.recognition.alignment import (
 )
 from ..runtime.checks import check_choice
 from ..runtime.files import atomic_write, content_hash
-
-# %% auto #0
-__all__ = ['FRAME_BOX', 'SHEET_PAIRS', 'LEFT_OUT_ROWS', 'PAGE', 'COUNTS_SQL', 'LOCATED_SQL', 'ATTRIBUTES_SQL', 'ATTRIBUTE_SQL',
-           'PEOPLE_SQL', 'KINDS_SQL', 'LEFT_OUT_SQL', 'alignment_matrix', 'Options', 'AlignedPair', 'check_image_size',
-           'decode_pair', 'register_visible', 'locate_registered', 'locate_unregistered', 'align_image', 'frame_points',
-           'align_source', 'file_stamp', 'problem_kind', 'AlignedSources', 'unchanged', 'align_all', 'PrepareReport',
-           'add_location', 'check_options', 'open_writer', 'prepare', 'Progress', 'key_of', 'read_progress',
-           'fill_store', 'check_against_store', 'add_pair', 'summarise', 'contact_sheet', 'image_tag', 'query_table',
-           'report_sections', 'write_report']
 
 # %% ../../nbs/data/prepare.ipynb #606267d1
 # left, top, right, bottom of a face's box, as fractions of the side of the frame
@@ -157,7 +158,7 @@ def register_visible(
             "size",
             f"{source.record.thermal} is {thermal.shape[2]} x {thermal.shape[1]} pixels and "
             f"{source.record.visible} is {visible.shape[2]} x {visible.shape[1]}: "
-            "register them, or give the faces' places in both (--faces)",
+            "register them, or give the face locations in both (--faces)",
         )
     return visible
 
@@ -193,7 +194,7 @@ def locate_unregistered(
     raise UnusableFile(
         "no place",
         f"{source.record.thermal} and {source.record.visible} are not registered and nothing says "
-        "where the face is in both of them: give its places in a CSV file (--faces)",
+        "where the face is in both of them: give the locations in a CSV file (--faces)",
     )
 
 # %% ../../nbs/data/prepare.ipynb #c91bdbf3
@@ -336,7 +337,7 @@ class PrepareReport(NamedTuple):
         if self.centred:
             lines.append(
                 f"  Warning: {self.centred} thermal images were cropped at their centre, since no "
-                "detector for thermal faces is bundled: give the faces' places (--faces), or look "
+                "detector for thermal faces is bundled: give the face locations (--faces), or look "
                 "at the report's pictures"
             )
         return "\n".join([*lines, f"  {self.output / 'report.html'} shows them"])
@@ -406,9 +407,9 @@ def prepare(
 ) -> PrepareReport:
     "Align a data set into a store, resuming an earlier run; raises ValueError if no pair is left."
     root, output = Path(root), Path(output)
-    speakingfaces = dataset == "speakingfaces"
-    mode = thermal_mode or ("raw" if speakingfaces else "grey")
-    detect = speakingfaces if detect is None else detect
+    is_speakingfaces = dataset == "speakingfaces"
+    mode = thermal_mode or ("raw" if is_speakingfaces else "grey")
+    detect = is_speakingfaces if detect is None else detect
     chosen = Options(size, mode, thermal_range, thermal_side, detect)
     check_options(chosen, root, output)
     found = list_sources(dataset, root, **options)

@@ -88,7 +88,7 @@ def image_paths(
         names = [path.relative_to(folder).as_posix() for path in folder.rglob("*.png")]
     for name in sorted(names):
         if escapes(name, folder):
-            message = f"{folder} holds {name!r}, which leads out of it: it is not read"
+            message = f"{folder} holds {name!r}, which leads out of it: it is ignored"
             problems.append(UnusableFile("path escapes", message))
         elif name.endswith(".png"):
             yield folder / name
@@ -146,7 +146,7 @@ def collect_files(
             frame, stream = known
             other = files[frame].setdefault(stream, path)
             if other != path:
-                message = f"{path} is there already as {other}: it is not read"
+                message = f"{path} is there already as {other}: it is ignored"
                 problems.append(UnusableFile("duplicate", message))
     return files
 

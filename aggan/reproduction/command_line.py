@@ -360,8 +360,8 @@ def add_prepare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, help="pixels of a side (default 256)")
     parser.add_argument(
         "--thermal-mode",
-        choices=("grey", "luma", "iron"),
-        help='temperature (the iron palette undone), brightness, or as stored (default "iron" for speakingfaces, else "grey")',
+        choices=("grey", "luma", "raw"),
+        help='temperature (the iron palette undone), brightness, or as stored (default "raw" for speakingfaces, else "grey")',
     )
     parser.add_argument(
         "--thermal-range",
