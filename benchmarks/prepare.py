@@ -51,9 +51,9 @@ def pairs_per_second(folder: Path, count: int) -> dict[str, float]:
         "landmarks, palette undone": dict(
             thermal_mode="grey", faces=folder / "frames" / "faces.csv"
         ),
-        "landmarks, colours kept": dict(thermal_mode="iron", faces=folder / "frames" / "faces.csv"),
-        "whole image": dict(thermal_mode="iron"),
-        "detection": dict(thermal_mode="iron", detect=True),
+        "landmarks, colours kept": dict(thermal_mode="raw", faces=folder / "frames" / "faces.csv"),
+        "whole image": dict(thermal_mode="raw"),
+        "detection": dict(thermal_mode="raw", detect=True),
     }
     torch.set_num_threads(1)
     speeds = {}
