@@ -38,6 +38,7 @@ setup(
     install_requires=settings["requirements"].split(),
     extras_require=extras,
     entry_points={"console_scripts": settings["console_scripts"].split()},
-    # A path file, so that a folder named `aggan` in the working directory does not hide the package.
+    # A path file, so that a folder named `aggan` in the working directory does not hide the
+    # package.
     options={"editable_wheel": {"mode": "compat"}},
 )

@@ -1,4 +1,6 @@
-"""Trees in the layouts of the real data sets, with rendered faces in frames of the real cameras' sizes."""
+"""Trees in the layouts of the real data sets, with rendered faces in frames of the real
+cameras' sizes.
+"""
 
 import csv
 import io
@@ -70,7 +72,9 @@ def speakingfaces(root, subjects=(*range(1, 9), *range(101, 107)), positions=(1,
 
 
 def arl_vtf(root, dev=6, test=6):
-    """metadata.csv, 16-bit thermal and 8-bit visible frames of two cameras that are not registered, and the lists."""
+    """metadata.csv, 16-bit thermal and 8-bit visible frames of two cameras that are not
+    registered, and the lists.
+    """
     rows, lists = [], {"gallery_0010": [], "probes_0010_baseline": [], "probes_0010_expression": []}
     people = [("dev", f"{n + 1:04}", n) for n in range(dev)] + [
         ("test", f"{n + 301:04}", n + 300) for n in range(test)

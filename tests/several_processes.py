@@ -1,4 +1,6 @@
-"""Every method trained for a few steps by the processes that share its batches: `python several_processes.py DEVICES FOLDER`."""
+"""Every method trained for a few steps by the processes that share its batches: `python
+several_processes.py DEVICES FOLDER`.
+"""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""Every method's training step can be recorded and replayed: nothing in it is decided by, or made on, the host."""
+"""Every method's training step can be recorded and replayed: nothing in it is decided by, or
+made on, the host.
+"""
 
 import pytest
 import torch
@@ -37,7 +39,9 @@ def pairs():
 
 
 def losses(name, pairs, make_graph, device):
-    """The losses of a few steps in double precision with falling learning rates, on crops that are told by their indices."""
+    """The losses of a few steps in double precision with falling learning rates, on crops that
+    are told by their indices.
+    """
     method = fresh(name).double().to(device)
     optimizers = method.optimizers()
     images = (AugmentedPairs if method.paired else UnpairedImages)(pairs, SIZE, 36)

@@ -1,4 +1,6 @@
-"""The real data sets' way through the program, on made-up trees in their layouts: prepare, train, evaluate, table."""
+"""The real data sets' way through the program, on made-up trees in their layouts: prepare,
+train, evaluate, table.
+"""
 
 import json
 import shutil

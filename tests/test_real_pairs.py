@@ -1,4 +1,6 @@
-"""The main job on real faces, in small. Everything that is written stays in the test's temporary folder."""
+"""The main job on real faces, in small. Everything that is written stays in the test's
+temporary folder.
+"""
 
 import json
 
@@ -11,7 +13,8 @@ from aggan.recognition.alignment import frame_landmarks
 MOBILEFACENET = REAL_WEIGHTS / "foamliu_mobilefacenet" / "mobilefacenet.pt"
 pytestmark = pytest.mark.skipif(
     not (REAL_PAIRS.is_dir() and MOBILEFACENET.is_file()),
-    reason=f"the real pairs are not at {REAL_PAIRS} or the real MobileFaceNet is not at {MOBILEFACENET}: set AGGAN_REAL_PAIRS and "
+    reason=f"the real pairs are not at {REAL_PAIRS} or the real MobileFaceNet is not at "
+    f"{MOBILEFACENET}: set AGGAN_REAL_PAIRS and "
     "AGGAN_REAL_WEIGHTS to where they are",
 )
 
