@@ -7,9 +7,9 @@ are **synthetic** and the same for all. `difference` is bfloat16 less float32, t
 import argparse
 import statistics
 
-from aggan.evaluation import MEASURES
 from aggan.experiments import PRECISIONS, Experiment
 from aggan.reproduction import run_experiments
+from aggan.reproduction.printed import MEASURES
 
 SCALES = {"auc": 100, "eer": 100}  # in %, as in the tables
 

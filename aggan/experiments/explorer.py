@@ -26,9 +26,10 @@ from ..data.images import unit_range
 from ..data.pairs import make_sample
 from . import Experiment, chosen_checkpoint, default_device, load_method
 from .figures import attention_overlay
-from ..explanation import blurred, face_regions, identity_score
+from ..explanation import blurred, identity_score
 from ..methods import Method, list_methods, method_label
 from ..recognition import load_embedder
+from ..recognition.regions import face_regions
 from ..runtime.files import read_json
 from ..synthetic.geometry import FaceKey, FaceParameters
 from ..synthetic.rendering import REGIONS, face_parameters, render_parameters
@@ -91,7 +92,7 @@ def epochs(
 ) -> dict[str, Path]:  # "epoch 12 (step 600)" -> checkpoint
     "The checkpoints of a run, with the one that validation chose marked."
     in_epoch, chosen = (
-        len(experiment.pairs("train")) / experiment.size.batch_size,
+        len(experiment.pairs("train")) / experiment.resolved_profile.batch_size,
         chosen_checkpoint(run),
     )
 

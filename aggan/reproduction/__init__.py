@@ -7,10 +7,10 @@ __all__ = ['ABLATIONS', 'FIGURES', 'TARGETS', 'EPOCHS_SHOWN', 'EXPLAINED_PEOPLE'
            'CPU_SECONDS', 'GPU_SECONDS', 'CPU_HOURS', 'table_methods', 'table_experiments', 'equal_time',
            'target_experiments', 'figure_experiments', 'with_references', 'write_table', 'cost', 'order_agreement',
            'order_sentence', 'as_markdown', 'shown_faces', 'caption', 'translation_grid', 'attention_maps', 'grid_of',
-           'attention_of', 'explained_faces', 'in_groups', 'explanation', 'write_explanation', 'method_claims',
-           'write_claims', 'consistency_claim', 'write_evaluation', 'run_notebook', 'run_to_end', 'notebook_parameters',
-           'parse_settings', 'run_in_notebook', 'run_experiments', 'experiments_behind', 'target_folder',
-           'target_parameters', 'reproduce', 'regenerate', 'provenance', 'code_hash', 'demand', 'runs_table']
+           'attention_of', 'explained_faces', 'in_groups', 'explanation', 'write_explanation', 'write_evaluation',
+           'run_notebook', 'run_to_end', 'notebook_parameters', 'parse_settings', 'run_in_notebook', 'run_experiments',
+           'experiments_behind', 'target_folder', 'target_parameters', 'reproduce', 'regenerate', 'provenance',
+           'code_hash', 'demand', 'runs_table']
 
 # %% ../../nbs/reproduction/reproduction.ipynb #1db6eb51
 import hashlib
@@ -37,14 +37,7 @@ from tqdm.auto import tqdm
 import aggan
 from ..data import Batch, collate
 from ..data.images import unit_range
-from aggan.evaluation import (
-    MEASURES,
-    REFERENCES,
-    RankCorrelation,
-    comparison_table,
-    paper_table,
-    rank_correlation,
-)
+from ..evaluation import REFERENCES
 from aggan.experiments import (
     Experiment,
     default_device,
@@ -56,9 +49,16 @@ from aggan.experiments import (
     translator,
 )
 from ..experiments.figures import attention_figure, image_grid, save_figure
-from ..explanation import claim, explain_pairs, explanation_table, measure_epochs
+from ..experiments.map_report import explain_pairs, explanation_table, measure_epochs
 from ..methods import Method, list_methods, method_label
 from ..recognition import load_embedder
+from aggan.reproduction.printed import (
+    MEASURES,
+    RankCorrelation,
+    comparison_table,
+    paper_table,
+    rank_correlation,
+)
 from ..runtime.allocator import allocator_environment
 from ..runtime.checks import check_choice
 from ..runtime.files import atomic_write, read_json, write_json
@@ -479,83 +479,6 @@ def write_explanation(
         attention_maps(method, shown_faces(experiment), label, alpha=0.5), Path(output) / "overlays"
     )
     return report
-
-# %% ../../nbs/reproduction/reproduction.ipynb #b2bc099e
-def method_claims(
-    reports: dict[str, dict],  # by row label
-    measure: str,  # of a report, e.g. "tar_1"
-    sentence: str,
-    ours: Sequence[str] = ("AG-GAN", "AG-GAN+"),
-) -> list[dict]:  # of `claim`
-    "Whether the paper's methods are better than the best of the others: their interval lies above its figure."
-    others = {
-        row: report[measure]
-        for row, report in reports.items()
-        if row not in (*ours, *REFERENCES) and report[measure] is not None
-    }
-    best = max(others, key=others.get)
-    return [
-        claim(
-            f"{row} {sentence} (best other: {best})",
-            measure,
-            {
-                "value": reports[row][measure],
-                "low": reports[row][f"{measure}_low"],
-                "high": reports[row][f"{measure}_high"],
-            },
-            others[best],
-        )
-        for row in ours
-        if row in reports
-    ]
-
-
-def write_claims(
-    claims: list[dict],  # of `claim`
-    output: str | Path,  # folder for `table.csv` and `table.md`
-    data: str,  # what it was measured on
-) -> pd.DataFrame:
-    "Write a table of claims and return it."
-    table = pd.DataFrame(claims).assign(data=data)
-    with atomic_write(Path(output) / "table.csv") as part:
-        table.to_csv(part, index=False, float_format="%.4f")
-
-    def text(row):
-        return (
-            ""
-            if pd.isna(row["value"])
-            else f"{row['value']:.2f}"
-            + ("" if pd.isna(row["low"]) else f" [{row['low']:.2f}, {row['high']:.2f}]")
-        )
-
-    shown = pd.DataFrame(
-        {
-            "claim": table["claim"],
-            "measure": table["measure"],
-            "mean [95 % interval]": [text(row) for row in table.to_dict("records")],
-            "held if": [f"{row['side']} {row['border']:.2f}" for row in table.to_dict("records")],
-            "verdict": table["verdict"],
-        }
-    )
-    with atomic_write(Path(output) / "table.md") as part:
-        part.write_text(shown.to_markdown(index=False) + f"\n\n{data}\n", encoding="utf-8")
-    return shown
-
-
-def consistency_claim(
-    found: dict[
-        str, dict
-    ],  # "different people", and "same face" or "same person", -> value, low, high
-    sentence: str,
-) -> dict:  # of `claim`
-    "Whether maps of one face or person are more alike than those of different people: the interval lies above the other's end."
-    same = next(own for name, own in found.items() if name.startswith("same"))
-    return claim(
-        sentence,
-        "correlation of its maps, beside that of different people's",
-        same,
-        found["different people"]["high"] or found["different people"]["value"],
-    )
 
 # %% ../../nbs/reproduction/reproduction.ipynb #07253d1b
 def write_evaluation(

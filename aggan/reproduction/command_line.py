@@ -94,7 +94,7 @@ def print_row(label: str, report: dict) -> None:
 # %% ../../nbs/reproduction/command_line.ipynb #977d4500
 def print_groups(report: dict) -> None:
     "Face matching by groups of people, where the data say who is who."
-    from aggan.evaluation import group_table
+    from aggan.recognition.groups import group_table
 
     if len(table := group_table(report)):
         print(table.to_string(index=False, float_format="%.1f", na_rep="-"))
@@ -155,7 +155,7 @@ def evaluate(args: argparse.Namespace) -> None:
 # %% ../../nbs/reproduction/command_line.ipynb #3215f727
 def explain(args: argparse.Namespace) -> None:
     "Measure what the attention maps of trained weights show, and lay them over the faces."
-    from aggan.explanation import explanation_table
+    from aggan.experiments.map_report import explanation_table
     from aggan.reproduction import write_explanation
 
     print(
