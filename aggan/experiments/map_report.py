@@ -130,7 +130,7 @@ def measure_batch(
         measured[name]["correlation with edges"] = _agreement(heatmap, baselines["edges"])
     return measured
 
-# %% ../../nbs/experiments/map_report.ipynb #692ef360
+# %% ../../nbs/experiments/map_report.ipynb #cf1483ee
 def same_person_correlation(
     maps: Tensor,  # (N, 1, h, w)
     people: Sequence[str],  # N labels
@@ -145,10 +145,10 @@ def same_person_correlation(
         if len(own) > 1
     }
 
-
+# %% ../../nbs/experiments/map_report.ipynb #d190edab
 def measure_poses(
     method: Method, batches: Sequence[Batch]
-) -> dict[str, dict[str, dict]]:  # map or "edges" -> "same person", "different people" -> value, …
+) -> dict[str, dict[str, dict]]:  # map -> "same person", "different people" -> value, …
     "Correlation of aligned maps (Figure 8); empty without landmarks or several poses of a person."
     if any(meta.get("landmarks") is None for batch in batches for meta in batch.meta):
         return {}
@@ -178,7 +178,7 @@ def measure_epochs(
     checkpoints: Sequence[Method],  # of one run
     batches: Sequence[Batch],
 ) -> dict[str, dict[str, dict]]:  # map -> "same face", "different people" -> value, low, high
-    "Correlation of the maps of several checkpoints (Figure 7); of different people at the last one."
+    "Correlation of maps of several checkpoints (Figure 7), of different people at the last one."
     people = [subject for batch in batches for subject in batch.subject]
     maps = [[method.explain(batch.thermal) for batch in batches] for method in checkpoints]
     report = {}
