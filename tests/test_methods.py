@@ -10,7 +10,8 @@ from aggan.experiments import Experiment, load_method, run_training
 from aggan.methods import create_method, list_methods
 from aggan.recognition import load_embedder
 from aggan.reproduction.targets import equal_time
-from aggan.training import best_step, checkpoint_path
+from aggan.training import checkpoint_path
+from aggan.runtime.run_folder import best_step
 
 TEN = [
     "ag-gan",

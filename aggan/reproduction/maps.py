@@ -16,7 +16,8 @@ import torch
 from ..data import Batch, collate
 from ..experiments import Experiment, default_device, experiment_with, load_method
 from ..experiments.figures import save_figure
-from ..explanation import claim, explain_pairs, explanation_table, measure_epochs
+from ..experiments.map_report import explain_pairs, explanation_table, measure_epochs
+from .claims import claim
 from ..methods import method_label
 from ..recognition import load_embedder
 from .claims import consistency_claim

@@ -11,13 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from aggan.evaluation import (
-    MEASURES,
-    REFERENCES,
-    RankCorrelation,
-    comparison_table,
-    paper_table,
-    rank_correlation,
+from ..evaluation import REFERENCES
+from aggan.reproduction.printed import (
+    MEASURES, RankCorrelation, comparison_table, paper_table, rank_correlation,
 )
 from ..experiments import Experiment, reference_report, run_evaluation, seconds_per_step
 from ..runtime.files import atomic_write
