@@ -14,7 +14,7 @@ from one_node_kubernetes import kubernetes, missing
 from one_node_slurm import MISSING, slurm
 
 from aggan.runtime.files import read_json
-from aggan.training import read_metrics
+from aggan.runtime.run_folder import RunFolder
 
 CLUSTER = PROJECT / "cluster"
 SNAKEMAKE = PROJECT / ".venv-cluster" / "bin" / "snakemake"  # as `make cluster` installs it
@@ -102,7 +102,7 @@ def test_runs_everything_on_one_machine(workplace, tmp_path):
 
 def steps_by_folder(folder):
     return {
-        path.parent: [row["step"] for row in read_metrics(path)]
+        path.parent: [row["step"] for row in RunFolder(path.parent).metrics()]
         for path in folder.glob("runs/*/*/*/metrics.jsonl")
     }
 
@@ -148,9 +148,7 @@ def test_goes_on_through_slurm_when_the_controller_is_killed(tmp_path):
                 ).stdout.strip()
             )
         )
-        broken = {
-            folder: read_metrics(folder / "metrics.jsonl") for folder in steps_by_folder(work)
-        }
+        broken = {folder: RunFolder(folder).metrics() for folder in steps_by_folder(work)}
         assert broken and not list(work.glob("runs/*/*/*/report.json"))
         locked = subprocess.run(
             snakemake_command(*through_slurm),
@@ -166,7 +164,7 @@ def test_goes_on_through_slurm_when_the_controller_is_killed(tmp_path):
     steps = steps_by_folder(work)
     assert len(steps) == 2 and all(found == list(range(5, 81, 5)) for found in steps.values())
     kept = {
-        folder: [row for row in before if row in read_metrics(folder / "metrics.jsonl")]
+        folder: [row for row in before if row in RunFolder(folder).metrics()]
         for folder, before in broken.items()
     }
     assert (
@@ -203,9 +201,7 @@ def test_goes_on_through_kubernetes_when_a_pod_is_lost(tmp_path):
         )
         lost = next(iter(cluster.pods.values()))
         lost.kill()
-        broken = {
-            folder: read_metrics(folder / "metrics.jsonl") for folder in steps_by_folder(volume)
-        }
+        broken = {folder: RunFolder(folder).metrics() for folder in steps_by_folder(volume)}
         assert controller.wait(timeout=600) == 0, (cluster.folder / "controller.log").read_text()
         assert not cluster.pods and not cluster.jobs  # cleared away
         assert len(cluster.submitted) == len(rows) + 1
@@ -217,7 +213,7 @@ def test_goes_on_through_kubernetes_when_a_pod_is_lost(tmp_path):
     assert all((volume / row["folder"] / row["result"]).exists() for row in rows)
     assert all(steps == list(range(5, 81, 5)) for steps in steps_by_folder(volume).values())
     kept = [
-        sum(row in read_metrics(folder / "metrics.jsonl") for row in before)
+        sum(row in RunFolder(folder).metrics() for row in before)
         for folder, before in broken.items()
     ]
     assert all(
