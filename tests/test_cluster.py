@@ -100,7 +100,10 @@ def test_runs_everything_on_one_machine(workplace, tmp_path):
 
 def metrics_by_run(folder):
     """The rows of `metrics.jsonl` of every run."""
-    return {path.parent: RunFolder(path.parent).metrics() for path in folder.glob("runs/*/*/*/metrics.jsonl")}
+    return {
+        path.parent: RunFolder(path.parent).metrics()
+        for path in folder.glob("runs/*/*/*/metrics.jsonl")
+    }
 
 
 def steps_by_run(folder):
