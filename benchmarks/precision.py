@@ -10,7 +10,6 @@ itself; the spread is the standard deviation over seeds.
 import argparse
 import statistics
 
-from aggan.evaluation import MEASURES
 from aggan.experiments import PRECISIONS, Experiment
 from aggan.reproduction.notebooks import run_experiments
 

@@ -1,6 +1,6 @@
-"""Every method trained for a few steps by the processes that share its batches: `python
-several_processes.py DEVICES FOLDER`.
-"""
+"""Train every method for a few steps in processes that share each batch.
+
+Usage: python several_processes.py DEVICES FOLDER"""
 
 import sys
 from pathlib import Path
@@ -18,7 +18,7 @@ STEPS, BATCH, SIZE = 3, 4, 32
 
 
 def fresh(name):
-    """A small method, with pools that are soon full."""
+    """A small method whose image pools are full after a few steps."""
     torch.manual_seed(0)
     method = create_method(name, image_size=SIZE, **PROFILES["smoke"].method_kwargs[name])
     if hasattr(method, "pools"):
@@ -41,7 +41,7 @@ def settings(devices):
 
 
 def train_double(method, pairs, folder, devices):
-    """In double precision, in which nothing but a mistake is larger than 1e-9."""
+    """Train in double precision, where rounding stays below 1e-9."""
     torch.set_default_dtype(torch.float64)
     try:
         train(method.double(), pairs, folder, precision="64-true", **settings(devices))
@@ -50,7 +50,7 @@ def train_double(method, pairs, folder, devices):
 
 
 def faces(folder):
-    """Sixteen rendered pairs, kept in a folder."""
+    """Sixteen rendered pairs, cached in a folder."""
     return open_pairs(
         "synthetic-arl",
         image_size=SIZE,
@@ -62,7 +62,7 @@ def faces(folder):
 
 
 def stops(step, kind):
-    """A kind of method that is interrupted in its step of that number."""
+    """A subclass of `kind` whose step number `step` is interrupted."""
 
     class Stopped(kind):
         def training_step(self, *arguments):
@@ -75,7 +75,7 @@ def stops(step, kind):
 
 
 def explodes(kind):
-    """A kind of method whose loss is no number in the last process."""
+    """A subclass of `kind` whose loss is infinite in every process but rank 0."""
 
     class Exploding(kind):
         def training_step(self, *arguments):
@@ -87,7 +87,7 @@ def explodes(kind):
 
 def main(devices, folder):
     start_processes(devices, 1, BATCH)
-    folder = Path(folder) / f"process{rank()}"  # files of any process but the first would show
+    folder = Path(folder) / f"process{rank()}"  # shows which ranks write files
     pairs = faces(folder.parent)
     with rank_zero_first():
         pairs.prepare_data()
@@ -107,7 +107,7 @@ def main(devices, folder):
 
 
 def explode(pairs, folder, devices):
-    """What each process says when the last one's loss is no number."""
+    """Write the error message of each process when one process has an infinite loss."""
     method = fresh("pix2pix")
     method.__class__ = explodes(type(method))
     try:

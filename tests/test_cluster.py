@@ -17,7 +17,7 @@ from one_node_kubernetes import kubernetes, missing
 from one_node_slurm import MISSING, slurm
 
 from aggan.runtime.files import read_json
-from aggan.training import read_metrics
+from aggan.runtime.run_folder import RunFolder
 
 CLUSTER = PROJECT / "cluster"
 SNAKEMAKE = PROJECT / ".venv-cluster" / "bin" / "snakemake"  # as `make cluster` installs it
@@ -100,7 +100,10 @@ def test_runs_everything_on_one_machine(workplace, tmp_path):
 
 def metrics_by_run(folder):
     """The rows of `metrics.jsonl` of every run."""
-    return {path.parent: read_metrics(path) for path in folder.glob("runs/*/*/*/metrics.jsonl")}
+    return {
+        path.parent: RunFolder(path.parent).metrics()
+        for path in folder.glob("runs/*/*/*/metrics.jsonl")
+    }
 
 
 def steps_by_run(folder):

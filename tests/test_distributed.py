@@ -1,6 +1,5 @@
-"""Two processes that share each batch do what one does with all of it, and end with it together."""
+"""Two processes that share each batch compute what one process computes, and stop together."""
 
-import json
 import os
 import re
 import signal
@@ -16,7 +15,7 @@ from several_processes import STEPS, faces, fresh, train_double
 
 from aggan.methods import list_methods
 from aggan.reproduction.command_line import main
-from aggan.training import checkpoint_path, read_metrics
+from aggan.runtime.run_folder import RunFolder
 
 PROGRAM = Path(__file__).with_name("several_processes.py")
 ON_CPU = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
@@ -24,7 +23,7 @@ ON_CPU = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """The folder of `several_processes.py` by number of processes."""
+    """Output folders of `several_processes.py`, by number of processes."""
     folders = {devices: tmp_path_factory.mktemp(f"processes{devices}") for devices in (1, 2)}
     running = [
         subprocess.Popen(
@@ -44,7 +43,7 @@ def losses(folder):
     """The losses of each step."""
     return [
         [value for name, value in row.items() if name not in ("step", "seconds")]
-        for row in read_metrics(folder / "metrics.jsonl")
+        for row in RunFolder(folder).metrics()
     ]
 
 
@@ -58,7 +57,7 @@ def same(one, other, tolerance):
 def test_two_processes_equal_one(trained, name):
     one, two = (trained[devices] / "process0" / "double" / name for devices in (1, 2))
     same(losses(one), losses(two), 1e-9)
-    weights, others = (load_file(checkpoint_path(folder, STEPS)) for folder in (one, two))
+    weights, others = (load_file(RunFolder(folder).checkpoint(STEPS)) for folder in (one, two))
     assert weights.keys() == others.keys()
     assert all(
         (weights[tensor].double() - others[tensor].double()).abs().max() < 1e-8
@@ -71,7 +70,7 @@ def test_two_processes_equal_one_in_single_precision(trained, name):
     same(*(losses(trained[devices] / "process0" / "single" / name) for devices in (1, 2)), 1e-5)
 
 
-def test_only_the_first_process_writes(trained):
+def test_only_rank_zero_writes(trained):
     assert sorted(path.name for path in trained[2].iterdir()) == [
         "exploded0",
         "exploded1",
@@ -80,7 +79,7 @@ def test_only_the_first_process_writes(trained):
     ]
 
 
-def test_a_loss_that_is_no_number_in_one_stops_all(trained):
+def test_an_infinite_loss_in_one_process_stops_all(trained):
     for rank in (0, 1):
         assert re.match(
             'The loss "discriminator" became inf at or before step 1',
@@ -89,14 +88,14 @@ def test_a_loss_that_is_no_number_in_one_stops_all(trained):
     assert not list((trained[2] / "process0" / "exploded").glob("**/*.safetensors"))
 
 
-def test_one_process_goes_on_where_two_were_stopped(trained):
+def test_one_process_resumes_a_run_of_two(trained):
     folder = trained[2] / "process0" / "stopped"
-    assert len(losses(folder)) == STEPS - 1 and (folder / "resume.safetensors").exists()
+    assert len(losses(folder)) == STEPS - 1 and RunFolder(folder).resume_file.exists()
     train_double(fresh("cyclegan"), faces(trained[2]), folder, devices=1)
     same(losses(folder), losses(trained[1] / "process0" / "double" / "cyclegan"), 1e-9)
 
 
-def test_command_killed_with_two_goes_on_with_one(tmp_path):
+def test_a_killed_command_of_two_processes_resumes_with_one(tmp_path):
     command = (
         "train",
         "--method",
@@ -121,19 +120,17 @@ def test_command_killed_with_two_goes_on_with_one(tmp_path):
         time.sleep(0.05)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)  # until the other process has let go of the pipes, too
+    process.communicate(timeout=60)  # until the child process has closed the pipes, too
     assert len(children) == 1 and not Path(f"/proc/{children[0]}/exe").exists()
     (folder,) = tmp_path.glob("runs/*/*/*")
-    assert not (folder / "report.json").exists()
+    assert not RunFolder(folder).report_file.exists()
     done = aggan(*command, cwd=tmp_path)
     assert done.stdout.count("AUC") == 1 and done.stdout.splitlines()[-1] == str(
         folder.relative_to(tmp_path)
     )
-    steps = [row["step"] for row in read_metrics(folder / "metrics.jsonl")]
-    assert (
-        steps == list(range(2, 41, 2))
-        and json.loads((folder / "report.json").read_text())["checkpoint"] in steps
-    )
+    run = RunFolder(folder)
+    assert [row["step"] for row in run.metrics()] == list(range(2, 41, 2))
+    assert run.report["checkpoint"] == run.best_step
 
 
 def test_a_batch_that_cannot_be_split_is_refused(tmp_path, monkeypatch, capsys):

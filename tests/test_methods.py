@@ -1,6 +1,6 @@
-"""What every method keeps to, whichever it is."""
+"""Properties that every method has."""
 
-import json
+import shutil
 
 import pytest
 import torch
@@ -10,7 +10,8 @@ from aggan.experiments import Experiment, load_method, run_training
 from aggan.methods import create_method, list_methods
 from aggan.recognition import load_embedder
 from aggan.reproduction.targets import equal_time
-from aggan.training import best_step, checkpoint_path
+from aggan.runtime.run_folder import RunFolder
+from aggan.training import save_state
 
 TEN = [
     "ag-gan",
@@ -44,26 +45,35 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=TEN)
 def trained(request, folder):
-    """A smoke experiment of each method, trained."""
-    run_training(experiment(request.param, folder))
-    return experiment(request.param, folder)
+    """A smoke experiment of each method, trained; its run folder after step 6 is copied."""
+    done, killed = (experiment(request.param, place) for place in (folder, folder / "killed"))
+
+    def save_and_copy(run, method, optimizers, step):
+        save_state(run, method, optimizers, step)
+        if step == 6:
+            shutil.copytree(run, killed.folder)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("aggan.training.save_state", save_and_copy)
+        run_training(done)
+    return done
 
 
 def test_there_are_ten():
     assert list_methods() == TEN
 
 
-def test_translates_alone_as_in_company(trained):
+def test_a_translation_does_not_depend_on_the_batch(trained):
     method, test = load_method(trained.folder), trained.pairs("test")
     thermal = torch.stack([test[index].thermal for index in range(4)])
-    together = method.train().translate(thermal)  # the mode that it is in makes no difference
+    together = method.train().translate(thermal)
     assert (
         together.shape == (4, 3, 32, 32)
         and together.abs().max() <= 1
         and not together.requires_grad
     )
     torch.testing.assert_close(method.translate(thermal[2:3]), together[2:3], rtol=1e-4, atol=1e-5)
-    assert torch.equal(method.translate(thermal), together)
+    assert torch.equal(method.eval().translate(thermal), together)  # in either mode
     maps = method.explain(thermal)
     assert bool(maps) == (trained.method in WITH_MAPS)
     for heatmap in maps.values():
@@ -72,34 +82,26 @@ def test_translates_alone_as_in_company(trained):
         )
 
 
-def test_stopped_and_resumed_is_bit_identical(trained, tmp_path, monkeypatch):
-    again = experiment(trained.method, tmp_path)
-    kind, calls = type(create_method(again.method, **again.resolved_method_kwargs)), []
-    step = kind.training_step
-
-    def failing(self, *args):
-        calls.append(1)
-        if len(calls) == 7:
-            raise KeyboardInterrupt
-        return step(self, *args)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(kind, "training_step", failing)
-        run_training(again)
-    assert (
-        not checkpoint_path(again.folder, 8).exists() and checkpoint_path(again.folder, 6).exists()
+def test_a_run_killed_after_step_6_resumes_to_the_same_bits(trained, folder):
+    killed = experiment(trained.method, folder / "killed")
+    run = RunFolder(killed.folder)
+    assert list(run.checkpoints) == [2, 4, 6] and not run.checkpoint(8).exists()
+    run_training(killed)
+    expected, resumed = (
+        load_file(RunFolder(trained.folder).checkpoint(8)),
+        load_file(run.checkpoint(8)),
     )
-    run_training(again)
-    one, other = (load_file(checkpoint_path(run.folder, 8)) for run in (trained, again))
-    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    assert expected.keys() == resumed.keys()
+    assert all(torch.equal(expected[name], resumed[name]) for name in expected)
 
 
-def test_losses_are_recorded_and_the_judge_is_in_none(trained):
-    rows = [
-        json.loads(line) for line in (trained.folder / "metrics.jsonl").read_text().splitlines()
-    ]
-    assert rows[-1]["step"] == 8 and best_step(trained.folder) in (2, 4, 6, 8)
+def test_losses_are_logged_and_the_matcher_is_in_none(trained):
+    run = RunFolder(trained.folder)
+    rows = run.metrics()
+    assert [row["step"] for row in rows] == [2, 4, 6, 8]
     assert all(isinstance(value, (int, float)) for row in rows for value in row.values())
+    errors = {row["step"]: row["val_eer"] for row in rows}
+    assert errors[run.best_step] == min(errors.values())
     judge = {
         tuple(weight.flatten()[:8].tolist())
         for weight in load_embedder("synthetic-matcher").parameters()
@@ -119,8 +121,5 @@ def test_equal_time_gives_the_slower_fewer_steps(folder, monkeypatch):
         "aggan.reproduction.targets.seconds_per_step", lambda experiment: seconds[experiment.method]
     )
     rows = {name: experiment(name, folder) for name in seconds}
-    assert [row.resolved_profile.steps for row in equal_time(rows, rows["ag-gan"]).values()] == [
-        8,
-        16,
-        4,
-    ]
+    equal = equal_time(rows, rows["ag-gan"])
+    assert [row.resolved_profile.steps for row in equal.values()] == [8, 16, 4]

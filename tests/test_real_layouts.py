@@ -1,15 +1,16 @@
-"""The real data sets' way through the program, on made-up trees in their layouts: prepare,
-train, evaluate, table.
-"""
+"""The real data sets from download to table, on fabricated trees in their layouts."""
 
+import contextlib
 import json
 import shutil
 import sqlite3
+import subprocess
+import time
 import zipfile
 
 import pandas as pd
 import pytest
-from conftest import aggan
+from conftest import AGGAN, aggan
 from fabricate import arl_vtf, framed, png, speakingfaces
 from PIL import Image
 
@@ -19,94 +20,66 @@ from aggan.synthetic.rendering import FaceKey, render
 ARL = ("--dataset-kwargs", '{"expected_subjects": {"dev": 6, "test": 6}}')
 
 
+def prepare(dataset, root, output, *options, cwd, check=True):
+    """`aggan prepare`."""
+    command = ("prepare", "--dataset", dataset, "--root", root, "--output", output)
+    return aggan(*command, *options, cwd=cwd, check=check)
+
+
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory):
-    """A folder with a store of each of the two data sets."""
+    """A folder with a store of each of the two data sets, and what the commands printed."""
     folder = tmp_path_factory.mktemp("stores")
     speakingfaces(folder / "sf_download", subjects=(*range(1, 15), *range(101, 107)))
     arl_vtf(folder / "arl_download")
-    said = {
-        "speakingfaces": aggan(
-            "prepare",
-            "--dataset",
-            "speakingfaces",
-            "--root",
-            "sf_download",
-            "--output",
-            "speakingfaces",
-            "--size",
-            48,
-            cwd=folder,
+    size = ("--size", 48)
+    printed = {
+        "speakingfaces": prepare(
+            "speakingfaces", "sf_download", "speakingfaces", *size, cwd=folder
         ),
-        "arl-vtf": aggan(
-            "prepare",
-            "--dataset",
-            "arl-vtf",
-            "--root",
-            "arl_download",
-            "--output",
-            "arl-vtf",
-            "--size",
-            48,
-            *ARL,
-            cwd=folder,
-        ),
+        "arl-vtf": prepare("arl-vtf", "arl_download", "arl-vtf", *size, *ARL, cwd=folder),
     }
-    return folder, {name: done.stdout for name, done in said.items()}
+    return folder, {name: done.stdout for name, done in printed.items()}
 
 
 def test_stores_have_the_protocol(stores):
-    folder, said = stores
-    assert "speakingfaces: 80 pairs written, 0 kept, 122 left out" in said["speakingfaces"], said[
-        "speakingfaces"
-    ]  # subjects that are not there
-    assert "122 x missing subject" in said["speakingfaces"]
-    assert "arl-vtf: 36 pairs written, 0 kept, 0 left out" in said["arl-vtf"]
-    sizes = {
-        name: {
-            split: len(open_pairs(name, folder / name, split)) for split in ("train", "val", "test")
-        }
-        for name in said
+    folder, printed = stores
+    # The fabricated trees lack most subjects of SpeakingFaces.
+    assert "80 pairs written, 0 kept, 122 left out" in printed["speakingfaces"]
+    assert "122 x missing subject" in printed["speakingfaces"]
+    assert "arl-vtf: 36 pairs written, 0 kept, 0 left out" in printed["arl-vtf"]
+    counts = {
+        (name, split): len(open_pairs(name, folder / name, split))
+        for name in printed
+        for split in ("train", "val", "test")
     }
-    assert sizes == {
-        "speakingfaces": {"train": 48, "val": 8, "test": 24},
-        "arl-vtf": {"train": 12, "val": 6, "test": 12},
-    }
-    test = open_pairs("speakingfaces", folder / "speakingfaces", "test")
-    assert {(record.session, record.role) for record in test.records} == {
-        (1, "gallery"),
-        (2, "probe"),
-    }
-    assert {record.subject for record in test.records} == {str(n) for n in range(101, 107)}
+    assert list(counts.values()) == [48, 8, 24, 12, 6, 12]
+    test = open_pairs("speakingfaces", folder / "speakingfaces", "test").records
+    assert {(record.session, record.role) for record in test} == {(1, "gallery"), (2, "probe")}
+    assert {record.subject for record in test} == {str(n) for n in range(101, 107)}
     expression = open_pairs("arl-vtf", folder / "arl-vtf", "test", probes="P_TE0-")
     assert sorted(record.role for record in expression.records) == ["gallery"] * 6 + ["probe"] * 6
-    for name in said:  # thermal and visible faces lie over one another
+    for name in printed:
         sample = open_pairs(name, folder / name, "test", image_size=48)[0]
-        assert sample.visible.std() > 0.2 and sample.thermal.std() > 0.2
+        assert sample.visible.std() > 0.2 and sample.thermal.std() > 0.2  # a face, no background
 
 
 def test_second_prepare_writes_nothing(stores):
     folder, _ = stores
-    before = {path: path.stat().st_mtime_ns for path in (folder / "arl-vtf").glob("*.pixels")}
-    assert (
-        "0 pairs written, 36 kept"
-        in aggan(
-            "prepare",
-            "--dataset",
-            "arl-vtf",
-            "--root",
-            "arl_download",
-            "--output",
-            "arl-vtf",
-            "--size",
-            48,
-            *ARL,
-            cwd=folder,
-        ).stdout
-    )
-    assert before == {
-        path: path.stat().st_mtime_ns for path in (folder / "arl-vtf").glob("*.pixels")
-    }
+
+    def times():
+        return {path: path.stat().st_mtime_ns for path in (folder / "arl-vtf").glob("*.pixels")}
+
+    before = times()
+    done = prepare("arl-vtf", "arl_download", "arl-vtf", "--size", 48, *ARL, cwd=folder)
+    assert "0 pairs written, 36 kept" in done.stdout
+    assert times() == before and before
+
+
+GROUPS = {
+    "speakingfaces": ("glasses", {"glasses", "none"}),
+    "arl-vtf": ("eyewear", {"none", "off"}),
+}
 
 
 @pytest.mark.parametrize(
@@ -115,148 +88,93 @@ def test_second_prepare_writes_nothing(stores):
 def test_train_evaluate_and_table(stores, dataset, table, rows):
     folder, _ = stores
     data = ("--dataset", dataset, "--root", dataset, "--profile", "smoke")
-    said = aggan("train", "--method", "ag-gan+", *data, cwd=folder).stdout
-    run = folder / said.splitlines()[-1]
+    printed = aggan("train", "--method", "ag-gan+", *data, cwd=folder).stdout
+    run = folder / printed.splitlines()[-1]
     report = json.loads((run / "report.json").read_text())
-    attribute, groups = (
-        ("glasses", {"glasses", "none"})
-        if dataset == "speakingfaces"
-        else ("eyewear", {"none", "off"})
-    )
-    assert report["subjects"] == 6 and set(report["groups"][attribute]) == groups
-    assert (
-        sum(group["probes"] for group in report["groups"][attribute].values()) == report["probes"]
-    )
-    assert attribute in said  # the command prints them
-    assert "knows synthetic faces only" in said  # as the shipped matcher does
-    judged = aggan(
-        "evaluate", "--weights", run, *data, "--output", f"judged_{dataset}", cwd=folder
-    ).stdout
-    assert f"AUC {100 * report['auc']:.2f} %" in judged
+    attribute, values = GROUPS[dataset]
+    groups = report["groups"][attribute]
+    assert report["subjects"] == 6 and set(groups) == values and attribute in printed
+    assert sum(group["probes"] for group in groups.values()) == report["probes"]
+    assert "knows synthetic faces only" in printed  # the shipped matcher
+
+    output = f"evaluated_{dataset}"
+    printed = aggan("evaluate", "--weights", run, *data, "--output", output, cwd=folder).stdout
+    assert f"AUC {100 * report['auc']:.2f} %" in printed
+
     aggan("reproduce", table, *data, "--jobs", 2, cwd=folder)
-    made = pd.read_csv(folder / "runs" / table / "table.csv")
-    assert len(made) == rows + 2 and (made["status"] == "run").all()
-    assert "knows synthetic faces only" in (folder / "runs" / table / "table.md").read_text()
-    provenance = json.loads((folder / "runs" / table / "provenance.json").read_text())
-    assert dataset in json.dumps(provenance)
+    written = folder / "runs" / table
+    scores = pd.read_csv(written / "table.csv")
+    assert len(scores) == rows + 2 and (scores["status"] == "run").all()
+    assert "knows synthetic faces only" in (written / "table.md").read_text()
+    assert dataset in (written / "provenance.json").read_text()
+
     count = len(open_pairs(dataset, folder / dataset, "all"))
-    assert (
-        f"{count} images"
-        in aggan(
-            "translate",
-            "--weights",
-            run,
-            "--input",
-            dataset,
-            "--output",
-            f"out_{dataset}",
-            cwd=folder,
-        ).stdout
-    )
+    faces = ("--input", dataset, "--output", f"faces_{dataset}")
+    assert f"{count} images" in aggan("translate", "--weights", run, *faces, cwd=folder).stdout
+    assert len(list((folder / f"faces_{dataset}").rglob("*.png"))) == count
 
 
 def left_out(store):
-    """Kinds and sentences of what a store's report lists."""
-    rows = (
-        sqlite3.connect(store / "manifest.sqlite")
-        .execute("SELECT kind, reason FROM left_out")
-        .fetchall()
-    )
+    """Kind -> messages of the images that a store's report lists."""
+    with contextlib.closing(sqlite3.connect(store / "manifest.sqlite")) as manifest:
+        rows = manifest.execute("SELECT kind, reason FROM left_out").fetchall()
     return {kind: [reason for own, reason in rows if own == kind] for kind, _ in rows}
 
 
-def test_every_damage_has_its_sentence(tmp_path):
-    root = speakingfaces(tmp_path / "tree", subjects=range(1, 6), positions=(1, 2))
+DAMAGES = {  # kind: how many, a word of the message
+    "truncated": (1, "1_1_1_1_300_1.png"),
+    "no partner": (1, "1_1_1_2_300_1.png"),
+    "size": (1, "320 x 240 pixels, not 464 x 348"),
+    "no face": (1, "1_2_1_2_300_3.png"),
+    "empty zip": (1, "sub_2_io.zip"),
+    "path escapes": (1, "3_1_1_3_300_1.png"),
+    "duplicate": (5, ""),
+}
+
+
+def damage(root):
+    """Damage a tree of SpeakingFaces in every way of `DAMAGES`."""
     home = root / "image_only"
     with zipfile.ZipFile(home / "sub_1_io.zip") as archive:
         archive.extractall(home)
     (home / "sub_1_io.zip").unlink()
-    thermal = home / "sub_1_io/trial_1/thr_image"
-    (thermal / "1_1_1_1_300_1.png").write_bytes(
-        (thermal / "1_1_1_1_300_1.png").read_bytes()[:3000]
-    )  # truncated
-    (home / "sub_1_io/trial_1/rgb_image_aligned/1_1_1_2_300_3.png").unlink()  # missing partner
-    Image.new("RGB", (320, 240)).save(
-        home / "sub_1_io/trial_2/thr_image/1_2_1_1_300_1.png"
-    )  # wrong size
-    blank = png(framed(render([FaceKey(1)], size=220).visible[0] * 0, 464, 348, 120, 60))
-    (home / "sub_1_io/trial_2/rgb_image_aligned/1_2_1_2_300_3.png").write_bytes(blank)  # nobody
+    first, second = home / "sub_1_io/trial_1", home / "sub_1_io/trial_2"
+    truncated = first / "thr_image/1_1_1_1_300_1.png"
+    truncated.write_bytes(truncated.read_bytes()[:3000])
+    (first / "rgb_image_aligned/1_1_1_2_300_3.png").unlink()  # no partner
+    Image.new("RGB", (320, 240)).save(second / "thr_image/1_2_1_1_300_1.png")  # size
+    black = framed(render([FaceKey(1)], size=220).visible[0] * 0, 464, 348, 120, 60)
+    (second / "rgb_image_aligned/1_2_1_2_300_3.png").write_bytes(png(black))  # no face
     (home / "sub_2_io.zip").write_bytes(b"")  # empty zip
     with zipfile.ZipFile(home / "sub_3_io.zip", "a") as archive:
-        archive.writestr("../../../3_1_1_3_300_1.png", b"")  # path that escapes
-        for stream, name in (
-            (1, "thr_image"),
-            (3, "rgb_image_aligned"),
-        ):  # the same pair under another name
-            archive.writestr(
-                f"sub_3_io/trial_1/{name}/3_1_1_9_300_{stream}.png",
-                archive.read(f"sub_3_io/trial_1/{name}/3_1_1_1_300_{stream}.png"),
-            )
-    shutil.copytree(home / "sub_1_io/trial_2", root / "train_data/sub_1/trial_2")  # there twice
-    aggan(
-        "prepare",
-        "--dataset",
-        "speakingfaces",
-        "--root",
-        "tree",
-        "--output",
-        "store",
-        "--size",
-        32,
-        cwd=tmp_path,
-    )
-    found = left_out(tmp_path / "store")
-    counts = {kind: len(said) for kind, said in found.items() if kind != "missing subject"}
-    assert counts == {
-        "truncated": 1,
-        "no partner": 1,
-        "size": 1,
-        "no face": 1,
-        "empty zip": 1,
-        "path escapes": 1,
-        "duplicate": 5,
-    }
-    for kind, word in {
-        "truncated": "1_1_1_1_300_1.png",
-        "no partner": "1_1_1_2_300_1.png",
-        "size": "320 x 240 pixels, not 464 x 348",
-        "no face": "1_2_1_2_300_3.png",
-        "empty zip": "sub_2_io.zip",
-        "path escapes": "3_1_1_3_300_1.png",
-    }.items():
-        assert word in found[kind][0]
-    page = (tmp_path / "store/report.html").read_text()
-    assert all(kind in page for kind in counts)
-    people = root / "metadata/subjects.csv"
-    people.write_text(people.read_text().replace("Gender", "Sex"))  # wrong column
-    refused = aggan(
-        "prepare",
-        "--dataset",
-        "speakingfaces",
-        "--root",
-        "tree",
-        "--output",
-        "other",
-        cwd=tmp_path,
-        check=False,
-    )
-    assert (
-        refused.returncode == 1
-        and "subjects.csv has no column 'Gender'" in refused.stderr
-        and not (tmp_path / "other").exists()
-    )
+        archive.writestr("../../../3_1_1_3_300_1.png", b"")  # path escapes
+        for stream, folder in ((1, "thr_image"), (3, "rgb_image_aligned")):
+            copied = archive.read(f"sub_3_io/trial_1/{folder}/3_1_1_1_300_{stream}.png")
+            name = f"sub_3_io/trial_1/{folder}/3_1_1_9_300_{stream}.png"
+            archive.writestr(name, copied)  # duplicate: the same pair under another name
+    shutil.copytree(second, root / "train_data/sub_1/trial_2")  # duplicate: in two folders
 
 
-def test_prepare_goes_on_after_a_kill(tmp_path):
-    """Stopped at any moment, the same command ends with the same store."""
-    import subprocess
-    import time
+def test_every_damage_is_reported(tmp_path):
+    root = speakingfaces(tmp_path / "tree", subjects=range(1, 6), positions=(1, 2))
+    damage(root)
+    prepare("speakingfaces", "tree", "store", "--size", 32, cwd=tmp_path)
+    found, page = left_out(tmp_path / "store"), (tmp_path / "store/report.html").read_text()
+    assert set(found) - {"missing subject"} == set(DAMAGES)
+    for kind, (count, word) in DAMAGES.items():
+        assert len(found[kind]) == count and word in found[kind][0] and kind in page, kind
+    table = root / "metadata/subjects.csv"
+    table.write_text(table.read_text().replace("Gender", "Sex"))
+    refused = prepare("speakingfaces", "tree", "other", cwd=tmp_path, check=False)
+    assert refused.returncode == 1 and "subjects.csv has no column 'Gender'" in refused.stderr
+    assert not (tmp_path / "other").exists()
 
-    from conftest import AGGAN
 
+def test_prepare_resumes_after_a_kill(tmp_path):
+    """Killed at any moment, the same command ends with the same store."""
     speakingfaces(tmp_path / "tree", subjects=range(1, 9))
+    prepare("speakingfaces", "tree", "whole", "--size", 32, cwd=tmp_path)
     command = ("prepare", "--dataset", "speakingfaces", "--root", "tree", "--size", "32")
-    aggan(*command, "--output", "whole", cwd=tmp_path)
     running = subprocess.Popen(
         [AGGAN, *command, "--output", "killed", "--workers", "0"],
         cwd=tmp_path,
@@ -264,12 +182,12 @@ def test_prepare_goes_on_after_a_kill(tmp_path):
         stdout=subprocess.DEVNULL,
     )
     manifest = tmp_path / "killed/manifest.sqlite"
-    until = time.monotonic() + 60
-    while not manifest.exists() and time.monotonic() < until:
+    deadline = time.monotonic() + 60
+    while not manifest.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.5)
     running.kill()
     running.wait()
-    aggan(*command, "--output", "killed", cwd=tmp_path)
+    prepare("speakingfaces", "tree", "killed", "--size", 32, cwd=tmp_path)
     for name in ("train.pixels", "val.pixels"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

@@ -1,5 +1,6 @@
-"""A run that is killed at a random moment ends with the bits of one that was not."""
+"""A run that is killed at a random moment resumes to the bits of an uninterrupted one."""
 
+import json
 import os
 import random
 import signal
@@ -12,6 +13,8 @@ import torch
 from conftest import AGGAN, aggan
 from safetensors.torch import load_file
 
+from aggan.runtime.run_folder import RunFolder
+
 COMMAND = (
     "train",
     "--method",
@@ -21,24 +24,23 @@ COMMAND = (
     "--overrides",
     '{"steps": 48, "checkpoints": 16}',
 )
-WEIGHTS = "runs/synthetic-arl/ag-gan/*/checkpoints/step_0000048.safetensors"
 
 
-def weights(folder):
-    return load_file(next(folder.glob(WEIGHTS)))
+def run_of(folder):
+    """The only AG-GAN run in a folder."""
+    (path,) = folder.glob("runs/synthetic-arl/ag-gan/*")
+    return RunFolder(path)
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("unbroken")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted")
     aggan(*COMMAND, cwd=folder)
-    return weights(folder)
+    return run_of(folder)
 
 
-def test_killed_and_resumed_is_bit_identical(unbroken, tmp_path):
-    rows = random.randint(
-        1, 8
-    )  # a new moment each time, on purpose, and long before the end on any machine
+def test_killed_and_resumed_is_bit_identical(uninterrupted, tmp_path):
+    rows = random.randint(1, 8)  # a different moment in each test run, long before the last row
     process = subprocess.Popen([AGGAN, *COMMAND], cwd=tmp_path, stderr=subprocess.DEVNULL)
     metrics = "runs/synthetic-arl/ag-gan/*/metrics.jsonl"
     while not any(path.read_bytes().count(b"\n") >= rows for path in tmp_path.glob(metrics)):
@@ -48,11 +50,11 @@ def test_killed_and_resumed_is_bit_identical(unbroken, tmp_path):
     assert process.wait() == -signal.SIGKILL, "the run had ended before it was killed"
     assert not list(tmp_path.glob("runs/**/report.json"))
     aggan(*COMMAND, cwd=tmp_path)
-    resumed = weights(tmp_path)
-    assert resumed.keys() == unbroken.keys()
-    assert all(torch.equal(resumed[name], unbroken[name]) for name in resumed)
-    steps = [line.split(",")[0] for line in next(tmp_path.glob(metrics)).read_text().splitlines()]
-    assert len(steps) == len(set(steps)) == 16
+    run = run_of(tmp_path)
+    assert [row["step"] for row in run.metrics()] == list(range(3, 49, 3))
+    expected, resumed = (load_file(one.checkpoint(48)) for one in (uninterrupted, run))
+    assert resumed.keys() == expected.keys()
+    assert all(torch.equal(resumed[name], expected[name]) for name in resumed)
 
 
 @pytest.mark.parametrize(
@@ -76,21 +78,26 @@ def test_interrupted_reproduction_leaves_nothing_running(tmp_path, number, whole
     while not list(tmp_path.glob("runs/*/*/*/metrics.jsonl")):
         assert process.poll() is None
         time.sleep(0.2)
-    at_work = psutil.Process(process.pid).children(recursive=True)
+    kernels = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, number) if whole_group else process.send_signal(number)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130 and "the same command goes on from here" in said
-    _, left = psutil.wait_procs(
-        at_work, timeout=15
-    )  # a kernel sees within seconds that nobody listens any more
-    assert len(at_work) >= 2 and all(other.status() == psutil.STATUS_ZOMBIE for other in left)
-    assert (
-        len({path.parent for path in tmp_path.glob("runs/*/*/*/*")}) == 1
-    )  # the second was not begun
+    _, left = psutil.wait_procs(kernels, timeout=15)  # kernels end seconds after their parent
+    assert len(kernels) >= 2 and all(other.status() == psutil.STATUS_ZOMBIE for other in left)
+    # the second experiment was not started
+    assert len({path.parent for path in tmp_path.glob("runs/*/*/*/*")}) == 1
     assert not list(tmp_path.glob("runs/*/*/*/report.json"))
 
 
-def test_another_seed_is_another_run(unbroken, tmp_path):
-    aggan(*COMMAND, "--seed", 1, cwd=tmp_path)
-    other = weights(tmp_path)
-    assert any(not torch.equal(other[name], unbroken[name]) for name in other)
+def test_another_seed_is_another_run(uninterrupted, tmp_path):
+    """The first three steps; the learning rate is constant there in both runs."""
+    short = json.dumps({"steps": 6, "checkpoints": 2})
+    weights = []
+    for seed in (0, 1):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        aggan(*COMMAND[:-1], short, "--seed", seed, cwd=folder)
+        weights.append(load_file(run_of(folder).checkpoint(3)))
+    expected = load_file(uninterrupted.checkpoint(3))
+    assert all(torch.equal(weights[0][name], expected[name]) for name in expected)
+    assert any(not torch.equal(weights[1][name], expected[name]) for name in expected)

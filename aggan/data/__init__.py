@@ -78,12 +78,11 @@ def register_dataset(
     return register
 
 
-register_dataset("folder")(open_folder)
-register_dataset("store")(open_store)
+for _name in ("synthetic-arl", "synthetic-speakingfaces"):
+    register_dataset(_name)(partial(open_protocol, _name))
 for _name in ("speakingfaces", "arl-vtf", "tufts", "eurecom", "carl"):
     register_dataset(_name)(partial(open_store, dataset=_name))
-register_dataset("synthetic-arl", "synthetic")(partial(open_protocol, "synthetic-arl"))
-register_dataset("synthetic-speakingfaces")(partial(open_protocol, "synthetic-speakingfaces"))
+OPENERS |= {"synthetic": OPENERS["synthetic-arl"], "folder": open_folder, "store": open_store}
 
 # %% ../../nbs/01_data.ipynb #44b2acbf
 def own_options(opener: Callable) -> list[str]:

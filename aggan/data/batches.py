@@ -86,7 +86,7 @@ def loader(images: AugmentedPairs, order: ResumableBatchSampler, workers: int) -
         pin_memory=torch.cuda.is_available(),
     )
 
-# %% ../../nbs/data/batches.ipynb #0ebe6209
+# %% ../../nbs/data/batches.ipynb #e6faa740
 def training_batches(
     pairs: PairDataset,
     image_size: int,  # pixels of a side after the crop

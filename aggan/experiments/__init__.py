@@ -27,7 +27,7 @@ from ..evaluation import REFERENCES, evaluate
 from .inference import default_device, load_method, translator
 from .profiles import Profile, resolve_profile
 from .timing import step_seconds
-from ..methods import Method, create_method, method_label, inference_kwargs
+from ..methods import Method, create_method, inference_kwargs, method_label
 from ..recognition import SHIPPED, load_embedder
 from ..recognition.pretrained import PRETRAINED
 from ..runtime.distributed import rank, rank_zero_first, start_processes

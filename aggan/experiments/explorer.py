@@ -26,7 +26,7 @@ from ..data.images import unit_range
 from ..data.pairs import make_sample
 from . import Experiment, default_device, load_method
 from .figures import attention_overlay
-from ..explanation import blurred, face_regions, identity_score
+from ..explanation import blurred, identity_score
 from ..methods import Method, list_methods, method_label
 from ..recognition import load_embedder
 from ..runtime.run_folder import RunFolder

@@ -189,7 +189,7 @@ def score_text(report: dict, name: str, scale: float, unit: str) -> str:
 
 def print_report(label: str, report: dict) -> None:
     "Print the scores, those of groups of subjects if known, and a warning if there is one."
-    from aggan.evaluation import group_table
+    from aggan.recognition.groups import group_table
 
     columns = (("auc", 100, " %"), ("eer", 100, " %"), ("psnr", 1, " dB"), ("ssim", 1, ""))
     print(label, *(score_text(report, *column) for column in columns), sep="   ")
@@ -260,7 +260,7 @@ def add_explain(parser: ArgumentParser) -> None:
 
 def explain(args: Namespace) -> None:
     "Measure the attention maps of trained weights, and lay them over the faces."
-    from aggan.explanation import explanation_table
+    from aggan.experiments.map_report import explanation_table
     from aggan.reproduction.maps import write_explanation
 
     report = write_explanation(args.weights, args.output, **experiment_settings(args))

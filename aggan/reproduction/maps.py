@@ -16,10 +16,10 @@ import torch
 from ..data import Batch, collate
 from ..experiments import Experiment, default_device, experiment_with, load_method
 from ..experiments.figures import save_figure
-from ..explanation import claim, explain_pairs, explanation_table, measure_epochs
+from ..experiments.map_report import explain_pairs, explanation_table, measure_epochs
 from ..methods import method_label
 from ..recognition import load_embedder
-from .claims import consistency_claim
+from .claims import claim, consistency_claim
 from .pictures import attention_grid, caption, shown_faces
 from ..runtime.files import atomic_write, read_json, write_json
 

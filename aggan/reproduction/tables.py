@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from aggan.evaluation import (
+from ..evaluation import REFERENCES
+from ..experiments import Experiment, reference_report, run_evaluation, seconds_per_step
+from aggan.reproduction.printed import (
     MEASURES,
-    REFERENCES,
     RankCorrelation,
     comparison_table,
     paper_table,
     rank_correlation,
 )
-from ..experiments import Experiment, reference_report, run_evaluation, seconds_per_step
 from ..runtime.files import atomic_write
 
 # %% ../../nbs/reproduction/tables.ipynb #7d579084

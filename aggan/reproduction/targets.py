@@ -10,9 +10,9 @@ __all__ = ['ABLATIONS', 'FIGURES', 'EPOCHS_SHOWN', 'TARGETS', 'ablation_experime
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..evaluation import paper_table
 from ..experiments import Experiment, seconds_per_step
 from ..methods import list_methods, method_label
+from .printed import paper_table
 from ..runtime.checks import check_choice
 
 # %% ../../nbs/reproduction/targets.ipynb #dc6c2339
