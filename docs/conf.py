@@ -21,10 +21,8 @@ extensions = ["myst_nb"]
 source_suffix = {".ipynb": "myst-nb", ".md": "myst-nb"}
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
-suppress_warnings = [
-    "config.cache",
-    "ref.python",
-]  # types are linked where one class alone bears the name
+# "ref.python": a type whose name several classes have is not linked
+suppress_warnings = ["config.cache", "ref.python"]
 
 nb_execution_mode = "off"  # outputs are shown as they are committed
 nb_render_markdown_format = "myst"  # outputs that are Markdown may be tables
@@ -42,10 +40,11 @@ python_maximum_signature_line_length = 100
 
 def mathml(self, node):
     """Formulas as MathML, which browsers draw themselves: no script and nothing from elsewhere."""
-    closing = re.sub(
-        r"\\([bB]ig)(?=\\?[])}])", r"\\\1r", node.astext()
-    )  # docutils knows \bigl and \bigr, not \big
-    source = re.sub(r"\\([bB]ig)(?![a-zA-Z])", r"\\\1l", closing).replace(r"\dots", r"\ldots")
+    # docutils knows \bigl and \bigr, not \big, and no \tag
+    closing = re.sub(r"\\([bB]ig)(?=\\?[])}])", r"\\\1r", node.astext())
+    opening = re.sub(r"\\([bB]ig)(?![a-zA-Z])", r"\\\1l", closing)
+    numbered = re.sub(r"\\tag\{(\d+)\}", r"\\qquad(\1)", opening)
+    source = numbered.replace(r"\dots", r"\ldots")
     try:
         drawn = latex2mathml.tex2mathml(source, as_block=isinstance(node, nodes.math_block))
     except Exception as error:  # of several types, by what it could not read
