@@ -12,6 +12,7 @@ import statistics
 
 from aggan.experiments import PRECISIONS, Experiment
 from aggan.reproduction.notebooks import run_experiments
+from aggan.reproduction.printed import MEASURES
 
 SCALES = {"auc": 100, "eer": 100}  # in %, as in the tables
 

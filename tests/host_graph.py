@@ -11,8 +11,7 @@ from torch.utils._pytree import tree_leaves
 class HostGraph(TorchDispatchMode):
     """Records every PyTorch operation of a call with its tensors, and repeats them in place.
 
-    As on a GPU, a replay does not run the call's Python code: a branch that depends on a value stays
-    as it was recorded."""
+    As on a GPU, a replay does not run Python code: branches stay as they were recorded."""
 
     def __init__(self):
         super().__init__()

@@ -29,6 +29,7 @@ from .figures import attention_overlay
 from ..explanation import blurred, identity_score
 from ..methods import Method, list_methods, method_label
 from ..recognition import load_embedder
+from ..recognition.regions import face_regions
 from ..runtime.run_folder import RunFolder
 from ..synthetic.geometry import FaceKey, FaceParameters
 from ..synthetic.rendering import REGIONS, face_parameters, render_parameters
