@@ -46,9 +46,8 @@ def test_every_notebook_and_module_has_its_page(site):
         page = (site / "api" / f"{name}.html").read_text(encoding="utf-8")
         assert f'id="{name}.' in page, name
     page = (site / "api" / "aggan.losses.html").read_text(encoding="utf-8")
-    assert re.search(
-        r"<strong>answers</strong>.*?Iterable.*?patch maps or logits of the scales", page, re.S
-    )
+    described = r"<strong>outputs</strong>.*?Iterable.*?patch outputs or logits of the scales"
+    assert re.search(described, page, re.S)
 
 
 def test_every_kept_figure_and_table_is_shown(site):
