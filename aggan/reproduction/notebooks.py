@@ -261,7 +261,7 @@ def reproduce(
     run_experiments(unique_experiments(targets, **settings), jobs)
     return [regenerate(target, **settings) for target in targets]
 
-# %% ../../nbs/reproduction/notebooks.ipynb #c2108e8e
+# %% ../../nbs/reproduction/notebooks.ipynb #fd508533
 KEPT_TYPES = ("text/plain", "text/html", "text/markdown", "image/png", "image/jpeg")
 
 
@@ -275,7 +275,7 @@ def kept_output(output: dict) -> dict | None:
     kept = {"output_type": output["output_type"], "data": data, "metadata": {}}
     return kept | ({"execution_count": None} if "execution_count" in output else {})
 
-
+# %% ../../nbs/reproduction/notebooks.ipynb #8630004d
 def keep_outputs(
     executed: str | Path,  # the template as papermill executed it
     path: str | Path,  # the template
