@@ -8,6 +8,7 @@ import ast
 import io
 import re
 import tokenize
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "aggan"
@@ -54,8 +55,9 @@ class Module:
         for node in self.tree.body:
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
                 defined[node.name] = node
-            elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-                defined[node.targets[0].id] = node
+            elif isinstance(node, ast.Assign):
+                targets = ast.walk(node.targets[0])  # of one name, or of several in a tuple
+                defined |= {target.id: node for target in targets if isinstance(target, ast.Name)}
             elif isinstance(node, ast.AnnAssign):
                 defined[node.target.id] = node
         return [(name, defined[name]) for name in public_names(self.tree) if name in defined]
@@ -214,9 +216,21 @@ def page(name: str, path: Path) -> str:
             described.append(describe_constant(module, defined, node))
     source = f"[{Path(module.notebook).stem}](/{module.notebook})"
     head = f"# {name}\n\nWritten, shown and tested in {source}.\n\n```{{py:module}} {name}\n```"
-    return "\n\n".join([head, *described]) + "\n"
+    return "\n\n".join([head, *described, *reexports(module)]) + "\n"
 
 
+def reexports(module: Module) -> list[str]:
+    """Links to the public names that the module imports from others."""
+    here = {name for name, _ in module.definitions()}
+    links = [
+        f"{{py:obj}}`{name} <{unique_names()[name]}>`"
+        for name in public_names(module.tree)
+        if name not in here
+    ]
+    return [f"Imported from other modules: {', '.join(links)}."] if links else []
+
+
+@cache
 def unique_names() -> dict[str, str]:
     """Names that one module alone makes public, and their full names: prose in backticks links."""
     found = {}

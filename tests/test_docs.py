@@ -2,6 +2,7 @@
 nothing comes from elsewhere.
 """
 
+import importlib
 import re
 from html.parser import HTMLParser
 
@@ -44,7 +45,10 @@ def test_every_notebook_and_module_has_its_page(site):
     for path in MODULES:
         name = ".".join(path.relative_to(PROJECT).with_suffix("").parts).removesuffix(".__init__")
         page = (site / "api" / f"{name}.html").read_text(encoding="utf-8")
-        assert f'id="{name}.' in page, name
+        for public in importlib.import_module(name).__all__:
+            described = f'id="{name}.{public}"' in page
+            linked = re.search(rf'href="[^"]*#aggan[\w.]*\.{public}"', page)
+            assert described or linked, f"{name}.{public}"
     page = (site / "api" / "aggan.losses.html").read_text(encoding="utf-8")
     described = r"<strong>outputs</strong>.*?Iterable.*?patch outputs or logits of the scales"
     assert re.search(described, page, re.S)
