@@ -1,13 +1,14 @@
-"""Pages of the package's public names, the docments of every function and class as a table.
+"""API pages: every public name of the package, with its docments as a table.
 
-Everything is read from the exported source; nothing is imported. Sphinx's own readers of source
-(autodoc, autodoc2) leave out the comments beside parameters, which hold shapes and units.
+The exported source is parsed, not imported. Sphinx's autodoc and autodoc2 leave out the comments
+beside parameters, which hold shapes and units.
 """
 
 import ast
 import io
 import re
 import tokenize
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "aggan"
@@ -24,7 +25,7 @@ def modules() -> dict[str, Path]:
 
 
 def public_names(tree: ast.Module) -> list[str]:
-    """What `__all__` lists, in the order of the notebook."""
+    """The names in `__all__`, in the order of the notebook."""
     return next(
         ast.literal_eval(node.value)
         for node in tree.body
@@ -33,7 +34,7 @@ def public_names(tree: ast.Module) -> list[str]:
 
 
 class Module:
-    """One module: its syntax tree, its lines and, by line, its comments."""
+    """A parsed module: syntax tree, lines, and comments by line number."""
 
     def __init__(self, path: Path):
         source = path.read_text(encoding="utf-8")
@@ -54,8 +55,9 @@ class Module:
         for node in self.tree.body:
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
                 defined[node.name] = node
-            elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-                defined[node.targets[0].id] = node
+            elif isinstance(node, ast.Assign):
+                targets = ast.walk(node.targets[0])  # of one name, or of several in a tuple
+                defined |= {target.id: node for target in targets if isinstance(target, ast.Name)}
             elif isinstance(node, ast.AnnAssign):
                 defined[node.target.id] = node
         return [(name, defined[name]) for name in public_names(self.tree) if name in defined]
@@ -82,7 +84,7 @@ class Module:
         ]
 
     def fields(self, made: ast.ClassDef) -> list[tuple[str, ast.expr, ast.expr | None, str]]:
-        """The same of the fields of a dataclass or named tuple."""
+        """Name, type, default and comment of each field of a dataclass or named tuple."""
         return [
             (node.target.id, node.annotation, node.value, self.comments.get(node.end_lineno, ""))
             for node in made.body
@@ -91,17 +93,17 @@ class Module:
 
 
 def text(node: ast.expr) -> str:
-    """An expression as its source; a dataclass field's factory as what it makes."""
+    """Source of an expression; the factory of a dataclass field as a call."""
     return re.sub(r"^field\(default_factory=(\w+)\)$", r"\1()", ast.unparse(node))
 
 
 def code(node: ast.expr | None) -> str:
-    """An expression in a cell of a table."""
+    """An expression as code in a table cell."""
     return f"`{text(node)}`".replace("|", "\\|") if node is not None else ""
 
 
 def table(rows: list[tuple], returns: tuple[ast.expr | None, str] | None = None) -> str:
-    """The docments of a function as a Markdown table; nothing where there is not one comment."""
+    """The docments of a function as a Markdown table; empty without any comment."""
     if not any(comment for *_, comment in rows) and not (returns and returns[1]):
         return ""
     lines = ["| | Type | Default | Details |", "|---|---|---|---|"]
@@ -115,7 +117,7 @@ def table(rows: list[tuple], returns: tuple[ast.expr | None, str] | None = None)
 
 
 def escaped(comment: str) -> str:
-    """A comment in a cell of a table: signs of Markdown that are meant as they stand."""
+    """A comment as text of a table cell, with Markdown's special characters escaped."""
     return (
         re.sub(r"[|<>*\[\]]", r"\\\g<0>", comment)
         if "`" not in comment and "$" not in comment
@@ -124,7 +126,7 @@ def escaped(comment: str) -> str:
 
 
 def signature(rows: list[tuple], returns: ast.expr | None, with_types: bool) -> str:
-    """Names and defaults, and the types where no table says them."""
+    """Parameter names and defaults, with types unless a table lists them."""
 
     def one(name, annotation, default):
         typed = (
@@ -139,7 +141,7 @@ def signature(rows: list[tuple], returns: ast.expr | None, with_types: bool) -> 
 
 
 def directive(kind: str, heading: str, body: list[str], fence: str = "```") -> str:
-    """A description of the Python domain, which the index and the search know."""
+    """A directive of Sphinx's Python domain, found by the index and the search."""
     return (
         f"{fence}{{py:{kind}}} {heading}\n\n"
         + "\n\n".join(part for part in body if part)
@@ -148,7 +150,7 @@ def directive(kind: str, heading: str, body: list[str], fence: str = "```") -> s
 
 
 def describe_function(module: Module, node: ast.FunctionDef, kind: str = "function") -> str:
-    """Signature, docstring and table of a function or method."""
+    """Signature, docstring and parameter table of a function or method."""
     rows = module.parameters(node)
     returns = (
         (node.returns, module.comments.get(node.returns.end_lineno, ""))
@@ -167,7 +169,7 @@ def describe_function(module: Module, node: ast.FunctionDef, kind: str = "functi
 
 
 def describe_class(module: Module, node: ast.ClassDef) -> str:
-    """The same of a class, with those of its public methods that are documented."""
+    """Signature, docstring and parameters of a class, and its documented public methods."""
     methods = {item.name: item for item in node.body if isinstance(item, ast.FunctionDef)}
     rows = module.parameters(methods["__init__"]) if "__init__" in methods else module.fields(node)
     bases = ", ".join(ast.unparse(base) for base in node.bases)
@@ -191,7 +193,7 @@ def describe_class(module: Module, node: ast.ClassDef) -> str:
 
 
 def describe_constant(module: Module, name: str, node: ast.Assign | ast.AnnAssign) -> str:
-    """A constant as it is written, unless that is long."""
+    """A constant with its source, if that is at most 16 lines."""
     lines = module.lines[node.lineno - 1 : node.end_lineno]
     return directive(
         "data",
@@ -202,7 +204,7 @@ def describe_constant(module: Module, name: str, node: ast.Assign | ast.AnnAssig
 
 
 def page(name: str, path: Path) -> str:
-    """The page of a module."""
+    """The API page of a module."""
     module = Module(path)
     described = []
     for defined, node in module.definitions():
@@ -214,11 +216,23 @@ def page(name: str, path: Path) -> str:
             described.append(describe_constant(module, defined, node))
     source = f"[{Path(module.notebook).stem}](/{module.notebook})"
     head = f"# {name}\n\nWritten, shown and tested in {source}.\n\n```{{py:module}} {name}\n```"
-    return "\n\n".join([head, *described]) + "\n"
+    return "\n\n".join([head, *described, *reexports(module)]) + "\n"
 
 
+def reexports(module: Module) -> list[str]:
+    """Links to the public names that the module imports from others."""
+    here = {name for name, _ in module.definitions()}
+    links = [
+        f"{{py:obj}}`{name} <{unique_names()[name]}>`"
+        for name in public_names(module.tree)
+        if name not in here
+    ]
+    return [f"Imported from other modules: {', '.join(links)}."] if links else []
+
+
+@cache
 def unique_names() -> dict[str, str]:
-    """Names that one module alone makes public, and their full names: prose in backticks links."""
+    """Public names defined in a single module, with their full names; prose links them."""
     found = {}
     for module, path in modules().items():
         for name, _ in Module(path).definitions():

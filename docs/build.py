@@ -1,8 +1,8 @@
-"""The documentation site from the notebooks and figures as they are. `make docs`.
+"""Builds the documentation site from the notebooks and figures. `make docs`.
 
-Nothing is executed and nothing is fetched. `_proc/pages` gets what Sphinx reads: `nbs/` is its
-root, so that a notebook's address is its path; folders that other pages link to (`figures/`,
-`data/`, …) stand beside. Relative links are turned from the project's layout to the site's.
+Nothing is executed or downloaded. Sphinx reads `_proc/pages`: its root is `nbs/`, so that the
+address of a notebook is its path; files of other folders (`figures/`, `data/`, …) that pages link
+to are copied beside. Relative links are rewritten from the project's layout to the site's.
 """
 
 import json
@@ -28,7 +28,7 @@ PAGES_OF = {  # Markdown files that are pages of their own
     "CONTRIBUTING.md": "/contributing.md",
 }
 SECTIONS = {
-    "tutorials": ("Tutorials", "To walk through in JupyterLab: `make lab`."),
+    "tutorials": ("Tutorials", "Interactive notebooks for JupyterLab: `make lab`."),
     "core": (
         "The paper, module by module",
         "Eleven notebooks in the paper's order, each with equations, code, pictures and tests.",
@@ -42,7 +42,7 @@ SECTIONS = {
     "runtime": ("Runtime", "Files, memory, CUDA graphs, several processes."),
     "paper": (
         "Tables and figures as notebooks",
-        "Templates that `aggan reproduce` runs, with the outputs of the run that is kept.",
+        "Templates that `aggan reproduce` executes, with the outputs of the kept run.",
     ),
 }
 
@@ -58,7 +58,7 @@ def text_of(cell: dict) -> str:
 
 
 def heading(path: Path) -> tuple[str, str]:
-    """A notebook's title, and the line under it that says what it is about."""
+    """Title and one-line summary of a notebook."""
     text = next(
         text_of(cell)
         for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
@@ -69,7 +69,7 @@ def heading(path: Path) -> tuple[str, str]:
 
 
 def address(target: Path) -> str:
-    """Where a file of the project is on the site; one that is no page is copied."""
+    """Address of a project file on the site; a file without a page of its own is copied."""
     inside = target.relative_to(PROJECT)
     if str(inside) in PAGES_OF:
         return PAGES_OF[str(inside)]
@@ -86,9 +86,9 @@ def address(target: Path) -> str:
 
 
 def relinked(text: str, origin: Path) -> str:
-    """Markdown of a file of the project with the site's links.
+    """Markdown of a project file with its relative links rewritten for the site.
 
-    Raises FileNotFoundError for a link to a folder or to nothing.
+    Raises FileNotFoundError for a link to a folder or a missing file.
     """
 
     def link(match):
@@ -96,10 +96,10 @@ def relinked(text: str, origin: Path) -> str:
         if not target or re.match(r"\w+:|/", target):
             return match[0]
         place = (origin.parent / target).resolve()
-        # the page of the benchmarks is there before their results are
+        # results of benchmarks are linked before they are measured
         if not place.is_file() and place.parent != FIGURES / "benchmarks":
             raise FileNotFoundError(
-                f"{origin.relative_to(PROJECT)} links to {target}, which is no file"
+                f"{origin.relative_to(PROJECT)} links to {target}, which is not a file"
             )
         return f"]({address(place)}{'#' * bool(anchor)}{anchor})"
 
@@ -107,7 +107,7 @@ def relinked(text: str, origin: Path) -> str:
 
 
 def shown(cell: dict, origin: Path) -> dict | None:
-    """A cell of a page without nbdev's directives, hidden cells folded; None for nbdev's own."""
+    """A notebook cell without nbdev's directives, folded if hidden; None for nbdev's own cells."""
     if cell["cell_type"] == "markdown":
         return cell | {"source": relinked(text_of(cell), origin)}
     source = text_of(cell)
@@ -123,7 +123,7 @@ def shown(cell: dict, origin: Path) -> dict | None:
 
 
 def kept(name: str) -> str:
-    """Where the files of the run that is kept are, and what it was made with."""
+    """Links to the files of a kept result, with its provenance."""
     folder = FIGURES / name
     if not folder.is_dir():
         return ""
@@ -136,12 +136,12 @@ def kept(name: str) -> str:
 
 
 def kept_table(path: Path) -> str:
-    """A kept table; an interval is not broken into two lines."""
+    """A kept table, with no line break inside an interval."""
     return re.sub(r"\[(\S+), (\S+)\]", "[\\1,\u00a0\\2]", path.read_text(encoding="utf-8"))
 
 
 def provenance(folder: Path) -> str:
-    """Data, profile, commit and machine, in a line."""
+    """Data, profile, commit and machine in one line."""
     record = json.loads((folder / "provenance.json").read_text())
     facts = record["data"], f"profile {record['profile']}", f"commit {record['commit']}"
     return f"*{'; '.join((*facts, record['machine']))}.*"
@@ -154,7 +154,7 @@ def write(place: str, text: str) -> None:
 
 
 def write_notebook(path: Path, *added: str) -> None:
-    """The page of a notebook."""
+    """Write the page of a notebook, with Markdown cells added at its end."""
     notebook = json.loads(path.read_text(encoding="utf-8"))
     cells = [made for cell in notebook["cells"] if (made := shown(cell, path))]
     notebook["cells"] = cells + [new_markdown_cell(text) for text in added if text]
@@ -166,7 +166,7 @@ def write_notebook(path: Path, *added: str) -> None:
 
 
 def contents(entries: list[str], caption: str = "", depth: int = 1, hidden: bool = True) -> str:
-    """A table of contents that the sidebar shows."""
+    """A toctree, which appears in the sidebar."""
     options = [
         f":maxdepth: {depth}",
         *[":hidden:"] * hidden,
@@ -176,7 +176,7 @@ def contents(entries: list[str], caption: str = "", depth: int = 1, hidden: bool
 
 
 def write_section(name: str) -> None:
-    """Pages of a section's notebooks, and one that lists them with what each is about."""
+    """Write the pages of a section's notebooks, and an index page with their summaries."""
     rows = []
     for path in notebooks(name):
         write_notebook(path, kept(path.stem) if name == "paper" else "")
@@ -184,26 +184,12 @@ def write_section(name: str) -> None:
         rows.append(f"| [{title}](/{path.relative_to(NBS)}) | {about} |")
     title, about = SECTIONS[name]
     entries = [f"/{path.relative_to(NBS).with_suffix('')}" for path in notebooks(name)]
-    write(
-        f"{name}/index.md",
-        "\n".join(
-            [
-                f"# {title}",
-                "",
-                about,
-                "",
-                "| notebook | |",
-                "|---|---|",
-                *rows,
-                "",
-                contents(entries),
-            ]
-        ),
-    )
+    head = f"# {title}\n\n{about}\n\n| notebook | |\n|---|---|"
+    write(f"{name}/index.md", "\n".join([head, *rows, "", contents(entries)]))
 
 
 def write_results() -> None:
-    """The gallery of figures and the page of tables, each entry with its caption and provenance."""
+    """Write the gallery of figures and the page of tables, with captions and provenance."""
     for page, title, pattern in (("gallery", "Figures", "figure*"), ("tables", "Tables", "table*")):
         parts = [
             f"# {title}",
@@ -212,24 +198,17 @@ def write_results() -> None:
         ]
         for folder in sorted(FIGURES.glob(pattern)):
             name, about = heading(NBS / "paper" / f"{folder.name}.ipynb")
-            shown = [
-                f"[![{name}]({address(path)})](/paper/{folder.name}.ipynb)"
-                for path in sorted(folder.glob("*.png"))
-            ]
-            if page == "tables":
-                shown = []
-            shown.append(kept_table(folder / "table.md"))
-            parts += [
-                f"## {name}",
-                about,
-                *shown,
-                f"{provenance(folder)} [How it is made](/paper/{folder.name}.ipynb)",
-            ]
+            notebook = f"/paper/{folder.name}.ipynb"
+            pictures = sorted(folder.glob("*.png")) if page == "gallery" else []
+            parts += [f"## {name}", about]
+            parts += [f"[![{name}]({address(path)})]({notebook})" for path in pictures]
+            parts.append(kept_table(folder / "table.md"))
+            parts.append(f"{provenance(folder)} [Notebook]({notebook})")
         write(f"{page}.md", "\n\n".join(parts))
 
 
 def write_benchmarks() -> None:
-    """`docs/benchmarks.md`, and below it every kept result with its machine."""
+    """Write `docs/benchmarks.md`, followed by every kept result with its machine."""
     prose = PROJECT / "docs" / "benchmarks.md"
     parts = [relinked(prose.read_text(encoding="utf-8"), prose)]
     for path in sorted((FIGURES / "benchmarks").glob("*.md")):
@@ -239,19 +218,14 @@ def write_benchmarks() -> None:
         ]
         parts += [f"## {path.stem}", path.read_text(encoding="utf-8"), *pictures]
         if (record := path.with_suffix(".json")).exists():
-            parts.append(
-                "*"
-                + ", ".join(
-                    f"{key} {value}"
-                    for key, value in json.loads(record.read_text())["machine"].items()
-                )
-                + ".*"
-            )
+            machine = json.loads(record.read_text())["machine"]
+            facts = [f"{key} {value}" for key, value in machine.items()]
+            parts.append(f"*{', '.join(facts)}.*")
     write("benchmarks.md", "\n\n".join(parts))
 
 
 def write_api() -> None:
-    """A page for each module."""
+    """Write a page for each module."""
     for name, path in api.modules().items():
         write(f"api/{name}.md", api.page(name, path))
     write(
@@ -262,7 +236,7 @@ def write_api() -> None:
 
 
 def write_pages() -> None:
-    """All pages that Sphinx reads."""
+    """Write all pages that Sphinx reads."""
     shutil.rmtree(WORK, ignore_errors=True)
     PAGES.mkdir(parents=True)
     for page in ("data/README.md", "cluster/README.md", "docs/glossary.md", "CONTRIBUTING.md"):
@@ -298,25 +272,11 @@ def write_pages() -> None:
 
 
 def build() -> None:
-    """Write the pages and have Sphinx build them; a warning is an error."""
+    """Write the pages and build them with Sphinx; a warning is an error."""
     write_pages()
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "sphinx",
-            "-W",
-            "--keep-going",
-            "-q",
-            "-c",
-            PROJECT / "docs",
-            "-d",
-            WORK / "doctrees",
-            PAGES,
-            WORK / "site",
-        ],
-        check=True,
-    )
+    sphinx = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q"]
+    folders = ["-c", PROJECT / "docs", "-d", WORK / "doctrees", PAGES, WORK / "site"]
+    subprocess.run(sphinx + folders, check=True)
     shutil.rmtree(SITE, ignore_errors=True)
     (WORK / "site").rename(SITE)
 

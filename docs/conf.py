@@ -26,7 +26,7 @@ suppress_warnings = ["config.cache", "ref.python"]
 
 nb_execution_mode = "off"  # outputs are shown as they are committed
 nb_render_markdown_format = "myst"  # outputs that are Markdown may be tables
-nb_ipywidgets_js = {}  # would be fetched from elsewhere
+nb_ipywidgets_js = {}  # would be loaded from another server
 nb_code_prompt_show = "Show imports and tests"
 nb_code_prompt_hide = "Hide imports and tests"
 
@@ -39,7 +39,7 @@ python_maximum_signature_line_length = 100
 
 
 def mathml(self, node):
-    """Formulas as MathML, which browsers draw themselves: no script and nothing from elsewhere."""
+    """Write a formula as MathML, which browsers render without a script."""
     # docutils knows \bigl and \bigr, not \big, and no \tag
     closing = re.sub(r"\\([bB]ig)(?=\\?[])}])", r"\\\1r", node.astext())
     opening = re.sub(r"\\([bB]ig)(?![a-zA-Z])", r"\\\1l", closing)
@@ -61,7 +61,7 @@ def mathml(self, node):
 
 
 def link_names(app, doctree):
-    """A public name of the package in backticks becomes a link to its description."""
+    """Turn public names of the package in backticks into links to their API pages."""
     for literal in list(doctree.findall(nodes.literal)):
         full = app.public_names.get(literal.astext().removesuffix("()"))
         if (

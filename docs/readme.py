@@ -1,4 +1,4 @@
-"""README.md from nbs/index.ipynb, links relative to the project. `make readme`."""
+"""Writes README.md from nbs/index.ipynb, with links relative to the project. `make readme`."""
 
 import json
 import posixpath
@@ -10,7 +10,7 @@ NOTE = "<!-- Made from nbs/index.ipynb by `make readme`: change it there. -->"
 
 
 def from_project(match: re.Match) -> str:
-    """A link of a notebook in nbs/, relative to the project's folder."""
+    """A link of a notebook in nbs/, rewritten relative to the project."""
     target = match[1]
     return (
         match[0]
@@ -20,7 +20,7 @@ def from_project(match: re.Match) -> str:
 
 
 def readme() -> str:
-    """The text of README.md. Cells that begin with `#| hide` are left out, as are outputs."""
+    """The text of README.md, without outputs and cells that begin with `#| hide`."""
     parts = [NOTE]
     for cell in json.loads((PROJECT / "nbs" / "index.ipynb").read_text(encoding="utf-8"))["cells"]:
         source = "".join(cell["source"])

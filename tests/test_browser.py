@@ -1,6 +1,4 @@
-"""The walk through JupyterLab, and through the documentation, in headless Chromium. What was
-seen is kept in runs/browser.
-"""
+"""JupyterLab and the documentation in headless Chromium; screenshots go to runs/browser."""
 
 import functools
 import http.server
@@ -26,12 +24,10 @@ pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium is installed (Debian: apt-get install chromium)"
 )
 
-SEEN = PROJECT / "runs" / "browser"
-PATIENCE = 240  # seconds for a notebook, on a machine that has other things to do
-NO_NEWS = {
-    "fetchNews": "false",
-    "checkForUpdates": False,
-}  # Lab's pop-up would ask whether to look for news
+SCREENSHOTS = PROJECT / "runs" / "browser"
+TIMEOUT = 240  # seconds for a notebook, on a busy machine
+# Lab would ask in a pop-up whether to look for news
+NO_NEWS = {"fetchNews": "false", "checkForUpdates": False}
 
 # Only a kernel that has answered takes part in Run All Cells: without waiting for it the command
 # is lost now and then.
@@ -74,60 +70,49 @@ def browser():
 
 @pytest.fixture
 def page(browser, request):
-    """A page that may ask this machine only, and whose last sight is kept."""
-    opened, elsewhere = browser.new_page(viewport={"width": 1400, "height": 1000}), []
-    opened.on(
-        "request",
-        lambda asked: (
-            re.match(r"https?://(?!127\.0\.0\.1)", asked.url) and elsewhere.append(asked.url)
-        ),
-    )
+    """A page that may load from this machine only; a screenshot is taken at the end."""
+    opened, requested = browser.new_page(viewport={"width": 1400, "height": 1000}), []
+    opened.on("request", lambda request: requested.append(request.url))
     yield opened
-    photograph(opened, request.node.name)
+    screenshot(opened, request.node.name)
     opened.close()
-    assert not elsewhere
+    assert not [url for url in requested if re.match(r"https?://(?!127\.0\.0\.1)", url)]
 
 
-def photograph(page, name):
-    SEEN.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SEEN / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.png")
+def screenshot(page, name):
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.png")
 
 
 @pytest.fixture(scope="session")
 def lab(workplace, tmp_path_factory):
     """JupyterLab on a copy of the project's notebooks and figures: its address and the folder."""
     folder, settings = tmp_path_factory.mktemp("lab"), tmp_path_factory.mktemp("settings")
-    for name in ("nbs", "figures", "data/README.md"):
-        place = folder / name
-        place.parent.mkdir(exist_ok=True)
-        shutil.copytree(PROJECT / name, place) if (PROJECT / name).is_dir() else shutil.copy(
-            PROJECT / name, place
-        )
-    (settings / "@jupyterlab" / "apputils-extension").mkdir(parents=True)
-    (
-        settings / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
-    ).write_text(json.dumps(NO_NEWS))
+    for name in ("nbs", "figures"):
+        shutil.copytree(PROJECT / name, folder / name)
+    extension = settings / "@jupyterlab" / "apputils-extension"
+    extension.mkdir(parents=True)
+    (extension / "notification.jupyterlab-settings").write_text(json.dumps(NO_NEWS))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    options = [
+        "--no-browser",
+        "--allow-root",
+        "--ip=127.0.0.1",
+        f"--port={port}",
+        "--IdentityProvider.token=",
+        f"--ServerApp.root_dir={folder}",
+        "--expose-app-in-browser",
+    ]
+    environment = os.environ | {
+        "JUPYTERLAB_SETTINGS_DIR": str(settings),
+        "JUPYTER_CONFIG_DIR": str(settings),
+        "OMP_NUM_THREADS": "1",  # Chromium needs a core too
+    }
     server = subprocess.Popen(
-        [
-            Path(sys.executable).parent / "jupyter",
-            "lab",
-            "--no-browser",
-            "--allow-root",
-            "--ip=127.0.0.1",
-            f"--port={port}",
-            "--IdentityProvider.token=",
-            f"--ServerApp.root_dir={folder}",
-            "--expose-app-in-browser",
-        ],
-        env=os.environ
-        | {
-            "JUPYTERLAB_SETTINGS_DIR": str(settings),
-            "JUPYTER_CONFIG_DIR": str(settings),
-            "OMP_NUM_THREADS": "1",
-        },  # Chromium needs a core too
+        [Path(sys.executable).parent / "jupyter", "lab", *options],
+        env=environment,
         stdout=(settings / "log").open("w"),
         stderr=subprocess.STDOUT,
     )
@@ -168,12 +153,10 @@ def open_notebook(page, lab, path):
 
 
 def run_all(page):
-    """Run all cells by the menu; the cells with what they gave. Fails on an error in any of
-    them.
-    """
+    """Run all cells by the menu and return them with their outputs; an error in a cell fails."""
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_text("Run All Cells", exact=True).click()
-    page.wait_for_function(ENDED, polling=500, timeout=1000 * PATIENCE)
+    page.wait_for_function(ENDED, polling=500, timeout=1000 * TIMEOUT)
     cells = page.evaluate(CELLS)
     errors = [
         "\n".join(output["traceback"])
@@ -186,9 +169,7 @@ def run_all(page):
 
 
 def shown_images(page, inside):
-    """Of the pictures inside an element, how wide each is when all have been read or given up:
-    0 for one that could not be read.
-    """
+    """The width of each picture inside an element; 0 for one that could not be loaded."""
     page.wait_for_function(
         "inside => [...document.querySelectorAll(inside + ' img')].every(one => one.complete)",
         arg=inside,
@@ -198,13 +179,13 @@ def shown_images(page, inside):
     )
 
 
-def test_front_page_runs_and_leads_on(page, lab):
+def test_front_page_runs(page, lab):
     open_notebook(page, lab, "nbs/index.ipynb")
     run_all(page)
     page.evaluate(SHOW, 0)
     page.wait_for_timeout(500)
     assert min(shown_images(page, ".jp-MarkdownOutput")) > 100  # links are relative to the notebook
-    photograph(page, "front page")
+    screenshot(page, "front page")
     page.evaluate(CLOSE)
 
 
@@ -219,38 +200,25 @@ def test_figure_runs(page, lab, workplace, tmp_path):
     )
     open_notebook(page, lab, path)
     cells = run_all(page)
-    assert (
-        sum(
-            "image/png" in output.get("data", {})
-            for cell in cells
-            for output in cell.get("outputs", [])
-        )
-        == 1
-    )
-    assert (tmp_path / "figure6" / "attention.png").stat().st_size > 5000 and (
-        tmp_path / "figure6" / "table.md"
-    ).exists()
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    assert sum("image/jpeg" in output.get("data", {}) for output in outputs) == 1
+    assert (tmp_path / "figure6" / "attention.png").stat().st_size > 5000
+    assert (tmp_path / "figure6" / "table.md").exists()
     page.evaluate(SHOW, 4)
     page.wait_for_timeout(500)
-    photograph(page, "figure")
+    screenshot(page, "figure")
     page.evaluate(SHOW, len(cells) - 1)
     page.wait_for_timeout(500)
     page.evaluate(CLOSE)
 
 
-def test_explorer_answers_its_sliders(page, lab, workplace):
+def test_explorer_follows_its_sliders(page, lab, workplace):
     path = "nbs/tutorials/explorer.ipynb"
     set_parameters(lab[1] / path, runs=str(workplace / "runs"))
     open_notebook(page, lab, path)
     cells = run_all(page)
-    page.evaluate(
-        SHOW,
-        next(
-            place
-            for place, cell in enumerate(cells)
-            if "".join(cell["source"]).startswith("explorer = ")
-        ),
-    )
+    sources = ["".join(cell["source"]) for cell in cells]
+    page.evaluate(SHOW, next(i for i, text in enumerate(sources) if text.startswith("explorer = ")))
     for name in ("pose", "expression"):
         slider = page.locator(".widget-hslider", has_text=name).get_by_role("slider")
         picture = page.locator("img.widget-image")
@@ -264,11 +232,9 @@ def test_explorer_answers_its_sliders(page, lab, workplace):
         )
         print(f"{name}: a new picture after {time.perf_counter() - start:.2f} s")
     page.wait_for_timeout(500)
-    assert (
-        min(shown_images(page, ".jupyter-widgets")) > 100
-        and "Identity" in page.locator(".widget-html").last.inner_text()
-    )
-    photograph(page, "explorer")
+    assert min(shown_images(page, ".jupyter-widgets")) > 100
+    assert "Identity" in page.locator(".widget-html").last.inner_text()
+    screenshot(page, "explorer")
     page.evaluate(CLOSE)
 
 
@@ -283,24 +249,21 @@ def served(site):
         server.shutdown()
 
 
-def test_documentation_is_searched_and_clicked_through(page, served):
+def test_documentation_search_and_links(page, served):
     page.goto(served)
     assert min(shown_images(page, "article")) > 100
-    photograph(page, "documentation")
+    screenshot(page, "documentation")
     page.get_by_placeholder("Search").fill("identity_loss")
     page.keyboard.press("Enter")
     page.locator("#search-results").get_by_role("link", name="aggan.losses.identity_loss").click()
     described = page.locator("dl", has=page.locator("[id='aggan.losses.identity_loss']"))
     assert "One minus the mean cosine" in described.inner_text()
-    assert (
-        described.locator("tr", has_text="translated").first.locator("td").nth(1).inner_text()
-        == "Tensor"
-    )
-    photograph(page, "documentation api")
+    translated = described.locator("tr", has_text="translated").first
+    assert translated.locator("td").nth(1).inner_text() == "Tensor"
+    screenshot(page, "documentation api")
     page.get_by_role("link", name="08_losses").click()
-    assert (
-        page.locator("h1").inner_text().startswith("Losses") and page.locator("math").count() > 10
-    )
+    assert page.locator("h1").inner_text().startswith("Losses")
+    assert page.locator("math").count() > 10
     page.locator(".sidebar-tree").get_by_role("link", name="Figures", exact=True).first.click()
     page.get_by_role("heading", name="Figure 9").scroll_into_view_if_needed()
     assert min(shown_images(page, "article")) > 100

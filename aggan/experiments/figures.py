@@ -105,10 +105,14 @@ def _finish(figure, caption):
     return figure
 
 
-def jpeg(figure: Figure, quality: int = 85) -> Image:
+def jpeg(
+    figure: Figure,
+    quality: int = 85,
+    width: int | None = None,  # pixels; None for 150 an inch
+) -> Image:
     "A figure as a JPEG, which is a third of a PNG where it shows faces and maps."
-    buffer = BytesIO()
-    figure.savefig(buffer, format="jpeg", dpi=150, pil_kwargs={"quality": quality})
+    buffer, dpi = BytesIO(), width / figure.get_figwidth() if width else 150
+    figure.savefig(buffer, format="jpeg", dpi=dpi, pil_kwargs={"quality": quality})
     return Image(buffer.getvalue(), format="jpeg")
 
 # %% ../../nbs/experiments/figures.ipynb #eedba04a

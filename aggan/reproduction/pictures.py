@@ -8,10 +8,10 @@ __all__ = ['FRAMES_FOR_ALL_POSES', 'shown_faces', 'caption', 'small', 'translati
 
 # %% ../../nbs/reproduction/pictures.ipynb #fd25f424
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 
 import torch
+from IPython.display import Image
 from matplotlib.figure import Figure
 
 from ..data import Batch, collate
@@ -24,7 +24,13 @@ from aggan.experiments import (
     load_method,
     translator,
 )
-from ..experiments.figures import attention_figure, attention_overlay, image_grid, save_figure
+from aggan.experiments.figures import (
+    attention_figure,
+    attention_overlay,
+    image_grid,
+    jpeg,
+    save_figure,
+)
 from ..methods import Method, method_label
 from ..runtime.files import write_json
 
@@ -47,15 +53,9 @@ def caption(experiment: Experiment) -> str:
 def small(
     figure: Figure | None,
     width: int = 420,  # pixels
-):  # -> IPython.display.Image | None
+) -> Image | None:
     "A figure as a JPEG of a few tens of kilobytes, for display in a notebook; None for no figure."
-    from IPython.display import Image
-
-    if figure is None:
-        return None
-    buffer, dpi = BytesIO(), width / figure.get_figwidth()
-    figure.savefig(buffer, format="jpeg", dpi=dpi, pil_kwargs={"quality": 80})
-    return Image(buffer.getvalue())
+    return None if figure is None else jpeg(figure, quality=80, width=width)
 
 # %% ../../nbs/reproduction/pictures.ipynb #d55ef71b
 def translation_grid(
