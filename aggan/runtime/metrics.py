@@ -44,7 +44,7 @@ class MetricsLogger:
     def __exit__(self, *error):
         self.bar.close()
 
-# %% ../../nbs/runtime/metrics.ipynb #5958628f
+# %% ../../nbs/runtime/metrics.ipynb #ec7ac0c3
 @patch
 def add(
     self: MetricsLogger,
@@ -56,7 +56,7 @@ def add(
     self.count += 1
     self.bar.update()
 
-# %% ../../nbs/runtime/metrics.ipynb #52a10d54
+# %% ../../nbs/runtime/metrics.ipynb #d159240d
 @patch
 def means(
     self: MetricsLogger,
@@ -76,7 +76,7 @@ def means(
     self.bar.set_postfix(means, refresh=False)
     return means
 
-# %% ../../nbs/runtime/metrics.ipynb #e1c5c903
+# %% ../../nbs/runtime/metrics.ipynb #79106fcd
 @patch
 def write(
     self: MetricsLogger,
