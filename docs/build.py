@@ -254,7 +254,7 @@ def write_pages() -> None:
         contents(
             [
                 "data/index",
-                "Where data sets are <data/README>",
+                "Data sets: availability <data/README>",
                 "synthetic/index",
                 "recognition/index",
                 "methods/index",
