@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from execnb.shell import CaptureShell
 from fastcore.xtras import working_directory
+from nbdev.config import get_config
 from nbdev.frontmatter import FrontmatterProc
 from nbdev.process import NBProcessor
 
@@ -51,8 +52,13 @@ def differences(path: Path) -> list[str]:
     notebook = NBProcessor(path, procs=FrontmatterProc, process=True).nb
     saved = [copy.deepcopy(cell) for cell in notebook.cells]
 
+    flags = set(get_config().tst_flags.split())  # marks of cells that need a GPU, or long
+
     def skipped(cell):
-        return cell.cell_type != "code" or "nbdev_export(" in cell.source
+        if cell.cell_type != "code" or "nbdev_export(" in cell.source:
+            return True
+        directives = getattr(cell, "directives_", None) or {}
+        return bool(flags & directives.keys()) or directives.get("eval:") == ["false"]
 
     torch.manual_seed(FRESH_SEED)
     with working_directory(path.parent):

@@ -272,7 +272,7 @@ class Crop(NamedTuple):
     column: int  # of its first pixel
     mirrored: bool
 
-
+# %% ../../nbs/data/pairs.ipynb #1ffa8573
 class AugmentedPairs(Dataset):
     "Pairs with one shared random crop and flip, indexed by (index, sample_seed)."
 

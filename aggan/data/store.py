@@ -487,7 +487,7 @@ def _open_files(root: str | Path | None, dataset: str) -> StoreFiles:
         )
     return files
 
-
+# %% ../../nbs/data/store.ipynb #50001e8d
 def open_store(
     root: str | Path | None,  # folder that `aggan prepare` made
     split: str = "train",  # "train", "val", "test", or "all"

@@ -261,7 +261,7 @@ def reproduce(
     run_experiments(unique_experiments(targets, **settings), jobs)
     return [regenerate(target, **settings) for target in targets]
 
-# %% ../../nbs/reproduction/notebooks.ipynb #5e1e2d15
+# %% ../../nbs/reproduction/notebooks.ipynb #fd508533
 KEPT_TYPES = ("text/plain", "text/html", "text/markdown", "image/png", "image/jpeg")
 
 
@@ -275,12 +275,15 @@ def kept_output(output: dict) -> dict | None:
     kept = {"output_type": output["output_type"], "data": data, "metadata": {}}
     return kept | ({"execution_count": None} if "execution_count" in output else {})
 
-
+# %% ../../nbs/reproduction/notebooks.ipynb #8630004d
 def keep_outputs(
     executed: str | Path,  # the template as papermill executed it
     path: str | Path,  # the template
 ) -> None:
-    "Copy the outputs of an executed notebook into its template. Raises ValueError if code differs."
+    """Copy the outputs of an executed notebook into its template.
+
+    Raises ValueError if the execution failed or the code differs.
+    """
     import nbformat
 
     kept, made = (nbformat.read(file, as_version=4) for file in (path, executed))
@@ -292,6 +295,8 @@ def keep_outputs(
     ]
     if [cell.source for cell in own] != [cell.source for cell in ran]:
         raise ValueError(f"{executed} has other code than {path}: run it again.")
+    if any(output.output_type == "error" for cell in ran for output in cell.outputs):
+        raise ValueError(f"{executed} failed: run it again.")
     for cell, source in zip(own, ran):
         outputs = [kept_output(output) for output in source.outputs]
         cell.outputs = [nbformat.from_dict(output) for output in outputs if output]
@@ -299,13 +304,16 @@ def keep_outputs(
     with atomic_write(path) as part:
         nbformat.write(kept, part)
 
-# %% ../../nbs/reproduction/notebooks.ipynb #db3d4efc
+# %% ../../nbs/reproduction/notebooks.ipynb #ed958ed1
 def keep_results(
     targets: Sequence[str] = TARGETS,  # that have been reproduced
     runs: str | Path = "runs",
     clone: str | Path = CLONE,  # with the folders `nbs/paper` and `figures`
 ) -> None:
-    "Keep the results of reproduced targets: outputs in `nbs/paper`, files in `figures`."
+    "Keep the results of targets: outputs in `nbs/paper`, files in `figures`. Raises OSError."
+    for target in targets:
+        if not (Path(runs) / target / "made_from.json").exists():
+            raise FileNotFoundError(f"{target} is not reproduced: run `aggan reproduce {target}`.")
     for target in targets:
         made, figures = Path(runs) / target, Path(clone) / "figures" / target
         keep_outputs(made / f"{target}.ipynb", Path(clone) / "nbs" / "paper" / f"{target}.ipynb")

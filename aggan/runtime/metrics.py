@@ -10,6 +10,7 @@ import json
 import math
 import time
 
+from fastcore.basics import patch
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -43,40 +44,46 @@ class MetricsLogger:
     def __exit__(self, *error):
         self.bar.close()
 
-    def add(
-        self,
-        losses: dict[str, Tensor],  # scalars of one step, by name
-    ) -> None:
-        "Add the losses of a step, without waiting for the device"
-        for name, loss in losses.items():
-            self.sums[name] = self.sums.get(name, 0) + loss
-        self.count += 1
-        self.bar.update()
+# %% ../../nbs/runtime/metrics.ipynb #ec7ac0c3
+@patch
+def add(
+    self: MetricsLogger,
+    losses: dict[str, Tensor],  # scalars of one step, by name
+) -> None:
+    "Add the losses of a step, without waiting for the device"
+    for name, loss in losses.items():
+        self.sums[name] = self.sums.get(name, 0) + loss
+    self.count += 1
+    self.bar.update()
 
-    def means(
-        self,
-        step: int,  # for the error message
-    ) -> dict[str, float]:
-        "Mean losses since the last call. Raises FloatingPointError for a NaN or infinite one."
-        sums = {name: float(all_reduce_mean(total)) for name, total in self.sums.items()}
-        means = {name: total / self.count for name, total in sums.items()}
-        self.sums, self.count = {}, 0
-        for name, value in means.items():
-            if not math.isfinite(value):
-                raise FloatingPointError(
-                    f'The loss "{name}" became {value} at or before step {step} of '
-                    f"{self.run.path}. Its last checkpoint is kept. Lower the learning rate or "
-                    "look for constant images, then run again."
-                )
-        self.bar.set_postfix(means, refresh=False)
-        return means
+# %% ../../nbs/runtime/metrics.ipynb #d159240d
+@patch
+def means(
+    self: MetricsLogger,
+    step: int,  # for the error message
+) -> dict[str, float]:
+    "Mean losses since the last call. Raises FloatingPointError for a NaN or infinite one."
+    sums = {name: float(all_reduce_mean(total)) for name, total in self.sums.items()}
+    means = {name: total / self.count for name, total in sums.items()}
+    self.sums, self.count = {}, 0
+    for name, value in means.items():
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f'The loss "{name}" became {value} at or before step {step} of '
+                f"{self.run.path}. Its last checkpoint is kept. Lower the learning rate or "
+                "look for constant images, then run again."
+            )
+    self.bar.set_postfix(means, refresh=False)
+    return means
 
-    def write(
-        self,
-        row: dict[str, float],  # with "step"
-    ) -> None:
-        "Append a row and the seconds since training started or resumed"
-        if rank() == 0:
-            row = row | {"seconds": round(time.monotonic() - self.began, 2)}
-            with open(self.run.metrics_file, "a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+# %% ../../nbs/runtime/metrics.ipynb #79106fcd
+@patch
+def write(
+    self: MetricsLogger,
+    row: dict[str, float],  # with "step"
+) -> None:
+    "Append a row and the seconds since training started or resumed"
+    if rank() == 0:
+        row = row | {"seconds": round(time.monotonic() - self.began, 2)}
+        with open(self.run.metrics_file, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
