@@ -115,6 +115,9 @@ def shown(cell: dict, origin: Path) -> dict | None:
         return None
     tags = cell["metadata"].get("tags", []) + ["hide-cell"] * source.startswith("#| hide")
     outputs = [output for output in cell["outputs"] if output.get("name") != "stderr"]
+    for output in outputs:
+        if table := output.get("data", {}).get("text/markdown"):
+            output["data"]["text/markdown"] = unbroken("".join(table))
     return cell | {
         "source": re.sub(r"^#\|.*\n?", "", source, flags=re.M),
         "metadata": {"tags": tags},
@@ -135,9 +138,9 @@ def kept(name: str) -> str:
     return f"## Files of this run\n\n{', '.join(files)}\n\n{provenance(folder)}"
 
 
-def kept_table(path: Path) -> str:
-    """A kept table, with no line break inside an interval."""
-    return re.sub(r"\[(\S+), (\S+)\]", "[\\1,\u00a0\\2]", path.read_text(encoding="utf-8"))
+def unbroken(table: str) -> str:
+    """A Markdown table with no line break inside an interval."""
+    return re.sub(r"\[(\S+), (\S+)\]", "[\\1,\u00a0\\2]", table)
 
 
 def provenance(folder: Path) -> str:
@@ -202,7 +205,7 @@ def write_results() -> None:
             pictures = sorted(folder.glob("*.png")) if page == "gallery" else []
             parts += [f"## {name}", about]
             parts += [f"[![{name}]({address(path)})]({notebook})" for path in pictures]
-            parts.append(kept_table(folder / "table.md"))
+            parts.append(unbroken((folder / "table.md").read_text(encoding="utf-8")))
             parts.append(f"{provenance(folder)} [Notebook]({notebook})")
         write(f"{page}.md", "\n\n".join(parts))
 
@@ -254,7 +257,7 @@ def write_pages() -> None:
         contents(
             [
                 "data/index",
-                "Where data sets are <data/README>",
+                "Data sets: availability <data/README>",
                 "synthetic/index",
                 "recognition/index",
                 "methods/index",
