@@ -1,8 +1,7 @@
 """Execute a notebook as nbdev_test does and compare the text that it prints with the saved text.
 
-Numbers may differ by two percent, since other processors round differently; times, paths of
-temporary folders and progress bars are not compared, nor are pictures, nor cells that say that they were
-skipped for want of data.
+Numbers may differ by two percent, since other processors round differently. Not compared are times,
+paths of temporary folders, progress bars, pictures, and cells that were skipped for want of data.
 """
 
 import copy
@@ -37,7 +36,7 @@ def text_of(cell) -> str:
             parts.append("".join(output["text"]))
         elif "data" in output and not any(kind.startswith("image/") for kind in output["data"]):
             parts.append("".join(output["data"].get("text/plain", "")))
-    return VARYING.sub("…", "\n".join(parts))
+    return VARYING.sub("…", "\n".join(parts)).replace("PosixPath(", "Path(")
 
 
 def same(saved: str, made: str) -> bool:
