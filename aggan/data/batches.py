@@ -31,7 +31,7 @@ def derive_seed(
 
 # %% ../../nbs/data/batches.ipynb #c79b6c76
 class ResumableBatchSampler:
-    """Batches of steps `start` to `steps` as lists of (index of a pair, draw).
+    """Batches of steps `start` to `steps` as lists of (index of a pair, sample_seed).
 
     Each process gets its part of every batch."""
 

@@ -13,7 +13,14 @@ from torch.optim import Optimizer
 
 from ..discriminator import MultiScaleDiscriminator
 from ..generator import Generator
-from ..losses import PerceptualLoss, cam_loss, identity_loss, least_squares, pixel_loss
+from aggan.losses import (
+    PerceptualLoss,
+    cam_loss,
+    discriminator_cam_loss,
+    identity_loss,
+    least_squares,
+    pixel_loss,
+)
 from .blocks import split_real_fake
 from aggan.methods.registry import (
     Method,
@@ -101,11 +108,16 @@ def discriminator_losses(
     batch,  # `aggan.data.Batch`
     translated: Tensor,  # the generator's output, detached
 ) -> dict[str, Tensor]:
-    "LSGAN (§3.3, Eq. 13): real pairs to 1, fake pairs to 0."
+    "LSGAN on the patch outputs (§3.3) and, with `dcam`, on the classifiers' logits (Eq. 13)."
     thermal = torch.cat([batch.thermal, batch.thermal])
     visible = torch.cat([batch.visible, translated])
-    real, fake = split_real_fake(self.discriminator_outputs(thermal, visible))
-    return {"discriminator": least_squares(real, 1.0) + least_squares(fake, 0.0)}
+    outputs = self.discriminator(thermal, visible)
+    real, fake = split_real_fake([output.patch for output in outputs])
+    loss = least_squares(real, 1.0) + least_squares(fake, 0.0)
+    logits = [output.domain_logits for output in outputs]
+    if self.dcam and logits[0] is not None:
+        loss = loss + discriminator_cam_loss(*split_real_fake(logits))
+    return {"discriminator": loss}
 
 # %% ../../nbs/methods/ag-gan.ipynb #c0f8adb0
 @patch

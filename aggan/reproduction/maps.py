@@ -19,7 +19,7 @@ from ..experiments.figures import save_figure
 from ..experiments.map_report import explain_pairs, explanation_table, measure_epochs
 from ..methods import method_label
 from ..recognition import load_embedder
-from .claims import claim, consistency_claim
+from .claims import claim, consistency_claim, region_claim
 from .pictures import attention_grid, caption, shown_faces
 from ..runtime.files import atomic_write, read_json, write_json
 
@@ -119,12 +119,7 @@ def write_explanation(
 # %% ../../nbs/reproduction/maps.ipynb #a6de10ae
 def skin_claim(report: dict) -> dict:  # of `explanation`; of `claim`
     "The claim that the discriminator attends to skin more than to the rest of the face."
-    return claim(
-        "AG-GAN: discriminator maps attend to skin",
-        "attention on skin over the face's mean",
-        report["maps"]["discriminator"].get("region skin"),
-        1,
-    )
+    return region_claim(report["maps"]["discriminator"], "skin", "AG-GAN: discriminator")
 
 # %% ../../nbs/reproduction/maps.ipynb #796df1f1
 def epoch_claims(report: dict) -> list[dict]:  # of `explanation`; of `claim`
