@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -15,8 +16,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from .data import Batch, PairDataset, collate
-from .recognition import load_embedder
-from .recognition.alignment import face_crop
+from .recognition import embed_faces, load_embedder
+from .recognition.alignment import frame_landmarks
 from .recognition.groups import verification_by_group
 from .recognition.verification import interval_columns, subject_mean, verification
 
@@ -76,11 +77,14 @@ def image_quality(
 @torch.no_grad()
 def embed(
     images: Tensor | torch.utils.data.Dataset,  # (N, C, H, W) in [-1, 1], or a data set of images
-    embedder: nn.Module,  # (B, 3, 112, 112) in [-1, 1] -> (B, D) unit vectors
+    embedder: nn.Module,  # see `aggan.recognition.embed_faces`
     batch_size: int = 32,
+    landmarks: Tensor | None = None,  # (N, 5, 2) pixels of the images; None: an aligned frame's
 ) -> Tensor:  # (N, D) on the CPU
-    "Face embeddings of aligned images."
-    return torch.cat([embedder(face_crop(batch)).cpu() for batch in DataLoader(images, batch_size)])
+    "Embeddings of the faces in images."
+    points = repeat(None) if landmarks is None else landmarks.split(batch_size)
+    parts = zip(DataLoader(images, batch_size), points)
+    return torch.cat([embed_faces(embedder, *part).cpu() for part in parts])
 
 # %% ../nbs/10_evaluation.ipynb #616090c8
 def thermal_baseline(batch: Batch) -> Tensor:
@@ -109,11 +113,18 @@ def _translated(translate, batch):
     return images
 
 
+def _landmarks(batch):
+    "Landmarks (B, 5, 2) of a batch, where they are unknown those of an aligned frame."
+    default = frame_landmarks(batch.visible.shape[-1])
+    known = [meta.get("landmarks") for meta in batch.meta]
+    return torch.stack([default if points is None else points for points in known])
+
+
 def _measure_probes(translate, batch, truth, embedder):
     "Embeddings of translated probes, and their PSNR, SSIM and identity cosine."
     translated = _translated(translate, batch)
     quality = image_quality((translated + 1) / 2, (batch.visible + 1) / 2)
-    embeddings = embed(translated, embedder, len(translated))
+    embeddings = embed(translated, embedder, len(translated), _landmarks(batch))
     cosine = torch.cosine_similarity(embeddings, truth)
     columns = {"psnr": quality.psnr, "ssim": quality.ssim, "identity_cosine": cosine}
     return embeddings, {name: values.tolist() for name, values in columns.items()}
@@ -142,7 +153,7 @@ def _embed_pairs(translate, pairs, embedder, batch_size, device):
     gallery, probes = [], []
     for batch in DataLoader(pairs, batch_size, collate_fn=collate):
         batch = batch._replace(thermal=batch.thermal.to(device), visible=batch.visible.to(device))
-        truth = embed(batch.visible, embedder, batch_size)
+        truth = embed(batch.visible, embedder, batch_size, _landmarks(batch))
         rows, _, table = _rows(batch, ("gallery", "both"))
         gallery.append(_Side(truth[rows], table))
         rows, part, table = _rows(batch, ("probe", "both"))

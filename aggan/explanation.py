@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from .methods import Method
-from .recognition.alignment import align, face_crop
+from .recognition import embed_faces
+from .recognition.alignment import align
 from .synthetic.rendering import REGIONS
 
 # %% auto #0
@@ -153,8 +154,8 @@ def identity_score(
 ) -> Callable[[Tensor], Tensor]:  # thermal images (N, C, H, W) -> (N,)
     "Cosine of the translation's identity with that of the true face; differentiable."
     with torch.no_grad():
-        truth = embedder(face_crop(visible))
-    return lambda thermal: (embedder(face_crop(translate(thermal))) * truth).sum(1)
+        truth = embed_faces(embedder, visible)
+    return lambda thermal: (embed_faces(embedder, translate(thermal)) * truth).sum(1)
 
 # %% ../nbs/11_explanation.ipynb #6324a763
 @torch.no_grad()

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['least_squares', 'pixel_loss', 'identity_loss', 'cam_loss', 'discriminator_cam_loss', 'load_vgg19', 'vgg19_features',
-           'PerceptualLoss']
+           'PerceptualLoss', 'relative_distance', 'face_losses', 'PretrainedLosses']
 
 # %% ../nbs/08_losses.ipynb #4db3712c
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .recognition.alignment import face_crop
+from .recognition import Embedder, embed_faces, load_embedder
 from .recognition.pretrained import fetch_weights
 
 # %% ../nbs/08_losses.ipynb #a579419f
@@ -37,14 +37,14 @@ def pixel_loss(
 
 # %% ../nbs/08_losses.ipynb #12e8cdb1
 def identity_loss(
-    embedder: nn.Module,  # frozen phi_R: crops (B, 3, 112, 112) in [-1, 1] -> (B, D) unit vectors
+    embedder: nn.Module,  # frozen phi_R: crops of faces in [-1, 1] -> (B, D) unit vectors
     reference: Tensor,  # images with the identity to keep, (B, C, H, W) in [-1, 1]
     translated: Tensor,  # translated images, same shape and range
 ) -> Tensor:  # scalar in [0, 2]
     "One minus the mean cosine similarity of the embeddings (Eq. 11); no gradient to `reference`"
     with torch.no_grad():
-        target = embedder(face_crop(reference))
-    return 1 - (target * embedder(face_crop(translated))).sum(dim=1).mean()
+        target = embed_faces(embedder, reference)
+    return 1 - (target * embed_faces(embedder, translated)).sum(dim=1).mean()
 
 # %% ../nbs/08_losses.ipynb #fa95e288
 def cam_loss(
@@ -137,3 +137,60 @@ class PerceptualLoss(nn.Module):
             targets = self.activations(visible)
         levels = zip(self.level_weights, self.activations(translated), targets)
         return sum(weight * F.l1_loss(ours, target) for weight, ours, target in levels)
+
+# %% ../nbs/08_losses.ipynb #c9d69fbd
+def relative_distance(
+    maps: Sequence[Tensor],  # feature maps of a network, shallow to deep
+    targets: Sequence[Tensor],  # the same of the target image
+) -> Tensor:  # scalar
+    "Mean over the maps of the mean absolute difference, in units of the target's mean"
+    pairs = zip(maps, targets, strict=True)
+    each = [(ours - target).abs().mean() / target.abs().mean() for ours, target in pairs]
+    return torch.stack(each).mean()
+
+
+def face_losses(
+    embedder: Embedder,  # with feature maps
+    visible: Tensor,  # real visible images, (B, 3, H, W) in [-1, 1]; no gradient
+    translated: Tensor,  # translated images, same shape and range
+) -> tuple[Tensor, Tensor]:  # scalars
+    "Eq. 11 and, with the recogniser's feature maps, Eq. 14, from one pass"
+    with torch.no_grad():
+        targets, target = embedder.levels(embedder.crop(visible))
+    maps, embedding = embedder.levels(embedder.crop(translated))
+    return 1 - (target * embedding).sum(dim=1).mean(), relative_distance(maps, targets)
+
+# %% ../nbs/08_losses.ipynb #e6acc9f0
+class PretrainedLosses(nn.Module):
+    "Eq. 11 and Eq. 14 by the networks that a method names; one pass where both name the same"
+
+    def __init__(
+        self,
+        identity: str,  # recogniser of Eq. 11 for `load_embedder`, or "none"
+        features: str,  # of Eq. 14: "vgg19", a recogniser with feature maps, or "none"
+        weights: str = "imagenet",  # of VGG-19, see `vgg19_features`
+        level_weights: Sequence[float] = (1, 1, 1, 1, 1),  # of VGG-19's layers
+    ):
+        super().__init__()
+        self.embedder = None if identity == "none" else load_embedder(identity)
+        self.vgg19 = PerceptualLoss(weights, level_weights) if features == "vgg19" else None
+        self.teacher = None if features in ("none", "vgg19") else load_embedder(features)
+        self.shared = identity == features and self.teacher is not None
+
+    def forward(
+        self,
+        visible: Tensor,  # real visible images, (B, 3, H, W) in [-1, 1]
+        translated: Tensor,  # translated images, same shape and range
+        reference: Tensor | None = None,  # target of Eq. 11; None: the visible images
+    ) -> dict[str, Tensor]:  # "identity" and "perceptual", those that were asked for
+        losses = {}
+        if self.teacher is not None:
+            identity, losses["perceptual"] = face_losses(self.teacher, visible, translated)
+            if self.shared and reference is None:
+                return losses | {"identity": identity}
+        if self.vgg19 is not None:
+            losses["perceptual"] = self.vgg19(visible, translated)
+        if self.embedder is not None:
+            target = visible if reference is None else reference
+            losses["identity"] = identity_loss(self.embedder, target, translated)
+        return losses

@@ -29,9 +29,10 @@ from ..runtime.files import atomic_write, content_hash
 from ..synthetic.rendering import FaceKey, render
 
 # %% auto #0
-__all__ = ['PROTOCOLS', 'SESSIONS', 'RECOGNITION_POOL_START', 'RENDER_BATCH', 'PLANES', 'RENDERER_VERSION', 'STALE_AFTER',
-           'Protocol', 'split_subjects', 'subject_keys', 'protocol_keys', 'render_into', 'faces_identity',
-           'delete_stale_files', 'render_faces', 'SyntheticPairs', 'record_of', 'open_protocol', 'recognition_pool']
+__all__ = ['PROTOCOLS', 'SESSIONS', 'RECOGNITION_POOL_START', 'ADDED_START', 'ADDED_IMAGES', 'RENDER_BATCH', 'PLANES',
+           'RENDERER_VERSION', 'STALE_AFTER', 'Protocol', 'split_subjects', 'subject_keys', 'own_keys', 'added_keys',
+           'protocol_keys', 'render_into', 'faces_identity', 'delete_stale_files', 'render_faces', 'SyntheticPairs',
+           'record_of', 'open_protocol', 'recognition_pool']
 
 # %% ../../nbs/data/protocols.ipynb #d770a6c7
 class Protocol(NamedTuple):
@@ -53,6 +54,8 @@ PROTOCOLS = {
 }
 SESSIONS = 2  # the first gives the gallery, the second the probes
 RECOGNITION_POOL_START = 1_000_000  # number of the first subject for training recognisers
+ADDED_START = 10_000_000  # number of the first subject added to a protocol's training subjects
+ADDED_IMAGES = 4  # of each added subject
 
 # %% ../../nbs/data/protocols.ipynb #92319c79
 def split_subjects(
@@ -98,14 +101,40 @@ def subject_keys(
     ]
 
 # %% ../../nbs/data/protocols.ipynb #5cdd1710
+def own_keys(
+    protocol: Protocol,
+    positions: range,  # of subjects in the protocol's list
+    images: int,  # of each subject
+) -> list[FaceKey]:
+    "Images of the protocol's own subjects."
+    keys = []
+    for n in positions:
+        subject = protocol.first + n
+        keys += subject_keys(subject, n, images, protocol.poses, protocol.glasses)
+    return keys
+
+
+def added_keys(
+    protocol: Protocol,
+    subjects: int,  # how many
+) -> list[FaceKey]:
+    "Images of training subjects beyond the protocol's own."
+    keys = []
+    for n in range(subjects):
+        subject = ADDED_START + protocol.first + n
+        keys += subject_keys(subject, n, ADDED_IMAGES, protocol.poses, protocol.glasses)
+    return keys
+
+# %% ../../nbs/data/protocols.ipynb #22a47db4
 def protocol_keys(
     dataset: str,  # a name in `PROTOCOLS`
     split: str,  # "train", "val", "test" or "all"
     subjects: dict[str, int] | None = None,  # how many, by split; None: all
     images_per_subject: int | None = None,  # None: all
+    people: int | None = None,  # training subjects, any number; None: as `subjects` says
 ) -> list[FaceKey]:
     "Images of a split; raises ValueError for more than the protocol has."
-    protocol = PROTOCOLS[dataset]
+    protocol, subjects = PROTOCOLS[dataset], subjects or {}
     most = SESSIONS * protocol.poses * protocol.frames
     images = most if images_per_subject is None else images_per_subject
     fewest = 1 if split == "train" else SESSIONS  # one gallery image and one probe
@@ -114,12 +143,16 @@ def protocol_keys(
             f"images_per_subject of {dataset} ({split}) is between {fewest} and {most}, "
             f"not {images}"
         )
-    positions = split_subjects(protocol, subjects or {})
+    added = 0
+    if people is not None:
+        val = len(split_subjects(protocol, subjects | {"train": 0})["val"])
+        own = min(people, protocol.training - val)
+        subjects, added = subjects | {"train": own}, people - own
+    positions = split_subjects(protocol, subjects)
     keys = []
     for part in SPLITS if split == "all" else (split,):
-        for n in positions[part]:
-            subject = protocol.first + n
-            keys += subject_keys(subject, n, images, protocol.poses, protocol.glasses)
+        keys += own_keys(protocol, positions[part], images)
+        keys += added_keys(protocol, added) if part == "train" else []
     return keys
 
 # %% ../../nbs/data/protocols.ipynb #5edb5530
@@ -260,11 +293,12 @@ def open_protocol(
     seed: int = 0,  # of the faces
     subjects: dict[str, int] | None = None,  # how many subjects, by split; None: all
     images_per_subject: int | None = None,  # how many pairs of each; None: all
+    people: int | None = None,  # training subjects, any number; None: as `subjects` says
     cache: str | Path | None = None,  # folder of rendered faces; None: in memory
     render_size: int | None = None,  # side at which faces are rendered; None: image_size
 ) -> SyntheticPairs:
     "Rendered pairs of a protocol; raises ValueError for more than it has, or an empty split."
-    keys = protocol_keys(dataset, split, subjects, images_per_subject)
+    keys = protocol_keys(dataset, split, subjects, images_per_subject, people)
     if not keys:
         raise ValueError(f"the split {split!r} of {dataset} with subjects {subjects} is empty")
     return SyntheticPairs(keys, image_size, channels, render_size, seed, cache)

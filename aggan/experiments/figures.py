@@ -29,7 +29,8 @@ from ..runtime.files import atomic_write
 
 # %% auto #0
 __all__ = ['COLUMN_WIDTH', 'PAGE_WIDTH', 'MAP_COLOURS', 'LETTER', 'GAP', 'figure_style', 'use_style', 'Drawing', 'jpeg',
-           'roc_figure', 'attention_overlay', 'image_grid', 'attention_figure', 'training_curves', 'save_figure']
+           'roc_figure', 'people_figure', 'attention_overlay', 'image_grid', 'attention_figure', 'training_curves',
+           'save_figure']
 
 # %% ../../nbs/experiments/figures.ipynb #e64f4733
 COLUMN_WIDTH = 3.3  # inches: one column of a two-column page
@@ -153,6 +154,23 @@ def roc_figure(
         alignment="left",
         borderaxespad=0.2,
     )
+    return _finish(figure, caption)
+
+# %% ../../nbs/experiments/figures.ipynb #e3d6f86b
+def people_figure(
+    reports: Mapping[str, Mapping],  # number of training subjects -> report of `evaluate`
+    caption: str | None = None,  # a line below, such as "synthetic data"
+) -> Figure:
+    "AUC with its interval over the number of training subjects."
+    people = [int(number) for number in reports]
+    auc = np.array([100 * report["auc"] for report in reports.values()])
+    ends = [[100 * report[f"auc_{end}"] for report in reports.values()] for end in ("low", "high")]
+    figure = Drawing(COLUMN_WIDTH, 2.4)
+    axes = figure.subplots()
+    axes.errorbar(people, auc, abs(np.array(ends) - auc), marker="o", markersize=3, capsize=2)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(people, [f"{number:,}" for number in people])
+    axes.set(xlabel="people in the training set", ylabel="AUC (%)")
     return _finish(figure, caption)
 
 # %% ../../nbs/experiments/figures.ipynb #b29e994a

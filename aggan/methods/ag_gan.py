@@ -14,10 +14,9 @@ from torch.optim import Optimizer
 from ..discriminator import MultiScaleDiscriminator
 from ..generator import Generator
 from aggan.losses import (
-    PerceptualLoss,
+    PretrainedLosses,
     cam_loss,
     discriminator_cam_loss,
-    identity_loss,
     least_squares,
     pixel_loss,
 )
@@ -30,7 +29,6 @@ from aggan.methods.registry import (
     register_method,
     weighted_sum,
 )
-from ..recognition import load_embedder
 from ..runtime.checks import check_choice
 
 # %% ../../nbs/methods/ag-gan.ipynb #92d06498
@@ -55,9 +53,10 @@ class AGGAN(Method):
         lambda_l1: float = 100.0,  # weight of Eq. 10
         lambda_id: float = 1.0,  # weight of Eq. 11
         lambda_cam: float = 1000.0,  # weight of Eq. 12
-        lambda_perceptual: float = 0.0,  # weight of Eq. 14; 10 for SpeakingFaces; 0: no VGG-19
-        perceptual_weights: str = "imagenet",  # see `aggan.losses.PerceptualLoss`
-        identity: str = "synthetic-arcface",  # recogniser of Eq. 11 for `load_embedder`, or "none"
+        lambda_perceptual: float = 0.0,  # weight of Eq. 14; 10 for SpeakingFaces; 0: without
+        perceptual_features: str = "vgg19",  # network of Eq. 14, see `PretrainedLosses`
+        perceptual_weights: str = "imagenet",  # of VGG-19, see `aggan.losses.vgg19_features`
+        identity: str = "mobilefacenet",  # recogniser of Eq. 11 for `load_embedder`, or "none"
         identity_reference: str = "visible",  # target of Eq. 11: "visible" (§4.3) or "thermal"
         gcam: bool = True,  # Eq. 12
         dcam: bool = True,  # Eq. 13
@@ -67,8 +66,8 @@ class AGGAN(Method):
         self.generator = Generator(attention, width, blocks, channels, 3, head, image_size)
         scales = discriminator_width, discriminator_layers, channels + 3
         self.discriminator = MultiScaleDiscriminator(attention, *scales)
-        self.embedder = None if identity == "none" else load_embedder(identity)
-        self.perceptual_loss = PerceptualLoss(perceptual_weights) if lambda_perceptual else None
+        features = perceptual_features if lambda_perceptual else "none"
+        self.pretrained = PretrainedLosses(identity, features, perceptual_weights)
         self.weights = dict(adversarial=1.0, pixel=lambda_l1, identity=lambda_id, cam=lambda_cam)
         self.weights["perceptual"] = lambda_perceptual
         self.image_size, self.channels, self.learning_rate = image_size, channels, learning_rate
@@ -131,14 +130,11 @@ def generator_losses(
     outputs = self.discriminator_outputs(batch.thermal, translated)
     losses = {"adversarial": least_squares(outputs, 1.0)}
     losses["pixel"] = pixel_loss(batch.visible, translated)
-    if self.embedder is not None:
-        reference = batch.visible if self.identity_reference == "visible" else batch.thermal
-        losses["identity"] = identity_loss(self.embedder, reference, translated)
+    reference = batch.thermal if self.identity_reference == "thermal" else None
+    losses |= self.pretrained(batch.visible, translated, reference)
     if self.gcam and output.domain_logits is not None:
         visible_logits = self.generator.attend(batch.visible).domain_logits
         losses["cam"] = cam_loss(output.domain_logits, visible_logits)
-    if self.perceptual_loss is not None:
-        losses["perceptual"] = self.perceptual_loss(batch.visible, translated)
     return losses
 
 # %% ../../nbs/methods/ag-gan.ipynb #e6063f92

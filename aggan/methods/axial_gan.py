@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..layers import ConvBlock, at_least_float32, reflect_conv, spectral_norm
-from ..losses import PerceptualLoss
+from ..losses import PretrainedLosses
 from .blocks import LEVEL_WEIGHTS, BatchNorm, hinge, initialise, split_real_fake
 from aggan.methods.registry import (
     Method,
@@ -222,8 +222,9 @@ class AxialGAN(Method):
         learning_rate: float = 2e-4,
         discriminator_learning_rate: float = 4e-4,
         lambda_l1: float = 100.0,  # weight of the smooth L1 distance
-        lambda_perceptual: float = 10.0,  # weight of L_VGG; 0: no VGG-19
-        perceptual_weights: str = "imagenet",  # see `aggan.losses.PerceptualLoss`
+        lambda_perceptual: float = 10.0,  # weight of L_VGG; 0: without
+        perceptual_features: str = "vgg19",  # its network, see `aggan.losses.PretrainedLosses`
+        perceptual_weights: str = "imagenet",  # of VGG-19, see `aggan.losses.vgg19_features`
         lambda_matching: float = 10.0,  # weight of feature matching
     ):
         super().__init__()
@@ -231,9 +232,8 @@ class AxialGAN(Method):
         stride = 1 if input_mode == "lr16" else 2
         self.generator = AxialGenerator(image_size, channels, width, stride)
         self.discriminator = AxialDiscriminator(image_size, channels + 3, discriminator_width)
-        self.perceptual_loss = None
-        if lambda_perceptual:
-            self.perceptual_loss = PerceptualLoss(perceptual_weights, LEVEL_WEIGHTS)
+        features = perceptual_features if lambda_perceptual else "none"
+        self.pretrained = PretrainedLosses("none", features, perceptual_weights, LEVEL_WEIGHTS)
         self.weights = dict(adversarial=1.0, pixel=lambda_l1, perceptual=lambda_perceptual)
         self.weights["matching"] = lambda_matching
         self.image_size, self.channels, self.input_mode = image_size, channels, input_mode
@@ -305,9 +305,7 @@ def generator_losses(
     losses["matching"] = sum(
         F.l1_loss(fake, real.detach()) for fake, real in zip(fake_features, real_features)
     )
-    if self.perceptual_loss is not None:
-        losses["perceptual"] = self.perceptual_loss(visible, translated)
-    return losses
+    return losses | self.pretrained(visible, translated)
 
 
 @patch

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..layers import ConvBlock, ResidualBlock, at_least_float32, reflect_conv
-from ..losses import PerceptualLoss, identity_loss, least_squares, pixel_loss
+from ..losses import PretrainedLosses, least_squares, pixel_loss
 from .blocks import LEVEL_WEIGHTS, TwoWay, initialise, split_real_fake
 from aggan.methods.registry import (
     Method,
@@ -25,7 +25,6 @@ from aggan.methods.registry import (
     register_method,
     weighted_sum,
 )
-from ..recognition import load_embedder
 
 # %% ../../nbs/methods/lg-gan.ipynb #7f40d3f4
 def identity_encoder(channels: int, width: int) -> nn.Sequential:
@@ -181,18 +180,18 @@ class LGGAN(Method):
         discriminator_width: int = 64,
         style_dim: int = 8,  # numbers in a style code
         learning_rate: float = 1e-4,
-        lambda_perceptual: float = 10.0,  # weight of the perceptual loss; 0: no VGG-19
-        perceptual_weights: str = "imagenet",  # see `aggan.losses.PerceptualLoss`
-        identity: str = "synthetic-arcface",  # recogniser for `load_embedder`, or "none"
+        lambda_perceptual: float = 10.0,  # weight of the perceptual loss; 0: without
+        perceptual_features: str = "vgg19",  # its network, see `aggan.losses.PretrainedLosses`
+        perceptual_weights: str = "imagenet",  # of VGG-19, see `aggan.losses.vgg19_features`
+        identity: str = "mobilefacenet",  # recogniser for `load_embedder`, or "none"
         lambda_id: float = 5.0,  # weight of the identity loss
     ):
         super().__init__()
         self.generators = make_autoencoders(channels, width, style_dim)
         self.discriminators = make_discriminators(channels, discriminator_width, image_size)
-        self.embedder = None if identity == "none" else load_embedder(identity)
-        self.perceptual_loss = None
-        if lambda_perceptual:
-            self.perceptual_loss = PerceptualLoss(perceptual_weights, LEVEL_WEIGHTS)
+        features = perceptual_features if lambda_perceptual else "none"
+        networks = identity, features, perceptual_weights, LEVEL_WEIGHTS
+        self.pretrained = PretrainedLosses(*networks)
         self.weights = dict(adversarial=1.0, reconstruction=10.0, translation=10.0)
         self.weights |= dict(identity_code=1.0, style_code=1.0, common_identity=1.0)
         self.weights |= dict(perceptual=lambda_perceptual, identity=lambda_id)
@@ -284,11 +283,7 @@ def generator_losses(
     )
     losses = {name: visible[name] + thermal[name] for name in visible}
     losses["common_identity"] = F.l1_loss(codes["thermal"][0], codes["visible"][0])
-    if self.perceptual_loss is not None:
-        losses["perceptual"] = self.perceptual_loss(images["visible"], fakes["visible"])
-    if self.embedder is not None:
-        losses["identity"] = identity_loss(self.embedder, images["visible"], fakes["visible"])
-    return losses
+    return losses | self.pretrained(images["visible"], fakes["visible"])
 
 # %% ../../nbs/methods/lg-gan.ipynb #28b35179
 @patch

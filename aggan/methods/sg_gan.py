@@ -11,13 +11,11 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor, nn
 
-from ..losses import PerceptualLoss
+from ..losses import PerceptualLoss, PretrainedLosses, relative_distance
 from .blocks import LEVEL_WEIGHTS, weighted_levels
 from .pix2pix import Pix2Pix
 from .registry import register_method
 from ..recognition import load_embedder
-from ..recognition.alignment import face_crop
-from ..recognition.backbones import IResNet
 from ..recognition.parsing import load_parser
 from ..runtime.checks import check_choice
 
@@ -25,11 +23,11 @@ from ..runtime.checks import check_choice
 class IdentityFeatures(nn.Module):
     """Images (B,3,H,W) in [-1,1] to activations at five levels of a frozen recogniser.
 
-    Raises ValueError for a network without stages."""
+    Raises ValueError for a recogniser without feature maps."""
 
     def __init__(
         self,
-        identity: str,  # an IResNet for `load_embedder`, or "vgg19:FILE", a state dict of a VGG-19
+        identity: str,  # a recogniser for `load_embedder`, or "vgg19:FILE", a state dict of VGG-19
     ):
         super().__init__()
         self.vgg = self.embedder = None
@@ -37,21 +35,16 @@ class IdentityFeatures(nn.Module):
             self.vgg = PerceptualLoss(identity.removeprefix("vgg19:"))
             return
         self.embedder = load_embedder(identity)
-        if not isinstance(self.embedder.network, IResNet):
+        if not hasattr(self.embedder.network, "levels"):
             raise ValueError(
-                'SG-GAN takes features from the stages of an IResNet such as "synthetic-arcface", '
-                f'or from "vgg19:FILE"; "{identity}" is neither.'
+                f'"{identity}" has no feature maps for SG-GAN: take "mobilefacenet", "dlib", an '
+                'IResNet such as "synthetic-arcface", or "vgg19:FILE".'
             )
 
     def forward(self, images: Tensor) -> list[Tensor]:
         if self.vgg is not None:
             return self.vgg.activations(images)
-        network = self.embedder.network
-        crops = (face_crop(images) - self.embedder.mean) / self.embedder.std
-        levels = [network.prelu(network.bn1(network.conv1(crops)))]
-        for stage in (network.layer1, network.layer2, network.layer3, network.layer4):
-            levels.append(stage(levels[-1]))
-        return levels
+        return self.embedder.levels(self.embedder.crop(images))[0]
 
 # %% ../../nbs/methods/sg-gan.ipynb #1f8fb56c
 def reduce_for_parser(images: Tensor) -> Tensor:
@@ -102,9 +95,10 @@ class SGGAN(Pix2Pix):
         discriminator_width: int = 64,
         learning_rate: float = 2e-4,
         lambda_l1: float = 100.0,  # weight of L_1
-        lambda_perceptual: float = 10.0,  # weight of L_P; 0: no VGG-19
-        perceptual_weights: str = "imagenet",  # see `aggan.losses.PerceptualLoss`
-        identity: str = "synthetic-arcface",  # network of L_I, see `IdentityFeatures`, or "none"
+        lambda_perceptual: float = 10.0,  # weight of L_P; 0: without
+        perceptual_features: str = "vgg19",  # its network, see `aggan.losses.PretrainedLosses`
+        perceptual_weights: str = "imagenet",  # of VGG-19, see `aggan.losses.vgg19_features`
+        identity: str = "mobilefacenet",  # network of L_I, see `IdentityFeatures`, or "none"
         lambda_id: float = 20.0,  # weight of L_I
         parser: str = "synthetic",  # network of L_S for `load_parser`, or "none"
         semantic: str = "differentiable",  # or "released", without gradient
@@ -113,9 +107,10 @@ class SGGAN(Pix2Pix):
         super().__init__(width, image_size, channels, discriminator_width, learning_rate, lambda_l1)
         check_choice("semantic", semantic, ("differentiable", "released"))
         self.semantic = semantic
-        self.perceptual_loss = self.identity_features = self.parser = None
-        if lambda_perceptual:
-            self.perceptual_loss = PerceptualLoss(perceptual_weights, LEVEL_WEIGHTS)
+        self.identity_features = self.parser = None
+        self.shared = bool(lambda_perceptual) and perceptual_features == identity
+        features = perceptual_features if lambda_perceptual and not self.shared else "none"
+        self.pretrained = PretrainedLosses("none", features, perceptual_weights, LEVEL_WEIGHTS)
         if identity != "none":
             self.identity_features = IdentityFeatures(identity)
         if parser != "none":
@@ -128,12 +123,14 @@ class SGGAN(Pix2Pix):
 def generator_losses(self: SGGAN, batch, translated: Tensor) -> dict[str, Tensor]:
     "The terms of Pix2Pix, and those of L_P, L_I and L_S that are on; unweighted."
     losses = Pix2Pix.generator_losses(self, batch, translated)
-    if self.perceptual_loss is not None:
-        losses["perceptual"] = self.perceptual_loss(batch.visible, translated)
+    losses |= self.pretrained(batch.visible, translated)
     if self.identity_features is not None:
         with torch.no_grad():
             targets = self.identity_features(batch.visible)
-        losses["identity"] = weighted_levels(self.identity_features(translated), targets)
+        levels = self.identity_features(translated)
+        losses["identity"] = weighted_levels(levels, targets)
+        if self.shared:
+            losses["perceptual"] = relative_distance(levels, targets)
     if self.parser is not None:
         loss = semantic_loss if self.semantic == "differentiable" else released_semantic_loss
         losses["semantic"] = loss(self.parser, batch.visible, translated)

@@ -11,52 +11,114 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from fastcore.basics import patch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .alignment import ARCFACE_SIZE
+from aggan.recognition.alignment import (
+    ARCFACE_SIZE,
+    ARCFACE_TEMPLATE,
+    crop_transform,
+    face_crop,
+    sample_crops,
+)
 from .backbones import IMAGENET, FoamliuMobileFaceNet, IResNet, MobileFaceNet
+from .dlib import DlibNetwork, dequantised
 from .pretrained import PRETRAINED, fetch_weights
 
 # %% auto #0
-__all__ = ['ACCEPTED', 'OPERATIONS', 'SHIPPED', 'RECOGNISERS', 'Embedder', 'OnnxNetwork', 'load_embedder']
+__all__ = ['ACCEPTED', 'OPERATIONS', 'SYNTHETIC', 'SHIPPED', 'RECOGNISERS', 'Embedder', 'embed_faces', 'OnnxNetwork',
+           'load_embedder']
 
 # %% ../../nbs/recognition/embedders.ipynb #55069ab7
 class Embedder(nn.Module):
-    "Frozen face recogniser: RGB (B, 3, 112, 112) in [-1, 1] to unit vectors (B, D)."
+    "Frozen face recogniser: RGB crops (B, 3, size, size) in [-1, 1] to unit vectors (B, D)."
 
     def __init__(
         self,
         network: nn.Module,  # (B, 3, size, size) to (B, D)
         mean: float | Sequence[float] = 0.0,  # subtracted from the faces, per channel or for all
         std: float | Sequence[float] = 1.0,  # divides the faces, per channel or for all
-        size: int = ARCFACE_SIZE,  # input side of the network, pixels
+        size: int = ARCFACE_SIZE,  # side of the crops, pixels
+        template: Sequence | None = None,  # (5, 2) landmarks in the crop; None: frame's middle
     ):
         super().__init__()
         self.network, self.size = network.requires_grad_(False), size
+        self.template = None if template is None else torch.as_tensor(template)
         self.register_buffer("mean", torch.tensor(mean).reshape(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).reshape(-1, 1, 1), persistent=False)
+        if self.template is not None:
+            transform = crop_transform(self.template, size)
+            self.share = transform[0, :, 0].norm().item()
+            self.register_buffer("transform", transform, persistent=False)
         self.eval()
 
     def train(self, mode: bool = True) -> Embedder:
         "Stay in evaluation mode: an embedding must not depend on the other faces of the batch."
         return super().train(False)
 
-    def forward(self, faces: Tensor) -> Tensor:
-        if faces.ndim != 4 or faces.shape[1:] != (3, ARCFACE_SIZE, ARCFACE_SIZE):
-            raise ValueError(
-                f"an embedder takes faces (B, 3, 112, 112), not {tuple(faces.shape)}: "
-                "crop aligned frames with aggan.recognition.alignment.face_crop"
-            )
-        if self.size != ARCFACE_SIZE:
-            faces = F.interpolate(faces, size=self.size, mode="bilinear", antialias=True)
-        return F.normalize(self.network((faces - self.mean) / self.std))
+# %% ../../nbs/recognition/embedders.ipynb #427f5c8d
+@patch
+def crop(
+    self: Embedder,
+    frames: Tensor,  # (B, 1 or 3, H, H) in [-1, 1]
+    landmarks: Tensor | None = None,  # (B, 5, 2) pixels of the frames; None: an aligned frame's
+) -> Tensor:  # (B, 3, size, size)
+    "The faces as the network expects them."
+    if self.template is None:
+        return face_crop(frames, self.size)
+    transform = self.transform
+    if landmarks is not None:
+        transform = crop_transform(self.template, self.size, landmarks.cpu() / frames.shape[-1])
+    return sample_crops(frames, transform, self.size, self.share)
+
+
+@patch
+def normalised(self: Embedder, crops: Tensor) -> Tensor:
+    "Crops as the network was trained on them; raises ValueError for another shape."
+    if crops.ndim != 4 or crops.shape[1:] != (3, self.size, self.size):
+        raise ValueError(
+            f"this embedder takes faces (B, 3, {self.size}, {self.size}), not "
+            f"{tuple(crops.shape)}: cut them out of frames with its method `crop`"
+        )
+    return (crops - self.mean) / self.std
+
+
+@patch
+def forward(self: Embedder, crops: Tensor) -> Tensor:
+    return F.normalize(self.network(self.normalised(crops)))
+
+# %% ../../nbs/recognition/embedders.ipynb #2dc6f409
+@patch
+def levels(
+    self: Embedder,
+    crops: Tensor,  # (B, 3, size, size) in [-1, 1]
+) -> tuple[list[Tensor], Tensor]:
+    "Feature maps, shallow to deep, and unit vectors; raises ValueError for a network without maps."
+    if not hasattr(self.network, "levels"):
+        raise ValueError(
+            f"a {type(self.network).__name__} has no feature maps here: take an IResNet, "
+            "foamliu's MobileFaceNet or dlib's network"
+        )
+    *maps, embedding = self.network.levels(self.normalised(crops))
+    return maps, F.normalize(embedding)
+
+
+def embed_faces(
+    embedder: nn.Module,  # an `Embedder`, or any (B, 3, 112, 112) in [-1, 1] to unit vectors
+    frames: Tensor,  # (B, 1 or 3, H, H) in [-1, 1]
+    landmarks: Tensor | None = None,  # (B, 5, 2) pixels of the frames; None: an aligned frame's
+) -> Tensor:  # (B, D)
+    "Embeddings of the faces in frames."
+    cropped = hasattr(embedder, "crop")
+    return embedder(embedder.crop(frames, landmarks) if cropped else face_crop(frames))
 
 # %% ../../nbs/recognition/embedders.ipynb #5cf19cea
 ACCEPTED = (
-    "accepted are the state dicts of arcface_torch's IResNet and MobileFaceNet and of foamliu's "
-    "MobileFaceNet (.pth, .pt or .safetensors), and .onnx graphs that take (1, 3, 112, 112)"
+    "accepted are the state dicts of arcface_torch's IResNet and MobileFaceNet, of foamliu's "
+    "MobileFaceNet and of `aggan.recognition.dlib` (.pth, .pt or .safetensors), and .onnx graphs "
+    "that take (1, 3, 112, 112)"
 )
 
 
@@ -66,7 +128,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         safe = path.suffix == ".safetensors"
         state = load_file(path) if safe else torch.load(path, "cpu", weights_only=True)
         if all(isinstance(value, Tensor) for value in state.values()):
-            return state
+            return dequantised(state)
     except Exception as error:
         raise ValueError(f"{path} cannot be read as weights: {ACCEPTED}") from error
     raise ValueError(f"{path} holds more than the tensors of a face embedder: {ACCEPTED}")
@@ -78,7 +140,7 @@ def _shapes(state: dict[str, Tensor]) -> dict:
 
 def _network_of(state: dict[str, Tensor]) -> nn.Module | None:
     "Network with the weights of a state dict, recognised by its keys; None if it is unknown."
-    for architecture in (IResNet, MobileFaceNet, FoamliuMobileFaceNet):
+    for architecture in (IResNet, MobileFaceNet, FoamliuMobileFaceNet, DlibNetwork):
         try:
             with torch.device("meta"):
                 network = architecture.like(state)
@@ -223,8 +285,9 @@ def _onnx_network(path: Path) -> nn.Module:
     raise ValueError(f"{path} gives {tuple(shape)} for two faces, not two embeddings: {ACCEPTED}")
 
 # %% ../../nbs/recognition/embedders.ipynb #9205f094
-SHIPPED = ("synthetic-arcface", "synthetic-mobilefacenet", "synthetic-matcher")
-RECOGNISERS = tuple(name for name in PRETRAINED if name != "vgg19")
+SYNTHETIC = ("synthetic-arcface", "synthetic-mobilefacenet", "synthetic-matcher")
+SHIPPED = ("dlib", "mobilefacenet", *SYNTHETIC)
+RECOGNISERS = tuple(name for name in PRETRAINED if name != "vgg19")  # downloaded on first use
 
 
 def _embedder_file(name: str | Path) -> Path:
@@ -241,16 +304,22 @@ def _embedder_file(name: str | Path) -> Path:
 
 
 def load_embedder(
-    name: str | Path = "synthetic-arcface",  # in `SHIPPED` or `RECOGNISERS`; or a weights file
-) -> Embedder:  # (B, 3, 112, 112) in [-1, 1] to unit vectors (B, D)
+    name: str | Path = "mobilefacenet",  # in `SHIPPED` or `RECOGNISERS`; or a weights file
+) -> Embedder:  # crops of faces in [-1, 1] to unit vectors (B, D)
     """Frozen face recogniser by name or from a file.
 
     Raises FileNotFoundError if there is no such file, ValueError if it is not a known embedder, and
     OSError if weights cannot be downloaded."""
     path = _embedder_file(name)
     if name == "facenet":
-        return Embedder(_facenet(path), std=128 / 127.5, size=160)
+        template = ARCFACE_TEMPLATE * 160 / ARCFACE_SIZE
+        return Embedder(_facenet(path), std=128 / 127.5, size=160, template=template)
     network = _onnx_network(path) if path.suffix == ".onnx" else _network_of(_read_state(path))
     if network is None:
         raise ValueError(f"{path} is no face embedder known here: {ACCEPTED}")
-    return Embedder(network, **getattr(network, "normalisation", {}))
+    return Embedder(
+        network,
+        **getattr(network, "normalisation", {}),
+        size=getattr(network, "size", ARCFACE_SIZE),
+        template=None if name in SYNTHETIC else getattr(network, "template", ARCFACE_TEMPLATE),
+    )

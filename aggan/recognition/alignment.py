@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 # %% auto #0
 __all__ = ['ARCFACE_TEMPLATE', 'ARCFACE_SIZE', 'FACE_FRACTION', 'frame_landmarks', 'face_crop', 'coordinate_image',
-           'similarity_transform', 'transform_points', 'warp', 'align', 'homography', 'transform_homography',
-           'warp_homography', 'Detection', 'detect_face']
+           'similarity_transform', 'transform_points', 'warp', 'align', 'crop_transform', 'sample_crops', 'homography',
+           'transform_homography', 'warp_homography', 'Detection', 'detect_face']
 
 # %% ../../nbs/recognition/alignment.ipynb #c82cb776
 # x, y in a crop of 112 × 112
@@ -120,6 +120,34 @@ def align(
 ) -> Tensor:  # (C, size, size)
     "Transform an image so that its landmarks lie at `frame_landmarks(size)`, in least squares."
     return warp(image, similarity_transform(landmarks, frame_landmarks(size)), size, padding)
+
+# %% ../../nbs/recognition/alignment.ipynb #77bd1bab
+def crop_transform(
+    template: Tensor,  # (5, 2) landmarks in the crop, pixels
+    size: int,  # side of the crop, pixels
+    landmarks: Tensor | None = None,  # (B, 5, 2) over the frame's side; None: an aligned frame's
+) -> Tensor:  # (B or 1, 2, 3), from relative coordinates of the crop to those of the frame
+    "Transform that brings landmarks to a template, in least squares."
+    points = frame_landmarks(1)[None] if landmarks is None else landmarks
+    matrix = similarity_transform(points * 2 - 1, template.expand_as(points) / size * 2 - 1)
+    turn = torch.linalg.inv(matrix[..., :2])
+    return torch.cat([turn, -turn @ matrix[..., 2:]], -1)
+
+
+def sample_crops(
+    images: Tensor,  # (B, 3, H, H) or (B, 1, H, H) frames; grey becomes RGB
+    transform: Tensor,  # (B or 1, 2, 3) of `crop_transform`
+    size: int,  # side of the crops, pixels
+    share: float,  # side of the crop over that of the frame, for an aligned face
+) -> Tensor:  # (B, 3, size, size)
+    "Differentiable, antialiased crops of frames."
+    side = round(size / share)
+    if images.shape[-1] > side:
+        images = F.interpolate(images, size=side, mode="bilinear", antialias=True)
+    shape = [len(images), 3, size, size]
+    grid = F.affine_grid(transform.to(images).expand(len(images), -1, -1), shape, False)
+    images = images.expand(-1, 3, -1, -1)
+    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 # %% ../../nbs/recognition/alignment.ipynb #13405472
 def homography(

@@ -86,10 +86,15 @@ class IResNet(nn.Module):
         width = len(state["conv1.weight"])
         return cls(layers, width, embedding, stem_stride=1 if inputs == 8 * width * 7**2 else 2)
 
+    def levels(self, x: Tensor) -> list[Tensor]:
+        "Feature maps of the first layer and the four stages, and the embedding."
+        maps = [self.prelu(self.bn1(self.conv1(x)))]
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            maps.append(stage(maps[-1]))
+        return [*maps, self.features(self.fc(self.bn2(maps[-1]).flatten(1)))]
+
     def forward(self, x: Tensor) -> Tensor:
-        x = self.prelu(self.bn1(self.conv1(x)))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return self.features(self.fc(self.bn2(x).flatten(1)))
+        return self.levels(x)[-1]
 
 # %% ../../nbs/recognition/backbones.ipynb #dcb9d0c1
 class ConvBlock(nn.Module):
@@ -242,6 +247,7 @@ class FoamliuMobileFaceNet(nn.Module):
     normalisation = IMAGENET
     # expansion, channels, number and first stride of the blocks
     blocks = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
+    map_blocks = (2, 5, 8)  # of the 15 blocks, those after which `levels` takes a map
 
     def __init__(self):
         super().__init__()
@@ -268,10 +274,19 @@ class FoamliuMobileFaceNet(nn.Module):
         "The network; it has one size only."
         return cls()
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.conv1(x)
+    def levels(self, x: Tensor) -> list[Tensor]:
+        "Feature maps at five depths, from 56 to 14 pixels, and the embedding."
+        maps = [self.conv1(x)]
+        x = maps[0]
         for convolution, norm in (("depthwise", "bn1"), ("pointwise", "bn2")):
             x = F.relu(self.dw_conv[norm](self.dw_conv[convolution](x)))
-        x = self.conv2(self.features(x))
-        x = self.gdconv["bn"](self.gdconv["depthwise"](x))
-        return self.bn(self.conv3(x)).flatten(1)
+        maps.append(x)
+        for number, block in enumerate(self.features, 1):
+            x = block(x)
+            if number in self.map_blocks:
+                maps.append(x)
+        x = self.gdconv["bn"](self.gdconv["depthwise"](self.conv2(x)))
+        return [*maps, self.bn(self.conv3(x)).flatten(1)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.levels(x)[-1]

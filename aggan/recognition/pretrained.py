@@ -62,14 +62,6 @@ PRETRAINED = {
 }
 
 # %% ../../nbs/recognition/pretrained.ipynb #e8638e40
-PRETRAINED["foamliu-mobilefacenet"] = Pretrained(
-    file="mobilefacenet.pt",
-    address=_GITHUB + "foamliu/MobileFaceNet/raw/master/weights/mobilefacenet.pt",
-    sha256="90a00ba1d8b0b688af3deb731ed53dca582e6106805d1bc3cfdef55f570493f4",
-    size=4_135_271,
-    licence="Apache-2.0 (its training data, MS-Celeb-1M, was withdrawn)",
-    what="MobileFaceNet, MS-Celeb-1M; RGB, ImageNet mean and deviation, ArcFace template",
-)
 PRETRAINED["facenet"] = Pretrained(
     file="20180402-114759-vggface2.pt",
     address=_GITHUB

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from ..data import recognition_pool
-from . import Embedder
+from . import Embedder, embed_faces
 from .alignment import face_crop
 from .backbones import IResNet, MobileFaceNet
 from ..runtime.checks import check_choice
@@ -173,7 +173,7 @@ def embed_frames(
     "Embeddings of many frames."
     with torch.inference_mode():
         parts = torch.from_numpy(np.ascontiguousarray(frames)).split(64)
-        return torch.cat([embedder(face_crop(part / 127.5 - 1)) for part in parts])
+        return torch.cat([embed_faces(embedder, part / 127.5 - 1) for part in parts])
 
 
 def held_out_auc(

@@ -52,7 +52,7 @@ def add_experiment_options(parser: ArgumentParser) -> None:
     add_json(parser, "--overrides", "of the profile, e.g. '{\"steps\": 1000}'")
     help = 'of the method (reproduce: by method or row), e.g. \'{"identity": "none"}\''
     add_json(parser, "--method-kwargs", help)
-    add("--matcher", help="embedder that evaluates: a name or a file (default: synthetic-matcher)")
+    add("--matcher", help="embedder that evaluates: a name or a file (default: dlib)")
     add("--runs", help="where run folders are kept (default: runs)")
     add("--cache", help="where rendered faces are kept (default: data/synthetic)")
 
@@ -195,8 +195,11 @@ def print_report(label: str, report: dict) -> None:
     print(label, *(score_text(report, *column) for column in columns), sep="   ")
     if len(table := group_table(report)):
         print(table.to_string(index=False, float_format="%.1f", na_rep="-"))
-    if report.get("matcher_note"):
-        print(f"Warning: {report['matcher_note']}.")
+    if report.get("synthetic_auc") is not None:
+        second = {name: report[f"synthetic_{name}"] for name in ("auc", "auc_low", "auc_high")}
+        print("synthetic judge:", score_text(second, "auc", 100, " %"))
+    for note in report.get("network_notes", []):
+        print(f"Warning: {label} is {note}.")
 
 # %% ../../nbs/reproduction/command_line.ipynb #ad5c0e73
 def add_weights_option(parser: ArgumentParser) -> None:

@@ -84,7 +84,12 @@ def rank_correlation(
     return RankCorrelation(float(rho), float(p_value), len(shared))
 
 # %% ../../nbs/reproduction/printed.ipynb #7aec0b09
-RATES = ["auc", "auc_low", "auc_high", "eer", "eer_low", "eer_high"]  # in % in a table
+RATES = [  # in % in a table; `synthetic_` by the second judge, see `evaluate_experiment`
+    f"{judge}{rate}{end}"
+    for judge in ("", "synthetic_")
+    for rate in ("auc", "eer")
+    for end in ("", "_low", "_high")
+]
 
 
 def comparison_table(

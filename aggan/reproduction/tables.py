@@ -12,7 +12,13 @@ from pathlib import Path
 import pandas as pd
 
 from ..evaluation import REFERENCES
-from ..experiments import Experiment, reference_report, run_evaluation, seconds_per_step
+from aggan.experiments import (
+    SYNTHETIC_JUDGE,
+    Experiment,
+    reference_report,
+    run_evaluation,
+    seconds_per_step,
+)
 from aggan.reproduction.printed import (
     MEASURES,
     RankCorrelation,
@@ -55,6 +61,7 @@ SHOWN = {  # measure -> heading, digits
     "eer": ("EER %", 2),
     "psnr": ("PSNR dB", 2),
     "ssim": ("SSIM", 3),
+    "synthetic_auc": ("AUC %, synthetic judge", 2),
 }
 
 
@@ -82,7 +89,8 @@ def as_markdown(
     rows = table.to_dict("records")
     shown = {"method": table["method"]}
     for measure, (heading, _) in SHOWN.items():
-        shown[heading] = [format_measure(row, measure) for row in rows]
+        if measure in MEASURES or table[measure].notna().any():
+            shown[heading] = [format_measure(row, measure) for row in rows]
     if "parameters" in table:
         millions = [format_number(count / 1e6, 2) for count in table["parameters"]]
         shown["parameters"] = [f"{count} M" if count else "" for count in millions]
@@ -127,10 +135,14 @@ def order_sentence(table: pd.DataFrame) -> str:
 
 # %% ../../nbs/reproduction/tables.ipynb #428af185
 def table_notes(reports: dict[str, dict]) -> str:
-    "The notes of the reports, each once."
-    notes = [f"{row}: {report['note']}" for row, report in reports.items() if report.get("note")]
-    shared = dict.fromkeys(report.get("matcher_note") for report in reports.values())
-    notes += [f"Every row is {note}" for note in shared if note]
+    "Who judged, and the notes of the reports."
+    judges = dict.fromkeys(report["matcher"] for report in reports.values())
+    notes = [f"Faces are compared by {', '.join(judges)}"]
+    if any(report.get("synthetic_auc") for report in reports.values()):
+        notes[0] += f"; the synthetic judge is {SYNTHETIC_JUDGE}, trained on rendered people"
+    for row, report in reports.items():
+        notes += [f"{row}: {report['note']}"] if report.get("note") else []
+        notes += [f"{row} is {note}" for note in report.get("network_notes", [])]
     return "".join(f"\n{note}.\n" for note in notes)
 
 
