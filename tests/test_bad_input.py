@@ -83,7 +83,7 @@ def test_subject_in_train_and_test(pairs, tmp_path):
         (("train", "--dataset", "arl"), "synthetic-arl"),
         (("train", "--profile", "huge"), "no profile 'huge'"),
         (
-            ("train", "--profile", "smoke", "--method-kwargs", '{"identity": "synthetic-matcher"}'),
+            ("train", "--profile", "smoke", "--method-kwargs", '{"identity": "dlib"}'),
             "cannot judge it",
         ),
         (("train", "--profile", "smoke", "--matcher", "nobody"), "nobody"),

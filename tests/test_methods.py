@@ -104,7 +104,7 @@ def test_losses_are_logged_and_the_matcher_is_in_none(trained):
     assert errors[run.best_step] == min(errors.values())
     judge = {
         tuple(weight.flatten()[:8].tolist())
-        for weight in load_embedder("synthetic-matcher").parameters()
+        for weight in load_embedder(trained.matcher).parameters()
         if weight.numel() >= 8 and weight.std() > 0
     }
     method = create_method(trained.method, **trained.resolved_method_kwargs)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LOSS_NETWORKS', 'SYNTHETIC_JUDGE', 'FORMER_NAMES', 'weights_hash', 'meant_network', 'Experiment', 'check_matcher',
-           'experiment_config', 'training_settings', 'lock_run', 'run_training', 'second_judge', 'network_notes',
+           'second_judge', 'network_notes', 'experiment_config', 'training_settings', 'lock_run', 'run_training',
            'evaluate_experiment', 'run_evaluation', 'parameter_counts', 'run_experiment', 'reference_report',
            'seconds_per_step', 'taught_by', 'experiment_with', 'evaluate_weights', 'default_device', 'load_method',
            'translator', 'Profile', 'PRECISIONS', 'fast_translator', 'translate_folder', 'translate_images', 'PROFILES']
@@ -160,6 +160,35 @@ def check_matcher(experiment: Experiment) -> None:
                 "matcher."
             )
 
+# %% ../../nbs/experiments/experiment.ipynb #cede8ed5
+SYNTHETIC_JUDGE = "synthetic-matcher"
+
+
+def second_judge(experiment: Experiment) -> str | None:
+    "The judge beside the matcher on synthetic data; None on real data or if it knows the teacher."
+    own = (experiment.matcher, *experiment.loss_networks.values())
+    known = not experiment.dataset.startswith("synthetic") or set(own) & set(SYNTHETIC)
+    return None if known else SYNTHETIC_JUDGE
+
+
+def network_notes(experiment: Experiment) -> list[str]:
+    "A sentence for each network of rendered people that judges or teaches real faces."
+    if experiment.dataset.startswith("synthetic"):
+        return []
+    notes = []
+    if experiment.matcher in SYNTHETIC:
+        notes.append(
+            f'judged by "{experiment.matcher}", which knows rendered people only: on real faces '
+            "its figures mean nothing; `--matcher dlib` takes a judge of real faces"
+        )
+    for option, name in experiment.loss_networks.items():
+        if name in SYNTHETIC:
+            notes.append(
+                f'taught by "{name}" ({option}), which knows rendered people only and teaches '
+                "nothing of real faces: `mobilefacenet` does"
+            )
+    return notes
+
 # %% ../../nbs/experiments/experiment.ipynb #7d781282
 @patch
 def pairs(self: Experiment, split: str) -> PairDataset:
@@ -270,35 +299,6 @@ def run_training(
         if rank() == 0:
             write_json(run.config_file, experiment.config)
         train(method, pairs, run, steps=steps, devices=devices, nodes=nodes, **settings)
-
-# %% ../../nbs/experiments/experiment.ipynb #cede8ed5
-SYNTHETIC_JUDGE = "synthetic-matcher"
-
-
-def second_judge(experiment: Experiment) -> str | None:
-    "The judge beside the matcher on synthetic data; None on real data or if it knows the teacher."
-    own = (experiment.matcher, *experiment.loss_networks.values())
-    known = not experiment.dataset.startswith("synthetic") or set(own) & set(SYNTHETIC)
-    return None if known else SYNTHETIC_JUDGE
-
-
-def network_notes(experiment: Experiment) -> list[str]:
-    "A sentence for each network of rendered people that judges or teaches real faces."
-    if experiment.dataset.startswith("synthetic"):
-        return []
-    notes = []
-    if experiment.matcher in SYNTHETIC:
-        notes.append(
-            f'judged by "{experiment.matcher}", which knows rendered people only: on real faces '
-            "its figures mean nothing; `--matcher dlib` takes a judge of real faces"
-        )
-    for option, name in experiment.loss_networks.items():
-        if name in SYNTHETIC:
-            notes.append(
-                f'taught by "{name}" ({option}), which knows rendered people only and teaches '
-                "nothing of real faces: `mobilefacenet` does"
-            )
-    return notes
 
 # %% ../../nbs/experiments/experiment.ipynb #8e348ae7
 def evaluate_experiment(

@@ -26,7 +26,7 @@ ABLATIONS = {  # table -> row label -> options of AG-GAN
     },
     4: {
         "w/o ID": {"identity": "none"},
-        "w/ MobileFaceNet": {"identity": "mobilefacenet"},
+        "w/ MobileFaceNet": {},
         "w/ ArcFace": {"identity": "synthetic-arcface"},
     },
 }
