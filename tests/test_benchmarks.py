@@ -339,3 +339,14 @@ def test_precision(measured, tmp_path):
     assert (
         auc["within float32's spread"] and psnr["difference"] == 0 and ssim["spread of bf16"] == 0
     )
+
+
+def test_recipe(measured, tmp_path):
+    (row,) = measured(
+        *("recipe", "features, weight 10", "--profile", "smoke", "--people", 4, "--runs", tmp_path)
+    )
+    assert row["synthetic faces"] == "features, weight 10"
+    assert 0 <= row["from"] <= row["AUC"] <= row["to"] <= 100
+    (config,) = (json.loads(path.read_text()) for path in tmp_path.glob("*/*/*/config.json"))
+    assert config["method_kwargs"]["lambda_perceptual"] == 10
+    assert config["networks"].keys() == {"dlib", "mobilefacenet"}

@@ -54,7 +54,7 @@ SMOKE = {
 
 # %% ../../nbs/experiments/profiles.ipynb #fb85975b
 # Eq. 14 by a face recogniser; a deviation from every paper that has the term
-FACE_FEATURES = {"lambda_perceptual": 10.0, "perceptual_features": "mobilefacenet"}
+FACE_FEATURES = {"lambda_perceptual": 100.0, "perceptual_features": "mobilefacenet"}
 
 DEMO = {
     "ag-gan": _networks(

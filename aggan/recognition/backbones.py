@@ -247,7 +247,7 @@ class FoamliuMobileFaceNet(nn.Module):
     normalisation = IMAGENET
     # expansion, channels, number and first stride of the blocks
     blocks = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
-    map_blocks = (2, 5, 8)  # of the 15 blocks, those after which `levels` takes a map
+    map_blocks = (3, 6, 9)  # of the 15 blocks, those after which `levels` takes a map
 
     def __init__(self):
         super().__init__()
