@@ -132,6 +132,23 @@ def test_figures_judge_the_papers_claims(workplace):
     assert report["matcher"] == "dlib"
 
 
+def test_people_and_teachers(workplace):
+    aggan("reproduce", "people", "teachers", "--profile", "smoke", "--jobs", 2, cwd=workplace)
+    runs = workplace / "runs"
+    people = pd.read_csv(runs / "people" / "table.csv")
+    assert list(people["method"][1:-1]) == ["6"]  # at smoke all there are
+    judges = pd.read_csv(runs / "teachers" / "table.csv", keep_default_na=False)
+    partial = set(judges.loc[judges["partial"] == "True", ["row", "judge"]].itertuples(index=False))
+    assert partial == {
+        ("synthetic-arcface", "synthetic-matcher"),
+        ("mobilefacenet", "mobilefacenet"),
+        ("dlib", "dlib"),
+    }
+    assert (runs / "teachers" / "table.md").read_text().count("*") == 2 * len(partial)
+    assert_not_blank(runs / "people" / "people.png")
+    assert_not_blank(runs / "teachers" / "grid.png")
+
+
 def test_explain_measures_the_maps(workplace, run_folder, tmp_path):
     options = ("--weights", run_folder, "--profile", "smoke", "--output", tmp_path / "out")
     output = aggan("explain", *options, cwd=workplace).stdout
