@@ -350,3 +350,11 @@ def test_recipe(measured, tmp_path):
     (config,) = (json.loads(path.read_text()) for path in tmp_path.glob("*/*/*/config.json"))
     assert config["method_kwargs"]["lambda_perceptual"] == 10
     assert config["networks"].keys() == {"dlib", "mobilefacenet"}
+
+
+def test_models(measured, run_folder):
+    rows = measured("models", "--weights", run_folder, "--seeds", 0, "--images", 2)
+    assert len(rows) == 9  # three judges of the run and of both reference rows
+    assert [row["judge"] for row in rows if row["partial"]] == ["mobilefacenet"]
+    assert all(row["from"] <= row["AUC"] <= row["to"] for row in rows)
+    assert all(0 <= row["found by MTCNN %"] <= 100 for row in rows)

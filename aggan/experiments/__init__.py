@@ -202,7 +202,7 @@ def pairs(self: Experiment, split: str) -> PairDataset:
             "people": profile.people,
             "seed": self.seed,
             "cache": self.cache,
-            "render_size": profile.load_size,
+            "render_size": max(profile.load_size, profile.image_size),
         }
     options = {"split": split} | source | self.dataset_kwargs
     return open_pairs(self.dataset, image_size=profile.image_size, **options)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from importlib.resources import files
 from os import PathLike
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from fastcore.basics import patch
 from .files import read_json
 
 # %% auto #0
-__all__ = ['RunFolder', 'resolve_checkpoint']
+__all__ = ['MODELS', 'RunFolder', 'resolve_checkpoint']
 
 # %% ../../nbs/runtime/run_folder.ipynb #db5d3538
 class RunFolder(PathLike):
@@ -106,8 +107,14 @@ def best_checkpoint(self: RunFolder) -> Path:
     return self.checkpoint(self.best_step)
 
 # %% ../../nbs/runtime/run_folder.ipynb #057b8ae8
+MODELS = Path(str(files("aggan"))) / "weights" / "models"  # trained weights that ship
+
+
 def resolve_checkpoint(
-    weights: str | PathLike,  # run folder or checkpoint file
+    weights: str | PathLike,  # run folder, checkpoint file, or the name of a file in `MODELS`
 ) -> Path:
-    "The best checkpoint of a run folder; a file is returned as given"
+    "The best checkpoint of a run folder, or the file of a name; a file is returned as given"
+    shipped = MODELS / f"{weights}.safetensors"
+    if not Path(weights).exists() and shipped.is_file():
+        return shipped
     return RunFolder(weights).best_checkpoint if Path(weights).is_dir() else Path(weights)
