@@ -138,7 +138,7 @@ def test_people_and_teachers(workplace):
     people = pd.read_csv(runs / "people" / "table.csv")
     assert list(people["method"][1:-1]) == ["6"]  # at smoke all there are
     judges = pd.read_csv(runs / "teachers" / "table.csv", keep_default_na=False)
-    partial = set(judges.loc[judges["partial"] == "True", ["row", "judge"]].itertuples(index=False))
+    partial = set(judges.loc[judges["partial"], ["row", "judge"]].itertuples(index=False))
     assert partial == {
         ("synthetic-arcface", "synthetic-matcher"),
         ("mobilefacenet", "mobilefacenet"),
