@@ -293,9 +293,9 @@ def open_protocol(
     seed: int = 0,  # of the faces
     subjects: dict[str, int] | None = None,  # how many subjects, by split; None: all
     images_per_subject: int | None = None,  # how many pairs of each; None: all
-    people: int | None = None,  # training subjects, any number; None: as `subjects` says
     cache: str | Path | None = None,  # folder of rendered faces; None: in memory
     render_size: int | None = None,  # side at which faces are rendered; None: image_size
+    people: int | None = None,  # training subjects, any number; None: as `subjects` says
 ) -> SyntheticPairs:
     "Rendered pairs of a protocol; raises ValueError for more than it has, or an empty split."
     keys = protocol_keys(dataset, split, subjects, images_per_subject, people)
