@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from .data import Batch, PairDataset, collate
-from .recognition import embed_faces, load_embedder
-from .recognition.alignment import frame_landmarks
+from .recognition import embed_faces, known_landmarks, load_embedder
 from .recognition.groups import verification_by_group
 from .recognition.verification import interval_columns, subject_mean, verification
 
@@ -61,8 +60,7 @@ def image_quality(
 ) -> ImageQuality:
     """PSNR and SSIM of each image (§4.1).
 
-    Raises ValueError for values outside [0, 1], unequal shapes and images under 11 pixels.
-    """
+    Raises ValueError for values outside [0, 1], unequal shapes and images under 11 pixels."""
     # imported here because torchmetrics loads matplotlib
     from torchmetrics.functional import image as metrics
 
@@ -113,18 +111,11 @@ def _translated(translate, batch):
     return images
 
 
-def _landmarks(batch):
-    "Landmarks (B, 5, 2) of a batch, where they are unknown those of an aligned frame."
-    default = frame_landmarks(batch.visible.shape[-1])
-    known = [meta.get("landmarks") for meta in batch.meta]
-    return torch.stack([default if points is None else points for points in known])
-
-
 def _measure_probes(translate, batch, truth, embedder):
     "Embeddings of translated probes, and their PSNR, SSIM and identity cosine."
     translated = _translated(translate, batch)
     quality = image_quality((translated + 1) / 2, (batch.visible + 1) / 2)
-    embeddings = embed(translated, embedder, len(translated), _landmarks(batch))
+    embeddings = embed(translated, embedder, len(translated), known_landmarks(batch))
     cosine = torch.cosine_similarity(embeddings, truth)
     columns = {"psnr": quality.psnr, "ssim": quality.ssim, "identity_cosine": cosine}
     return embeddings, {name: values.tolist() for name, values in columns.items()}
@@ -153,7 +144,7 @@ def _embed_pairs(translate, pairs, embedder, batch_size, device):
     gallery, probes = [], []
     for batch in DataLoader(pairs, batch_size, collate_fn=collate):
         batch = batch._replace(thermal=batch.thermal.to(device), visible=batch.visible.to(device))
-        truth = embed(batch.visible, embedder, batch_size, _landmarks(batch))
+        truth = embed(batch.visible, embedder, batch_size, known_landmarks(batch))
         rows, _, table = _rows(batch, ("gallery", "both"))
         gallery.append(_Side(truth[rows], table))
         rows, part, table = _rows(batch, ("probe", "both"))
@@ -222,8 +213,7 @@ def evaluate(
     `auc`, `eer`, `tar_1` and `tar_01` (TAR at FAR 1 % and 0.1 %), `ssim` and `identity_cosine` are
     fractions, `psnr` is in dB. `_low` and `_high` are the ends of the 95 % interval over subjects.
     What is not finite or was not asked for is None. `groups` are those of `verification_by_group`.
-    Raises ValueError when there is nothing to compare or the translation is not an image.
-    """
+    Raises ValueError when there is nothing to compare or the translation is not an image."""
     embedder = matcher if isinstance(matcher, nn.Module) else load_embedder(matcher)
     device = next((parameter.device for parameter in embedder.parameters()), "cpu")
     gallery, probes = _embed_pairs(translate, pairs, embedder, batch_size, device)

@@ -36,8 +36,7 @@ class AGGAN(Method):
     "Attention-guided GAN for thermal-to-visible translation (§3)."
 
     trainable = ("generator", "discriminator")
-    forward_methods = {"generator": ("attend",)}
-    weight_decay = 1e-4
+    forward_methods, weight_decay = {"generator": ("attend",)}, 1e-4
 
     def __init__(
         self,

@@ -106,9 +106,8 @@ class SGGAN(Pix2Pix):
     ):
         super().__init__(width, image_size, channels, discriminator_width, learning_rate, lambda_l1)
         check_choice("semantic", semantic, ("differentiable", "released"))
-        self.semantic = semantic
         self.identity_features = self.parser = None
-        self.shared = bool(lambda_perceptual) and perceptual_features == identity
+        self.semantic, self.shared = semantic, lambda_perceptual and perceptual_features == identity
         features = perceptual_features if lambda_perceptual and not self.shared else "none"
         self.pretrained = PretrainedLosses("none", features, perceptual_weights, LEVEL_WEIGHTS)
         if identity != "none":

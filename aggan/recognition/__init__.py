@@ -21,6 +21,7 @@ from aggan.recognition.alignment import (
     ARCFACE_TEMPLATE,
     crop_transform,
     face_crop,
+    frame_landmarks,
     sample_crops,
 )
 from .backbones import IMAGENET, FoamliuMobileFaceNet, IResNet, MobileFaceNet
@@ -28,8 +29,8 @@ from .dlib import DlibNetwork, dequantised
 from .pretrained import PRETRAINED, fetch_weights
 
 # %% auto #0
-__all__ = ['ACCEPTED', 'OPERATIONS', 'SYNTHETIC', 'SHIPPED', 'RECOGNISERS', 'Embedder', 'embed_faces', 'OnnxNetwork',
-           'load_embedder']
+__all__ = ['ACCEPTED', 'OPERATIONS', 'SYNTHETIC', 'SHIPPED', 'RECOGNISERS', 'Embedder', 'known_landmarks', 'embed_faces',
+           'OnnxNetwork', 'load_embedder']
 
 # %% ../../nbs/recognition/embedders.ipynb #55069ab7
 class Embedder(nn.Module):
@@ -103,6 +104,15 @@ def levels(
         )
     *maps, embedding = self.network.levels(self.normalised(crops))
     return maps, F.normalize(embedding)
+
+# %% ../../nbs/recognition/embedders.ipynb #1b604f8d
+def known_landmarks(
+    batch,  # `aggan.data.Batch`
+) -> Tensor:  # (B, 5, 2) pixels
+    "Landmarks of a batch; where they are unknown, those of an aligned frame."
+    default = frame_landmarks(batch.visible.shape[-1])
+    known = [meta.get("landmarks") for meta in batch.meta]
+    return torch.stack([default if points is None else points for points in known])
 
 
 def embed_faces(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -86,15 +87,19 @@ class IResNet(nn.Module):
         width = len(state["conv1.weight"])
         return cls(layers, width, embedding, stem_stride=1 if inputs == 8 * width * 7**2 else 2)
 
-    def levels(self, x: Tensor) -> list[Tensor]:
-        "Feature maps of the first layer and the four stages, and the embedding."
-        maps = [self.prelu(self.bn1(self.conv1(x)))]
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            maps.append(stage(maps[-1]))
-        return [*maps, self.features(self.fc(self.bn2(maps[-1]).flatten(1)))]
+# %% ../../nbs/recognition/backbones.ipynb #7b753b9f
+@patch
+def levels(self: IResNet, x: Tensor) -> list[Tensor]:
+    "Feature maps of the first layer and the four stages, and the embedding."
+    maps = [self.prelu(self.bn1(self.conv1(x)))]
+    for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+        maps.append(stage(maps[-1]))
+    return [*maps, self.features(self.fc(self.bn2(maps[-1]).flatten(1)))]
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.levels(x)[-1]
+
+@patch
+def forward(self: IResNet, x: Tensor) -> Tensor:
+    return self.levels(x)[-1]
 
 # %% ../../nbs/recognition/backbones.ipynb #dcb9d0c1
 class ConvBlock(nn.Module):
@@ -274,19 +279,23 @@ class FoamliuMobileFaceNet(nn.Module):
         "The network; it has one size only."
         return cls()
 
-    def levels(self, x: Tensor) -> list[Tensor]:
-        "Feature maps at five depths, from 56 to 14 pixels, and the embedding."
-        maps = [self.conv1(x)]
-        x = maps[0]
-        for convolution, norm in (("depthwise", "bn1"), ("pointwise", "bn2")):
-            x = F.relu(self.dw_conv[norm](self.dw_conv[convolution](x)))
-        maps.append(x)
-        for number, block in enumerate(self.features, 1):
-            x = block(x)
-            if number in self.map_blocks:
-                maps.append(x)
-        x = self.gdconv["bn"](self.gdconv["depthwise"](self.conv2(x)))
-        return [*maps, self.bn(self.conv3(x)).flatten(1)]
+# %% ../../nbs/recognition/backbones.ipynb #25302c59
+@patch
+def levels(self: FoamliuMobileFaceNet, x: Tensor) -> list[Tensor]:  # noqa: F811
+    "Feature maps at five depths, from 56 to 14 pixels, and the embedding."
+    maps = [self.conv1(x)]
+    x = maps[0]
+    for convolution, norm in (("depthwise", "bn1"), ("pointwise", "bn2")):
+        x = F.relu(self.dw_conv[norm](self.dw_conv[convolution](x)))
+    maps.append(x)
+    for number, block in enumerate(self.features, 1):
+        x = block(x)
+        if number in self.map_blocks:
+            maps.append(x)
+    x = self.gdconv["bn"](self.gdconv["depthwise"](self.conv2(x)))
+    return [*maps, self.bn(self.conv3(x)).flatten(1)]
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.levels(x)[-1]
+
+@patch
+def forward(self: FoamliuMobileFaceNet, x: Tensor) -> Tensor:  # noqa: F811
+    return self.levels(x)[-1]

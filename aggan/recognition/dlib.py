@@ -79,7 +79,7 @@ TEMPLATE = (  # x, y of the five landmarks in the crop, pixels
     (98.63, 102.63),
 )
 
-
+# %% ../../nbs/recognition/dlib.ipynb #94e939ae
 class DlibNetwork(nn.Module):
     "dlib's face recogniser: (B, 3, 150, 150) to (B, 128)."
 
@@ -163,7 +163,7 @@ def _key(
     )
     return f"body.{stage}.{number}.{conv}.{PARTS[part]}"
 
-
+# %% ../../nbs/recognition/dlib.ipynb #d6b8ba1a
 def read_published(
     manifest: str | Path,  # face_recognition_model-weights_manifest.json; the .bin lies beside it
 ) -> dict[str, Tensor]:  # bytes with `.range`, for `dequantised`

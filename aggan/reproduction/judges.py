@@ -69,7 +69,7 @@ def judges_table(
         for name, report in reports.items()
     )
 
-
+# %% ../../nbs/reproduction/judges.ipynb #5a67842b
 def judges_markdown(table: pd.DataFrame) -> str:
     "A row for each teacher, a column for each judge; partial cells in italics."
     cells = [f"{row.auc:.1f} [{row.auc_low:.1f}, {row.auc_high:.1f}]" for row in table.itertuples()]
