@@ -16,15 +16,16 @@ from aggan.reproduction.notebooks import run_experiments
 from aggan.runtime.run_folder import RunFolder
 
 JUDGED_START = 20_000_000  # number of the first person who is judged
+FEATURES = {"perceptual_features": "mobilefacenet"}
 VARIANTS = {  # name -> overrides of the profile, options of the method
     "recipe": ({}, {}),
     "no recogniser": ({}, {"lambda_perceptual": 0.0, "identity": "none"}),
     "embedding only, weight 1": ({}, {"lambda_perceptual": 0.0}),
     "embedding only, weight 10": ({}, {"lambda_perceptual": 0.0, "lambda_id": 10.0}),
-    "features, weight 10": ({}, {"lambda_perceptual": 10.0}),
-    "features, weight 30": ({}, {"lambda_perceptual": 30.0}),
-    "features, weight 100": ({}, {"lambda_perceptual": 100.0}),
-    "features, weight 300": ({}, {"lambda_perceptual": 300.0}),
+    "features, weight 10": ({}, {"lambda_perceptual": 10.0} | FEATURES),
+    "features, weight 30": ({}, {"lambda_perceptual": 30.0} | FEATURES),
+    "features, weight 100": ({}, {"lambda_perceptual": 100.0} | FEATURES),
+    "features, weight 300": ({}, {"lambda_perceptual": 300.0} | FEATURES),
     "pixel loss, weight 30": ({}, {"lambda_l1": 30.0}),
     "batches of 2, twice the steps": ({"batch_size": 2, "steps": 2400}, {}),
     "251 people": ({"people": 251}, {}),

@@ -242,7 +242,13 @@ def write_pages() -> None:
     """Write all pages that Sphinx reads."""
     shutil.rmtree(WORK, ignore_errors=True)
     PAGES.mkdir(parents=True)
-    for page in ("data/README.md", "cluster/README.md", "docs/glossary.md", "CONTRIBUTING.md"):
+    for page in (
+        "data/README.md",
+        "aggan/weights/README.md",
+        "cluster/README.md",
+        "docs/glossary.md",
+        "CONTRIBUTING.md",
+    ):
         text = relinked((PROJECT / page).read_text(encoding="utf-8"), PROJECT / page)
         write(address(PROJECT / page).lstrip("/"), text)
     for name in SECTIONS:
@@ -258,6 +264,7 @@ def write_pages() -> None:
             [
                 "data/index",
                 "Data sets: availability <data/README>",
+                "Weights in the package <aggan/weights/README>",
                 "synthetic/index",
                 "recognition/index",
                 "methods/index",

@@ -214,7 +214,7 @@ def test_srun_starts_the_processes_of_one_training(tmp_path):
             text=True,
         )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("AUC") == 1 and "Starting with 2 processes" in done.stderr
+    assert done.stdout.count("PSNR") == 1 and "Starting with 2 processes" in done.stderr
     ((folder, steps),) = steps_by_run(work).items()
     assert steps == [3, 6] and (folder / "report.json").exists()
 

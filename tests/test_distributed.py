@@ -125,7 +125,7 @@ def test_a_killed_command_of_two_processes_resumes_with_one(tmp_path):
     (folder,) = tmp_path.glob("runs/*/*/*")
     assert not RunFolder(folder).report_file.exists()
     done = aggan(*command, cwd=tmp_path)
-    assert done.stdout.count("AUC") == 1 and done.stdout.splitlines()[-1] == str(
+    assert done.stdout.count("PSNR") == 1 and done.stdout.splitlines()[-1] == str(
         folder.relative_to(tmp_path)
     )
     run = RunFolder(folder)
