@@ -75,12 +75,14 @@ def meant_network(
     name: str,  # as a run recorded it
     digest: str,  # `weights_hash` at that time; empty if there was none
 ) -> str:  # the name of the same weights today
-    "Today's name of recorded weights. Raises ValueError if they are not here any more."
+    "Today's name of recorded weights. Raises ValueError if the name means others."
     if digest in ("", weights_hash(name)):
         return name
     for other in SHIPPED:
         if weights_hash(other) == digest:
             return other
+    if not weights_hash(name):
+        return name  # a file that is not here any more
     raise ValueError(
         f'"{name}" meant weights with the SHA-256 {digest}… when this run was trained, and means '
         "others today: name the file of those weights instead."
