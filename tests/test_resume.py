@@ -70,7 +70,7 @@ def test_interrupted_reproduction_leaves_nothing_running(tmp_path, number, whole
         "--jobs",
         "1",
         "--overrides",
-        '{"steps": 4000, "checkpoints": 2}',
+        '{"steps": 1000, "checkpoints": 2}',
     ]
     process = subprocess.Popen(
         command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -80,7 +80,7 @@ def test_interrupted_reproduction_leaves_nothing_running(tmp_path, number, whole
         time.sleep(0.2)
     kernels = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, number) if whole_group else process.send_signal(number)
-    _, said = process.communicate(timeout=300)
+    _, said = process.communicate(timeout=240)
     assert process.returncode == 130 and "the same command goes on from here" in said
     _, left = psutil.wait_procs(kernels, timeout=15)  # kernels end seconds after their parent
     assert len(kernels) >= 2 and all(other.status() == psutil.STATUS_ZOMBIE for other in left)
