@@ -66,6 +66,12 @@ def machine() -> dict[str, str | int]:
     }
 
 
+def judged(report: dict) -> dict[str, float | None]:
+    """The AUC of a report of `evaluate` and the ends of its interval, in %; None without one."""
+    measured = {"AUC": report["auc"], "from": report["auc_low"], "to": report["auc_high"]}
+    return {column: None if rate is None else 100 * rate for column, rate in measured.items()}
+
+
 def load(name: str):
     """The module of a benchmark. Raises ValueError for a name that there is not."""
     if name not in names():

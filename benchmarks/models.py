@@ -7,6 +7,8 @@ model, so its figure says nothing.
 import argparse
 from itertools import product
 
+import harness
+
 from aggan.data import collate
 from aggan.evaluation import REFERENCES
 from aggan.experiments import Experiment, experiment_with, load_method, translator
@@ -21,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shipped = sorted(path.stem for path in MODELS.glob("*.safetensors"))
     parser.add_argument("--weights", nargs="*", default=shipped, help="names, run folders or files")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1], help="of the worlds")
+    parser.add_argument("--people", type=int, default=100, help="of the test split")
     parser.add_argument("--images", type=int, default=8, help="of each person")
 
 
@@ -44,9 +47,7 @@ def judged_rows(name: str, translate, experiment: Experiment, taught: bool) -> l
             "synthetic faces": name,
             "world": experiment.seed,
             "judge": matcher,
-            "AUC": 100 * report["auc"],
-            "from": 100 * report["auc_low"],
-            "to": 100 * report["auc_high"],
+            **harness.judged(report),
             "EER": 100 * report["eer"],
             "PSNR dB": report["psnr"],
             "SSIM": report["ssim"],
@@ -62,6 +63,7 @@ def measure(given: argparse.Namespace) -> list[dict]:
     for weights, seed in product(given.weights, given.seeds):
         size = experiment_with(weights).resolved_profile.image_size
         overrides = {"images_per_subject": given.images, "load_size": size * 9 // 8}
+        overrides["subjects"] = {"test": given.people}
         experiment = experiment_with(weights, seed=seed, overrides=overrides)
         method = load_method(weights)
         rows += judged_rows(str(weights), translator(method), experiment, taught=True)

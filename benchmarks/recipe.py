@@ -8,6 +8,8 @@ no part in any training; its interval is over people.
 
 import argparse
 
+import harness
+
 from aggan.data.protocols import SyntheticPairs, subject_keys
 from aggan.evaluation import evaluate
 from aggan.experiments import SYNTHETIC_JUDGE, Experiment, load_method, translator
@@ -18,13 +20,12 @@ from aggan.runtime.run_folder import RunFolder
 JUDGED_START = 20_000_000  # number of the first person who is judged
 FEATURES = {"perceptual_features": "mobilefacenet"}
 VARIANTS = {  # name -> overrides of the profile, options of the method
-    "recipe": ({}, {}),
+    "recipe": ({}, {}),  # features, weight 100
     "no recogniser": ({}, {"lambda_perceptual": 0.0, "identity": "none"}),
     "embedding only, weight 1": ({}, {"lambda_perceptual": 0.0}),
     "embedding only, weight 10": ({}, {"lambda_perceptual": 0.0, "lambda_id": 10.0}),
     "features, weight 10": ({}, {"lambda_perceptual": 10.0} | FEATURES),
     "features, weight 30": ({}, {"lambda_perceptual": 30.0} | FEATURES),
-    "features, weight 100": ({}, {"lambda_perceptual": 100.0} | FEATURES),
     "features, weight 300": ({}, {"lambda_perceptual": 300.0} | FEATURES),
     "pixel loss, weight 30": ({}, {"lambda_l1": 30.0}),
     "batches of 2, twice the steps": ({"batch_size": 2, "steps": 2400}, {}),
@@ -57,9 +58,7 @@ def judged(experiment: Experiment, pairs: SyntheticPairs) -> dict:
         evaluate(translate, pairs, load_embedder(name)) for name in ("dlib", SYNTHETIC_JUDGE)
     )
     return {
-        "AUC": 100 * stranger["auc"],
-        "from": 100 * stranger["auc_low"],
-        "to": 100 * stranger["auc_high"],
+        **harness.judged(stranger),
         "AUC, synthetic judge": 100 * known["auc"],
         "PSNR dB": known["psnr"],
         "SSIM": known["ssim"],

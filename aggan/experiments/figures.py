@@ -163,8 +163,9 @@ def people_figure(
 ) -> Figure:
     "AUC with its interval over the number of training subjects."
     people = [int(number) for number in reports]
-    auc = np.array([100 * report["auc"] for report in reports.values()])
-    ends = [[100 * report[f"auc_{end}"] for report in reports.values()] for end in ("low", "high")]
+    names = ("auc", "auc_low", "auc_high")  # without an interval, if people are too few
+    rows = [[report[name] for name in names] for report in reports.values()]
+    auc, *ends = 100 * np.array(rows, dtype=float).T
     figure = Drawing(COLUMN_WIDTH, 2.4)
     axes = figure.subplots()
     axes.errorbar(people, auc, abs(np.array(ends) - auc), marker="o", markersize=3, capsize=2)

@@ -13,6 +13,7 @@ import pandas as pd
 from ..evaluation import REFERENCES, evaluate
 from ..experiments import SYNTHETIC_JUDGE, Experiment, default_device, load_method, translator
 from ..recognition import SYNTHETIC, load_embedder
+from .tables import format_measure
 from ..runtime.files import atomic_write, read_json, write_json
 from ..runtime.run_folder import RunFolder
 
@@ -58,21 +59,23 @@ def judges_table(
     first = next(iter(experiments.values()))
     rows = {name: (judge(translate, first), None) for name, translate in REFERENCES.items()}
     rows |= {label: (judged_run(e), e) for label, e in experiments.items()}
-    return pd.DataFrame(
+    rates = ["auc", "auc_low", "auc_high"]
+    table = pd.DataFrame(
         {
             "row": label,
             "judge": name,
-            **{key: 100 * report[key] for key in ("auc", "auc_low", "auc_high")},
+            **{rate: report[rate] for rate in rates},
             "partial": experiment is not None and is_partial(name, experiment),
         }
         for label, (reports, experiment) in rows.items()
         for name, report in reports.items()
     )
+    return table.assign(**table[rates].astype(float) * 100)
 
 # %% ../../nbs/reproduction/judges.ipynb #5a67842b
 def judges_markdown(table: pd.DataFrame) -> str:
     "A row for each teacher, a column for each judge; partial cells in italics."
-    cells = [f"{row.auc:.1f} [{row.auc_low:.1f}, {row.auc_high:.1f}]" for row in table.itertuples()]
+    cells = [format_measure(row, "auc") for row in table.to_dict("records")]
     cells = [f"*{cell}*" if part else cell for cell, part in zip(cells, table["partial"])]
     wide = table.assign(cell=cells).pivot(index="row", columns="judge", values="cell")
     wide = wide.loc[table["row"].unique(), list(JUDGES)]
