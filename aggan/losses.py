@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .recognition import Embedder, embed_faces, load_embedder
+from .recognition import Embedder, embed_faces, load_embedder, load_feature_embedder
 from .recognition.pretrained import fetch_weights
 
 # %% ../nbs/08_losses.ipynb #a579419f
@@ -172,10 +172,12 @@ class PretrainedLosses(nn.Module):
         level_weights: Sequence[float] = (1, 1, 1, 1, 1),  # of VGG-19's layers
     ):
         super().__init__()
-        self.embedder = None if identity == "none" else load_embedder(identity)
         self.vgg19 = PerceptualLoss(weights, level_weights) if features == "vgg19" else None
-        self.teacher = None if features in ("none", "vgg19") else load_embedder(features)
-        self.shared = identity == features and self.teacher is not None
+        self.teacher = None if features in ("none", "vgg19") else load_feature_embedder(features)
+        self.shared = self.teacher is not None and identity == features
+        self.embedder = self.teacher
+        if not self.shared:
+            self.embedder = None if identity == "none" else load_embedder(identity)
 
     def forward(
         self,

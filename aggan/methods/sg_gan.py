@@ -15,7 +15,7 @@ from ..losses import PerceptualLoss, PretrainedLosses, relative_distance
 from .blocks import LEVEL_WEIGHTS, weighted_levels
 from .pix2pix import Pix2Pix
 from .registry import register_method
-from ..recognition import load_embedder
+from ..recognition import load_feature_embedder
 from ..recognition.parsing import load_parser
 from ..runtime.checks import check_choice
 
@@ -34,12 +34,7 @@ class IdentityFeatures(nn.Module):
         if identity.startswith("vgg19:"):
             self.vgg = PerceptualLoss(identity.removeprefix("vgg19:"))
             return
-        self.embedder = load_embedder(identity)
-        if not hasattr(self.embedder.network, "levels"):
-            raise ValueError(
-                f'"{identity}" has no feature maps for SG-GAN: take "mobilefacenet", "dlib", an '
-                'IResNet such as "synthetic-arcface", or "vgg19:FILE".'
-            )
+        self.embedder = load_feature_embedder(identity)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         if self.vgg is not None:

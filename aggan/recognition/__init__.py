@@ -30,7 +30,7 @@ from .pretrained import PRETRAINED, fetch_weights
 
 # %% auto #0
 __all__ = ['ACCEPTED', 'OPERATIONS', 'SYNTHETIC', 'SHIPPED', 'RECOGNISERS', 'Embedder', 'known_landmarks', 'embed_faces',
-           'OnnxNetwork', 'load_embedder']
+           'OnnxNetwork', 'load_embedder', 'load_feature_embedder']
 
 # %% ../../nbs/recognition/embedders.ipynb #55069ab7
 class Embedder(nn.Module):
@@ -96,12 +96,7 @@ def levels(
     self: Embedder,
     crops: Tensor,  # (B, 3, size, size) in [-1, 1]
 ) -> tuple[list[Tensor], Tensor]:
-    "Feature maps, shallow to deep, and unit vectors; raises ValueError for a network without maps."
-    if not hasattr(self.network, "levels"):
-        raise ValueError(
-            f"a {type(self.network).__name__} has no feature maps here: take an IResNet, "
-            "foamliu's MobileFaceNet or dlib's network"
-        )
+    "Feature maps, shallow to deep, and unit vectors, of an embedder of `load_feature_embedder`."
     *maps, embedding = self.network.levels(self.normalised(crops))
     return maps, F.normalize(embedding)
 
@@ -333,3 +328,16 @@ def load_embedder(
         size=getattr(network, "size", ARCFACE_SIZE),
         template=None if name in SYNTHETIC else getattr(network, "template", ARCFACE_TEMPLATE),
     )
+
+# %% ../../nbs/recognition/embedders.ipynb #4ca38bbb
+def load_feature_embedder(
+    name: str | Path,  # as `load_embedder` takes it
+) -> Embedder:
+    "A recogniser with feature maps; raises ValueError for one without, else as `load_embedder`."
+    embedder = load_embedder(name)
+    if not hasattr(embedder.network, "levels"):
+        raise ValueError(
+            f'"{name}" has no feature maps: take "mobilefacenet", "dlib" or an IResNet such as '
+            '"synthetic-arcface".'
+        )
+    return embedder
