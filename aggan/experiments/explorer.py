@@ -24,21 +24,22 @@ from torchvision.transforms.v2.functional import to_pil_image
 from ..data import PairDataset, Sample, Stored, SyntheticPairs
 from ..data.images import unit_range
 from ..data.pairs import make_sample
-from . import Experiment, default_device, load_method
+from . import Experiment, default_device, experiment_with, load_method
 from .figures import attention_overlay
 from ..explanation import blurred, identity_score
 from ..methods import Method, list_methods, method_label
 from ..recognition import load_embedder
 from ..recognition.regions import face_regions
-from ..runtime.run_folder import RunFolder
+from ..runtime.run_folder import MODELS, RunFolder
 from ..synthetic.geometry import FaceKey, FaceParameters
 from ..synthetic.rendering import REGIONS, face_parameters, render_parameters
+from ..training import read_checkpoint
 
 # %% auto #0
-__all__ = ['OCCLUDED', 'DIFFERENCE_GAIN', 'TEXT_HEIGHT', 'GAP', 'find_runs', 'experiment_of', 'checkpoints_by_epoch', 'with_pose',
-           'pose_and_expression', 'render_face', 'region_mask', 'occlude', 'FaceAnalysis', 'analyse_face',
-           'OutputChange', 'translation_difference', 'output_change', 'panels', 'difference_panel', 'labelled_grid',
-           'ProbeIndex', 'set_options', 'describe', 'Explorer']
+__all__ = ['SHOWN', 'OCCLUDED', 'DIFFERENCE_GAIN', 'TEXT_HEIGHT', 'GAP', 'find_runs', 'shipped_models', 'experiment_of',
+           'checkpoints_by_epoch', 'with_pose', 'pose_and_expression', 'render_face', 'region_mask', 'occlude',
+           'FaceAnalysis', 'analyse_face', 'OutputChange', 'translation_difference', 'output_change', 'panels',
+           'difference_panel', 'labelled_grid', 'ProbeIndex', 'set_options', 'describe', 'Explorer']
 
 # %% ../../nbs/experiments/explorer.ipynb #7bcc43dc
 def find_runs(
@@ -59,12 +60,27 @@ def find_runs(
         )
     return runs
 
+# %% ../../nbs/experiments/explorer.ipynb #f30b4dcf
+SHOWN = {"subjects": {"test": 20}, "images_per_subject": 8}  # people for a model that ships
+
+
+def shipped_models() -> dict[str, dict[str, Path]]:  # method label -> name -> weights
+    "The trained models that ship with the package, by method."
+    models: dict[str, dict[str, Path]] = {}
+    for path in sorted(MODELS.glob("*.safetensors"), reverse=True):
+        _, header = read_checkpoint(path)
+        name = f"shipped, {header['method_kwargs']['image_size']} px, {path.stem}"
+        models.setdefault(method_label(header["method"]), {})[name] = path
+    return models
+
 # %% ../../nbs/experiments/explorer.ipynb #54657f54
 def experiment_of(
-    run: str | Path,  # run folder
+    run: str | Path,  # run folder, or weights that ship
     **location: str,  # `root` of a data set on disk, `cache` of rendered faces
 ) -> Experiment:
-    "The experiment of a run folder."
+    "The experiment of a run folder, or one that shows a model that ships."
+    if Path(run).is_file():
+        return experiment_with(run, overrides=SHOWN, **location)
     config = RunFolder(run).config
     names = ("method", "dataset", "seed", "method_kwargs", "dataset_kwargs", "matcher")
     settings = {name: config[name] for name in names}
@@ -73,6 +89,8 @@ def experiment_of(
 
 def checkpoints_by_epoch(experiment: Experiment, run: str | Path) -> dict[str, Path]:
     "Label, such as `epoch 12 (step 600), chosen`, -> checkpoint file of a run."
+    if Path(run).is_file():
+        return {"chosen": Path(run)}
     steps_per_epoch = len(experiment.pairs("train")) / experiment.resolved_profile.batch_size
     run = RunFolder(run)
     labelled = {}
@@ -294,14 +312,14 @@ def describe(
 
 # %% ../../nbs/experiments/explorer.ipynb #ba04dd06
 class Explorer(VBox):
-    "Explore trained runs; raises FileNotFoundError for a folder without any."
+    "Explore trained models; raises FileNotFoundError for a folder without runs."
 
     def __init__(
         self,
-        runs: str | Path = "runs",  # where run folders are kept
+        runs: str | Path = "",  # where run folders are kept; "": the models that ship
         **location: str,  # `root` of a data set on disk, `cache` of rendered faces
     ):
-        self.runs, self.location = find_runs(runs), location
+        self.runs, self.location = find_runs(runs) if runs else shipped_models(), location
         self.load_method = lru_cache(8)(load_method)
         self.updating = False  # events of lists that are being filled are ignored
         self.probes: ProbeIndex | None = None  # of the selected run, once it is open
