@@ -21,7 +21,6 @@ from pathlib import Path
 
 import torch
 from fastcore.basics import patch
-from filelock import FileLock, Timeout
 
 import aggan
 from ..data import PairDataset, collate, open_pairs
@@ -34,7 +33,7 @@ from ..recognition import SHIPPED, SYNTHETIC, load_embedder
 from ..recognition.pretrained import PRETRAINED
 from ..runtime.checks import check_options
 from ..runtime.distributed import rank, rank_zero_first, start_processes
-from ..runtime.files import content_hash, read_json, write_json
+from ..runtime.files import content_hash, lock_file, read_json, write_json
 from ..runtime.run_folder import RunFolder, resolve_checkpoint
 from ..training import read_checkpoint, train
 
@@ -286,15 +285,7 @@ def training_settings(
 # %% ../../nbs/experiments/experiment.ipynb #e0ab2e5f
 def lock_run(folder: Path) -> AbstractContextManager:
     "Create and lock a run folder. Raises RuntimeError if another program is training the run."
-    folder.mkdir(parents=True, exist_ok=True)
-    if rank():
-        return nullcontext()
-    try:
-        return FileLock(folder / "training.lock").acquire(timeout=0)
-    except Timeout:
-        raise RuntimeError(
-            f"Another process is training {folder}: wait for it, or stop it, then run again."
-        ) from None
+    return nullcontext() if rank() else lock_file(folder / "training.lock", f"training {folder}")
 
 # %% ../../nbs/experiments/experiment.ipynb #ae9dfa0c
 def run_training(
