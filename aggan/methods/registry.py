@@ -41,6 +41,9 @@ class Method(nn.Module):
     cuda_graph: bool = True
     note: str = ""  # footnote to the method's row in a table
 
+    def __init__(self):  # a method with options names them here, `image_size` among them
+        super().__init__()
+
     def optimizers(self) -> dict[str, Optimizer]:
         "Adam with beta_1 = 0.5 for each trained network."
         return {
