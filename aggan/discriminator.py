@@ -16,7 +16,7 @@ from .attention import create_attention
 from .layers import at_least_float32, reflect_conv, spectral_norm
 
 # %% auto #0
-__all__ = ['DiscriminatorOutput', 'smallest_size', 'PatchDiscriminator', 'MultiScaleDiscriminator']
+__all__ = ['DiscriminatorOutput', 'smallest_size', 'check_size', 'PatchDiscriminator', 'MultiScaleDiscriminator']
 
 # %% ../nbs/07_discriminator.ipynb #ed886a1f
 class DiscriminatorOutput(NamedTuple):
@@ -32,6 +32,20 @@ def smallest_size(
 ) -> int:  # pixels
     "Smallest height and width for a discriminator of that many layers"
     return 3 * 2 ** (layers - 2)
+
+
+def check_size(
+    layers: int,  # n of a discriminator
+    height: int,  # of its images, pixels
+    width: int,  # pixels
+) -> None:
+    "Raise ValueError for images that are too small for a discriminator of that many layers"
+    smallest = smallest_size(layers)
+    if min(height, width) < smallest:
+        raise ValueError(
+            f"a discriminator of {layers} layers needs images of at least {smallest} "
+            f"pixels per side, got {height}×{width}: use larger images or fewer layers"
+        )
 
 # %% ../nbs/07_discriminator.ipynb #797ca7fe
 class PatchDiscriminator(nn.Module):
@@ -58,13 +72,7 @@ class PatchDiscriminator(nn.Module):
         self.to_patch = spectral_norm(reflect_conv(channels[-1], 1, 4))
 
     def forward(self, pair: Tensor) -> DiscriminatorOutput:
-        height, width = pair.shape[2:]
-        smallest = smallest_size(self.layers)
-        if min(height, width) < smallest:
-            raise ValueError(
-                f"a discriminator of {self.layers} layers needs images of at least {smallest} "
-                f"pixels per side, got {height}×{width}: use larger images or fewer layers"
-            )
+        check_size(self.layers, *pair.shape[2:])
         x = pair
         for conv in self.convs:
             x = F.leaky_relu(conv(x), 0.2)

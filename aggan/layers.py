@@ -193,7 +193,7 @@ def spectral_norm(layer: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:  # the sa
         for name, length in zip("uv", weight_matrix(layer).shape):
             vector = torch.randn(length, dtype=layer.weight.dtype)
             layer.register_buffer(name, F.normalize(vector, dim=0))
-        for _ in range(15):
+        for _ in range(0 if layer.weight.is_meta else 15):  # nothing to compute on meta
             largest_singular_value(layer)
     layer.register_forward_hook(_divide_output)
     return layer

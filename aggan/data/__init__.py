@@ -31,7 +31,7 @@ from aggan.data.protocols import (
     recognition_pool,
 )
 from .store import StoredThermal, is_store, open_store
-from ..runtime.checks import check_choice
+from ..runtime.checks import check_choice, check_options
 
 # %% auto #0
 __all__ = ['OPENERS', 'register_dataset', 'own_options', 'check_arguments', 'open_pairs', 'Sample', 'Batch', 'Stored',
@@ -96,7 +96,6 @@ def check_arguments(
     dataset: str,
     split: str,
     subjects: dict[str, int] | None,
-    images_per_subject: int | None,
     options: dict,  # beyond the arguments of `open_pairs`
 ) -> None:
     "Raise ValueError for arguments that `open_pairs` does not accept."
@@ -106,12 +105,9 @@ def check_arguments(
         if name not in own:
             known = ", ".join(own) or "none"
             raise ValueError(f"the data set {dataset!r} has no option {name!r}; it has {known}")
-    for name, count in (subjects or {}).items():
+    check_options(dataset, options, OPENERS[dataset])
+    for name in subjects or {}:
         check_choice("split in subjects", name, SPLITS)
-        if count < 0:
-            raise ValueError(f"subjects for {name} must be at least 0, not {count}")
-    if images_per_subject is not None and images_per_subject < 1:
-        raise ValueError(f"images_per_subject must be at least 1, not {images_per_subject}")
 
 # %% ../../nbs/01_data.ipynb #5f1aa278
 def open_pairs(
@@ -130,9 +126,10 @@ def open_pairs(
     common = dict(root=root, split=split, image_size=image_size, channels=channels, seed=seed)
     common |= dict(subjects=subjects, images_per_subject=images_per_subject, cache=cache)
     check_choice("data set", dataset, sorted(OPENERS))
+    check_options("open_pairs", common, open_pairs)
     if dataset == "folder" and is_store(root):
         dataset = "store"
-    check_arguments(dataset, split, subjects, images_per_subject, options)
+    check_arguments(dataset, split, subjects, options)
     opener = OPENERS[dataset]
     parameters = inspect.signature(opener).parameters
     if not any(p.kind == p.VAR_KEYWORD for p in parameters.values()):

@@ -9,11 +9,13 @@ import io
 import os
 import zipfile
 import zlib
+from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
+from fastcore.basics import patch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -25,7 +27,7 @@ from ..runtime.checks import check_choice
 # %% auto #0
 __all__ = ['IMAGE_SUFFIXES', 'EIGHT_BIT_MODES', 'THERMAL_RANGES', 'UnusableFile', 'split_zip', 'open_zip', 'read_file',
            'open_header', 'read_image', 'scale_depth', 'to_unit', 'to_network', 'unit_range', 'resize',
-           'report_problem', 'list_images', 'ThermalImages', 'open_thermal']
+           'report_problem', 'list_images', 'ThermalImages', 'leave_out_unreadable', 'open_thermal']
 
 # %% ../../nbs/data/images.ipynb #d969ad91
 class UnusableFile(ValueError):
@@ -235,7 +237,7 @@ class ThermalImages(Dataset):
         channels: int,  # 1 or 3
         thermal_range: str = "image",  # see `scale_depth`
     ):
-        self.names, self.paths = list(paths), list(paths.values())
+        self.names, self.paths = list(paths), paths
         self.image_size, self.channels, self.thermal_range = image_size, channels, thermal_range
 
     def __len__(self) -> int:
@@ -243,11 +245,33 @@ class ThermalImages(Dataset):
 
     def load(self, index: int) -> Tensor:  # (C, H, W) uint8, or float32 in [0, 1] if it has 16 bits
         "A stored image, resized. A GPU is sent a quarter of the bytes of `float32`."
-        pixels = scale_depth(read_image(self.paths[index]), self.thermal_range)
+        pixels = scale_depth(read_image(self.paths[self.names[index]]), self.thermal_range)
         return resize(pixels, self.image_size)
 
     def __getitem__(self, index: int) -> tuple[Tensor, str]:
         return to_network(self.load(index), self.channels), self.names[index]
+
+# %% ../../nbs/data/images.ipynb #754178d0
+@patch(as_prop=True)
+def source_stamps(self: ThermalImages) -> dict[str, str]:  # by name
+    "Size and modification time of every file."
+    states = {name: path.stat() for name, path in self.paths.items()}
+    return {name: f"{state.st_size} {state.st_mtime_ns}" for name, state in states.items()}
+
+
+def leave_out_unreadable(
+    paths: dict[str, Path],  # by name
+    problems: list | None,  # see `report_problem`
+) -> dict[str, Path]:
+    "The images whose headers can be read."
+    readable = {}
+    for name, path in paths.items():
+        try:
+            open_header(path).close()
+            readable[name] = path
+        except (UnusableFile, OSError) as problem:
+            report_problem(problem, problems)
+    return readable
 
 # %% ../../nbs/data/images.ipynb #2f5d04cd
 def open_thermal(
@@ -255,6 +279,8 @@ def open_thermal(
     image_size: int = 256,  # side of the images, pixels
     channels: int = 3,  # 1 or 3
     thermal_range: str = "image",  # what becomes [0, 1] in 16-bit images: see `scale_depth`
+    leave_out: Collection[Path] = (),  # folders that are not searched, as absolute paths
+    problems: list | None = None,  # of files that are left out, see `report_problem`
 ) -> ThermalImages:
     "Open thermal images; raises FileNotFoundError or ValueError that names the file or folder."
     folder = Path(folder)
@@ -262,9 +288,11 @@ def open_thermal(
         raise FileNotFoundError(f"there is no folder or image {folder}")
     check_choice("channels", channels, (1, 3))
     check_choice("thermal_range", thermal_range, THERMAL_RANGES)
-    paths = list_images(folder) if folder.is_dir() else {folder.stem: folder}
+    single = {folder.stem: folder}
+    paths = list_images(folder, problems=problems) if folder.is_dir() else single
+    if leave_out:
+        paths = {n: p for n, p in paths.items() if not {*p.resolve().parents} & {*leave_out}}
     if not paths:
         raise ValueError(f"{folder} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    for path in paths.values():
-        open_header(path).close()
+    paths = leave_out_unreadable(paths, problems)
     return ThermalImages(paths, image_size, channels, thermal_range)

@@ -15,7 +15,7 @@ from pathlib import Path
 from .folders import SUBJECT_PATTERN, list_pairs, subject_of
 from .images import UnusableFile, list_images
 from .pairs import FaceLocation, PairRecord, Source, SourceList, assign_splits
-from ..runtime.checks import check_choice
+from ..runtime.checks import check_choice, check_options
 
 # %% auto #0
 __all__ = ['SOURCE_LISTERS', 'BOX_COLUMNS', 'POINT_COLUMNS', 'register_source', 'list_sources', 'assign_splits_if_possible',
@@ -52,6 +52,7 @@ def list_sources(
         if name not in own:
             known = ", ".join(own) or "none"
             raise ValueError(f"the data set {dataset!r} has no option {name!r}; it has {known}")
+    check_options(dataset, options, lister)
     found = lister(Path(root), **options)
     if found.sources:
         return found

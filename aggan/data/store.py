@@ -541,3 +541,13 @@ class StoredThermal(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, str]:
         return to_network(self.load(index), self.channels), self.names[index]
+
+# %% ../../nbs/data/store.ipynb #51f91446
+@patch(as_prop=True)
+def source_stamps(self: StoredThermal) -> dict[str, str]:  # by name
+    "Hashes of the preparation's settings and of every image's sources."
+    settings = content_hash(self.files.index["settings"])
+    rows = self.files.query("SELECT split, position, source_hash FROM pairs")
+    hashes = {(split, position): source for split, position, source in rows}
+    places = zip(self.names, self.positions, strict=True)
+    return {name: f"{settings} {hashes[place]}" for name, place in places}

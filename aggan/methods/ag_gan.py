@@ -6,12 +6,15 @@
 __all__ = ['AGGAN', 'ag_gan', 'ag_gan_plus']
 
 # %% ../../nbs/methods/ag-gan.ipynb #b4d87187
+from typing import Literal
+
 import torch
 from fastcore.basics import patch
+from fastcore.meta import delegates
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ..discriminator import MultiScaleDiscriminator
+from ..discriminator import MultiScaleDiscriminator, check_size
 from ..generator import Generator
 from aggan.losses import (
     PretrainedLosses,
@@ -20,7 +23,7 @@ from aggan.losses import (
     least_squares,
     pixel_loss,
 )
-from .blocks import split_real_fake
+from .blocks import as_channels, split_real_fake
 from aggan.methods.registry import (
     Method,
     backward_and_step,
@@ -44,8 +47,8 @@ class AGGAN(Method):
         width: int = 64,  # channels of the generator's first layer
         blocks: int = 4,  # residual blocks in the encoder and in the decoder
         head: str = "light",  # input of gamma and beta: "light" or "flatten", see `aggan.decoder`
-        image_size: int = 256,  # pixels; only a "flatten" head is built for one size
-        channels: int = 3,  # of the thermal image
+        image_size: int = 256,  # pixels of a side; a "flatten" head takes no other
+        channels: Literal[1, 3] = 3,  # of the thermal image
         discriminator_width: int = 64,
         discriminator_layers: tuple[int, ...] = (5, 7),  # local and global scale
         learning_rate: float = 1e-4,
@@ -62,6 +65,7 @@ class AGGAN(Method):
     ):
         super().__init__()
         check_choice("identity_reference", identity_reference, ("visible", "thermal"))
+        check_size(max(discriminator_layers), image_size, image_size)
         self.generator = Generator(attention, width, blocks, channels, 3, head, image_size)
         scales = discriminator_width, discriminator_layers, channels + 3
         self.discriminator = MultiScaleDiscriminator(attention, *scales)
@@ -77,15 +81,17 @@ _INFERENCE = {"identity": "none", "lambda_perceptual": 0.0}
 
 
 @register_method("ag-gan", label="AG-GAN", inference_kwargs=_INFERENCE)
-def ag_gan(**options) -> AGGAN:
+@delegates(AGGAN)
+def ag_gan(**kwargs) -> AGGAN:
     "AG-GAN: attention supervised by the auxiliary classifier (Eq. 5-7, 12, 13)."
-    return AGGAN(**{"attention": "cam"} | options)
+    return AGGAN(**{"attention": "cam"} | kwargs)
 
 
 @register_method("ag-gan+", label="AG-GAN+", inference_kwargs=_INFERENCE)
-def ag_gan_plus(**options) -> AGGAN:
+@delegates(AGGAN)
+def ag_gan_plus(**kwargs) -> AGGAN:
     "AG-GAN+: attention by squeeze-and-excitation, no auxiliary loss (Eq. 8, 9)."
-    return AGGAN(**{"attention": "se"} | options)
+    return AGGAN(**{"attention": "se"} | kwargs)
 
 # %% ../../nbs/methods/ag-gan.ipynb #d8f833b2
 @patch
@@ -129,10 +135,11 @@ def generator_losses(
     outputs = self.discriminator_outputs(batch.thermal, translated)
     losses = {"adversarial": least_squares(outputs, 1.0)}
     losses["pixel"] = pixel_loss(batch.visible, translated)
-    reference = batch.thermal if self.identity_reference == "thermal" else None
+    reference = as_channels(batch.thermal, 3) if self.identity_reference == "thermal" else None
     losses |= self.pretrained(batch.visible, translated, reference)
     if self.gcam and output.domain_logits is not None:
-        visible_logits = self.generator.attend(batch.visible).domain_logits
+        visible = as_channels(batch.visible, self.channels)
+        visible_logits = self.generator.attend(visible).domain_logits
         losses["cam"] = cam_loss(output.domain_logits, visible_logits)
     return losses
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layers import at_least_float32, reflect_conv
-from .blocks import as_channels, resnet_encoder, upsample
+from .blocks import as_channels, check_sides, resnet_encoder, upsample
 from .cyclegan import CycleGAN
 from .registry import eval_mode, register_method
 
@@ -37,6 +37,7 @@ class AttentionGenerator(nn.Module):
         images: Tensor,  # (B,in_channels,H,W)
     ) -> tuple[Tensor, Tensor]:  # (B,9,out_channels,H,W) in [-1,1]; (B,10,H,W), sums to 1
         "Contents and attention masks; the last mask is the background's."
+        check_sides("AttentionGAN's generator", images.shape[-2:], 4)
         features = self.trunk(images)
         contents = torch.tanh(at_least_float32(self.content(features)))
         masks = F.softmax(at_least_float32(self.attention(features)), dim=1)

@@ -7,7 +7,7 @@ __all__ = ['AxialAttention', 'AxialBlock', 'initialise_axial', 'AxialOutput', 'c
            'AxialGenerator', 'AxialDiscriminator', 'AxialGAN', 'received_attention']
 
 # %% ../../nbs/methods/axial-gan.ipynb #d17a20a2
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,14 @@ from torch.optim import Optimizer
 
 from ..layers import ConvBlock, at_least_float32, reflect_conv, spectral_norm
 from ..losses import PretrainedLosses
-from .blocks import LEVEL_WEIGHTS, BatchNorm, hinge, initialise, split_real_fake
+from aggan.methods.blocks import (
+    LEVEL_WEIGHTS,
+    BatchNorm,
+    check_sides,
+    hinge,
+    initialise,
+    split_real_fake,
+)
 from aggan.methods.registry import (
     Method,
     backward_and_step,
@@ -151,12 +158,11 @@ class DropoutResidual(nn.Module):
 class AxialGenerator(nn.Module):
     """Thermal images (B,in_channels,S/8,S/8), or (…,S,S) with stride 2, to (B,3,S,S).
 
-    Raises ValueError unless 8 divides S."""
+    Raises ValueError unless 8 divides S, and S is 16 or more."""
 
     def __init__(self, image_size: int, in_channels: int, width: int, stride: int = 1):
         super().__init__()
-        if image_size % 8:
-            raise ValueError(f"Axial-GAN needs a side divisible by 8, not {image_size} pixels.")
+        check_sides("Axial-GAN", [image_size], 8, smallest=16)
         w = width
         self.stem = nn.Sequential(
             conv_block(in_channels, w), *(conv_block(c, 2 * c, stride) for c in (w, 2 * w, 4 * w))
@@ -215,8 +221,8 @@ class AxialGAN(Method):
     def __init__(
         self,
         width: int = 64,  # channels of the first layer, divisible by 8
-        image_size: int = 128,  # S, pixels, divisible by 8
-        channels: int = 3,  # of the thermal image
+        image_size: int = 128,  # S, pixels, divisible by 8, at least 16
+        channels: Literal[1, 3] = 3,  # of the thermal image
         discriminator_width: int = 64,
         input_mode: str = "lr16",  # "lr16": thermal image reduced to S/8; "same": whole (INFERRED)
         learning_rate: float = 2e-4,

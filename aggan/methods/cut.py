@@ -6,6 +6,8 @@
 __all__ = ['Blur', 'BlurDownsample', 'blur_upsample', 'ContrastiveGenerator', 'PatchHead', 'patch_nce', 'draw_positions', 'CUT']
 
 # %% ../../nbs/methods/cut.ipynb #6976f2a5
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
@@ -14,7 +16,14 @@ from torch.optim import Optimizer
 
 from ..layers import ConvBlock, at_least_float32
 from ..losses import least_squares
-from .blocks import PatchGAN, as_channels, initialise, resnet_decoder, resnet_encoder
+from aggan.methods.blocks import (
+    PatchGAN,
+    as_channels,
+    check_sides,
+    initialise,
+    resnet_decoder,
+    resnet_encoder,
+)
 from aggan.methods.registry import (
     Method,
     backward_and_step,
@@ -86,6 +95,7 @@ class ContrastiveGenerator(nn.Module):
         images: Tensor,  # (B,in_channels,H,W)
     ) -> list[Tensor]:  # (B,C,h,w) of each compared layer
         "The compared feature maps, from the input to the last compared residual block."
+        check_sides("CUT's generator", images.shape[-2:], 4)
         features, x = [F.pad(images, (3, 3, 3, 3), mode="reflect")], self.encoder[0](images)
         for layer in self.encoder[1:3]:
             features.append(layer.conv(x))
@@ -161,13 +171,14 @@ class CUT(Method):
         self,
         width: int = 64,  # channels of the generator's first layer
         blocks: int = 9,  # residual blocks
-        image_size: int = 256,  # pixels, divisible by 4
-        channels: int = 3,  # of the thermal image
+        image_size: int = 256,  # pixels, divisible by 4, at least 24
+        channels: Literal[1, 3] = 3,  # of the thermal image
         discriminator_width: int = 64,
         learning_rate: float = 2e-4,
         lambda_nce: float = 1.0,  # weight of the mean of both contrastive terms
     ):
         super().__init__()
+        check_sides("CUT", [image_size], 4, smallest=24)
         self.generator = initialise(ContrastiveGenerator(channels, width, blocks), xavier=True)
         self.head = initialise(PatchHead(self.generator.feature_channels), xavier=True)
         discriminator = PatchGAN(3, discriminator_width, downsample=Blur)

@@ -6,6 +6,8 @@
 __all__ = ['CycleGAN']
 
 # %% ../../nbs/methods/cyclegan.ipynb #5acd5c84
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
@@ -19,6 +21,7 @@ from aggan.methods.blocks import (
     ResnetGenerator,
     TwoWay,
     as_channels,
+    check_sides,
     initialise,
     split_real_fake,
 )
@@ -44,14 +47,15 @@ class CycleGAN(Method):
         self,
         width: int = 64,  # channels of the generators' first layer
         blocks: int = 9,  # residual blocks
-        image_size: int = 256,  # pixels, divisible by 4
-        channels: int = 3,  # of the thermal image
+        image_size: int = 256,  # pixels, divisible by 4, at least 24
+        channels: Literal[1, 3] = 3,  # of the thermal image
         discriminator_width: int = 64,
         learning_rate: float = 2e-4,
         lambda_cycle: float = 10.0,  # weight of the cycle-consistency loss
         lambda_idt: float = 5.0,  # weight of the identity mapping loss
     ):
         super().__init__()
+        check_sides(type(self).__name__, [image_size], 4, smallest=24)
         to_visible = self.make_generator(channels, 3, width, blocks)
         to_thermal = self.make_generator(3, channels, width, blocks)
         self.generators = initialise(TwoWay(visible=to_visible, thermal=to_thermal))

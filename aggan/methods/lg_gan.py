@@ -8,6 +8,8 @@ __all__ = ['DIRECTIONS', 'identity_encoder', 'style_encoder', 'AdaIN', 'LayerNor
            'make_discriminators']
 
 # %% ../../nbs/methods/lg-gan.ipynb #00c8058c
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
@@ -16,7 +18,7 @@ from torch.optim import Optimizer
 
 from ..layers import ConvBlock, ResidualBlock, at_least_float32, reflect_conv
 from ..losses import PretrainedLosses, least_squares, pixel_loss
-from .blocks import LEVEL_WEIGHTS, TwoWay, initialise, split_real_fake
+from .blocks import LEVEL_WEIGHTS, TwoWay, check_sides, initialise, split_real_fake
 from aggan.methods.registry import (
     Method,
     backward_and_step,
@@ -128,6 +130,7 @@ class DomainAutoencoder(nn.Module):
         self,
         images: Tensor,  # (B,channels,H,W)
     ) -> tuple[Tensor, Tensor]:  # identity (B,4·width,H/4,W/4), style (B,style_dim)
+        check_sides("LG-GAN's encoder", images.shape[-2:], 4)
         return self.identity(images), at_least_float32(self.style(images))
 
 
@@ -175,8 +178,8 @@ class LGGAN(Method):
     def __init__(
         self,
         width: int = 64,  # channels of the first layers
-        image_size: int = 256,  # pixels, divisible by 16
-        channels: int = 3,  # of the thermal image
+        image_size: int = 256,  # pixels, divisible by 4, at least 32
+        channels: Literal[1, 3] = 3,  # of the thermal image
         discriminator_width: int = 64,
         style_dim: int = 8,  # numbers in a style code
         learning_rate: float = 1e-4,
@@ -187,6 +190,7 @@ class LGGAN(Method):
         lambda_id: float = 5.0,  # weight of the identity loss
     ):
         super().__init__()
+        check_sides("LG-GAN", [image_size], 4, smallest=32)
         self.generators = make_autoencoders(channels, width, style_dim)
         self.discriminators = make_discriminators(channels, discriminator_width, image_size)
         features = perceptual_features if lambda_perceptual else "none"

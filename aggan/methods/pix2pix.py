@@ -6,6 +6,8 @@
 __all__ = ['Pix2Pix']
 
 # %% ../../nbs/methods/pix2pix.ipynb #a4125157
+from typing import Literal
+
 import torch
 from fastcore.basics import patch
 from torch import Tensor
@@ -33,7 +35,7 @@ class Pix2Pix(Method):
         self,
         width: int = 64,  # channels of the outermost level of the U-Net
         image_size: int = 256,  # pixels, a power of two
-        channels: int = 3,  # of the thermal image
+        channels: Literal[1, 3] = 3,  # of the thermal image
         discriminator_width: int = 64,
         learning_rate: float = 2e-4,
         lambda_l1: float = 100.0,  # weight of the pixel loss

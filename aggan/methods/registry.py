@@ -4,16 +4,20 @@
 
 # %% auto #0
 __all__ = ['Method', 'weighted_sum', 'backward_and_step', 'frozen', 'eval_mode', 'count_parameters', 'register_method',
-           'list_methods', 'create_method', 'method_label', 'inference_kwargs']
+           'list_methods', 'create_method', 'method_label', 'inference_kwargs', 'check_method']
 
 # %% ../../nbs/methods/registry.ipynb #512d97e5
+import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 
 import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
+
+from ..runtime.checks import check_options
 
 # %% ../../nbs/methods/registry.ipynb #a4680b81
 class Method(nn.Module):
@@ -36,6 +40,9 @@ class Method(nn.Module):
     # wait for the host
     cuda_graph: bool = True
     note: str = ""  # footnote to the method's row in a table
+
+    def __init__(self):  # a method with options names them here, `image_size` among them
+        super().__init__()
 
     def optimizers(self) -> dict[str, Optimizer]:
         "Adam with beta_1 = 0.5 for each trained network."
@@ -157,8 +164,10 @@ def create_method(
     name: str,  # one of `list_methods()`
     **options,  # the method's own, e.g. width=32
 ) -> Method:
-    "A new method. Raises ValueError for an unknown name, TypeError for an unknown option."
-    return _lookup(name)[2](**options)
+    "A new method. Raises ValueError for an unknown name, or an option that the method refuses."
+    create = _lookup(name)[2]
+    check_options(name, options, create)
+    return create(**options)
 
 
 def method_label(name: str) -> str:
@@ -169,3 +178,20 @@ def method_label(name: str) -> str:
 def inference_kwargs(name: str) -> dict:
     "The options that omit the networks that only the losses of the method need."
     return _lookup(name)[1]
+
+# %% ../../nbs/methods/registry.ipynb #9061cdf9
+@lru_cache(maxsize=256)
+def _build_without_values(create: Callable[..., Method], options: str) -> None:
+    "Create a method on the device `meta`, once for the same options, given as JSON."
+    with suppress(RuntimeError, NotImplementedError), torch.device("meta"):
+        create(**json.loads(options))
+
+
+def check_method(
+    name: str,  # one of `list_methods()`
+    options: dict,  # of `create_method`
+) -> None:
+    "Raise ValueError for options that `create_method` would refuse."
+    create = _lookup(name)[2]
+    check_options(name, options, create)
+    _build_without_values(create, json.dumps(options | inference_kwargs(name), default=str))

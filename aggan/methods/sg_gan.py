@@ -6,6 +6,8 @@
 __all__ = ['IdentityFeatures', 'reduce_for_parser', 'semantic_loss', 'released_semantic_loss', 'SGGAN']
 
 # %% ../../nbs/methods/sg-gan.ipynb #254d2bda
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
@@ -86,7 +88,7 @@ class SGGAN(Pix2Pix):
         self,
         width: int = 64,  # channels of the outermost level of the U-Net
         image_size: int = 256,  # pixels, a power of two
-        channels: int = 3,  # of the thermal image
+        channels: Literal[1, 3] = 3,  # of the thermal image
         discriminator_width: int = 64,
         learning_rate: float = 2e-4,
         lambda_l1: float = 100.0,  # weight of L_1

@@ -6,12 +6,14 @@
 __all__ = ['LocalGlobalDiscriminator', 'UGATIT']
 
 # %% ../../nbs/methods/u-gat-it.ipynb #bf668dca
+from typing import Literal
+
 import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor, cat, nn
 from torch.optim import Optimizer
 
-from ..discriminator import DiscriminatorOutput, PatchDiscriminator
+from ..discriminator import DiscriminatorOutput, PatchDiscriminator, check_size
 from ..generator import Generator, GeneratorOutput
 from ..layers import clip_rho
 from ..losses import cam_loss, least_squares
@@ -52,8 +54,8 @@ class UGATIT(Method):
         width: int = 64,  # channels of the generators' first layer
         blocks: int = 4,  # residual blocks in each encoder and in each decoder
         head: str = "flatten",  # input of gamma and beta: "flatten" (full version) or "light"
-        image_size: int = 256,  # pixels; only a "flatten" head is built for one size
-        channels: int = 3,  # of the thermal image
+        image_size: int = 256,  # pixels of a side; a "flatten" head takes no other
+        channels: Literal[1, 3] = 3,  # of the thermal image
         discriminator_width: int = 64,
         discriminator_layers: tuple[int, ...] = (5, 7),  # local and global scale
         learning_rate: float = 1e-4,
@@ -62,6 +64,7 @@ class UGATIT(Method):
         lambda_cam: float = 1000.0,  # weight of the generators' auxiliary classifiers
     ):
         super().__init__()
+        check_size(max(discriminator_layers), image_size, image_size)
         to_visible = Generator("cam", width, blocks, channels, 3, head, image_size)
         to_thermal = Generator("cam", width, blocks, 3, channels, head, image_size)
         self.generators = TwoWay(visible=to_visible, thermal=to_thermal)

@@ -230,8 +230,8 @@ def translate(args: Namespace) -> None:
     from aggan.experiments import translate_folder
 
     options = {"precision": args.precision, "compiled": args.compile}
-    count = translate_folder(args.weights, args.input, args.output, args.batch_size, **options)
-    print(f"{count} images translated into {args.output}")
+    done = translate_folder(args.weights, args.input, args.output, args.batch_size, **options)
+    print(f"{done.translated} images translated into {args.output}, {done.present} already there")
 
 # %% ../../nbs/reproduction/command_line.ipynb #a65c8098
 def add_evaluate(parser: ArgumentParser) -> None:

@@ -31,6 +31,7 @@ from ..experiments import Experiment
 from .pictures import caption
 from .targets import FIGURES, TARGETS, target_experiments, unique_experiments
 from ..runtime.allocator import allocator_environment
+from ..runtime.checks import check_options
 from ..runtime.files import atomic_write, content_hash, read_json, write_json
 from ..runtime.run_folder import RunFolder
 
@@ -258,6 +259,7 @@ def reproduce(
     **settings,  # of `target_experiments`
 ) -> list[Path]:  # the folders of the targets
     "Run every experiment behind the targets, each once, then the targets' notebooks."
+    check_options("reproduce", {"jobs": jobs}, reproduce)
     run_experiments(unique_experiments(targets, **settings), jobs)
     return [regenerate(target, **settings) for target in targets]
 

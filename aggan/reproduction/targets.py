@@ -71,10 +71,11 @@ def equal_time(
             return steps
         return max(row.resolved_profile.checkpoints, round(seconds / seconds_per_step(row)))
 
-    return {
-        label: replace(row, overrides=row.overrides | {"steps": fitting_steps(row)})
-        for label, row in rows.items()
-    }
+    def overrides(row: Experiment) -> dict:
+        others = {name: value for name, value in row.overrides.items() if name != "epochs"}
+        return others | {"steps": fitting_steps(row)}
+
+    return {label: replace(row, overrides=overrides(row)) for label, row in rows.items()}
 
 # %% ../../nbs/reproduction/targets.ipynb #bce6b619
 def table_experiments(
