@@ -49,7 +49,7 @@ from aggan.data.images import (
     to_unit,
 )
 from .pairs import FaceLocation, Source, SourceList
-from .sources import list_sources, read_face_locations
+from .sources import list_sources
 from .store import UPDATABLE_COLUMNS, StoreFiles, StoreWriter, check_space
 from aggan.recognition.alignment import (
     detect_face,

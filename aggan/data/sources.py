@@ -5,7 +5,6 @@
 # %% ../../nbs/data/sources.ipynb #5488b056
 from __future__ import annotations
 
-import csv
 import inspect
 import re
 from collections.abc import Callable
@@ -18,8 +17,8 @@ from .pairs import FaceLocation, PairRecord, Source, SourceList, assign_splits
 from ..runtime.checks import check_choice
 
 # %% auto #0
-__all__ = ['SOURCE_LISTERS', 'BOX_COLUMNS', 'POINT_COLUMNS', 'register_source', 'list_sources', 'assign_splits_if_possible',
-           'list_own_pairs', 'list_thermal', 'match_partners', 'read_face_locations']
+__all__ = ['SOURCE_LISTERS', 'register_source', 'list_sources', 'assign_splits_if_possible', 'list_own_pairs', 'list_thermal',
+           'match_partners']
 
 # %% ../../nbs/data/sources.ipynb #98e6cac5
 SOURCE_LISTERS: dict[str, Callable[..., SourceList]] = {}
@@ -132,41 +131,3 @@ def match_partners(
             message = f"{next(iter(pair.values()))} has no partner in {root}"
             problems.append(UnusableFile("no partner", message))
     return matched, problems
-
-# %% ../../nbs/data/sources.ipynb #f300e09c
-BOX_COLUMNS = ("left", "top", "right", "bottom")
-POINT_COLUMNS = tuple(f"{axis}{n}" for n in range(1, 6) for axis in "xy")
-
-
-def _location_of_row(row: dict[str, str], known: list[tuple[str, ...]]) -> FaceLocation:
-    "A row's landmarks and box, as far as its cells are filled; raises ValueError for other text."
-    values = {
-        columns: tuple(float(row[name]) for name in columns) for columns in known if row[columns[0]]
-    }
-    return FaceLocation(values.get(POINT_COLUMNS), values.get(BOX_COLUMNS))
-
-
-def read_face_locations(
-    path: str | Path,  # CSV file
-) -> dict[Path, FaceLocation]:  # by the image's full path
-    "Known face locations; raises ValueError that names the line, or FileNotFoundError."
-    path, locations = Path(path), {}
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file of faces {path}")
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        columns = reader.fieldnames or ()
-        known = [part for part in (POINT_COLUMNS, BOX_COLUMNS) if set(part) <= set(columns)]
-        if "image" not in columns or not known:
-            raise ValueError(
-                f"{path} has the columns {', '.join(columns) or 'none'}: "
-                f"it needs image, and {', '.join(BOX_COLUMNS)} or x1, y1, … x5, y5"
-            )
-        for row in reader:
-            try:
-                location = _location_of_row(row, known)
-            except (TypeError, ValueError):
-                message = f"{path}, line {reader.line_num}: a coordinate is no number"
-                raise ValueError(message) from None
-            locations[(path.parent / row["image"]).resolve()] = location
-    return locations
