@@ -20,7 +20,7 @@ from ..recognition.alignment import template_residual, transform_homography
 # %% auto #0
 __all__ = ['BOX_COLUMNS', 'POINT_COLUMNS', 'SMALLEST', 'BOX_RATIOS', 'MAX_RESIDUAL', 'POINT_ORDER', 'read_face_locations',
            'box_problem', 'landmark_problem', 'check_location', 'in_thermal', 'add_location', 'unmatched_rows',
-           'check_upright', 'alignment_quality']
+           'check_upright', 'place_faces', 'alignment_quality', 'alignment_notes']
 
 # %% ../../nbs/data/face_locations.ipynb #9e46ce46
 BOX_COLUMNS = ("left", "top", "right", "bottom")
@@ -210,6 +210,20 @@ def check_upright(locations: dict[Path, FaceLocation], faces: Path) -> None:
             f"The columns are {', '.join(BOX_COLUMNS)}"
         )
 
+# %% ../../nbs/data/face_locations.ipynb #13d66df5
+def place_faces(
+    sources: list[Source],
+    faces: str | Path | None,  # CSV file, see `read_face_locations`
+) -> tuple[list[Source], list[str]]:  # with the locations; sentences on rows without a picture
+    "Add the locations of a file; raises ValueError if they are of no picture or of no faces."
+    if not faces:
+        return sources, []
+    locations = read_face_locations(faces)
+    lost = unmatched_rows(sources, locations, Path(faces))
+    check_upright(locations, Path(faces))
+    placed = [add_location(source, locations) for source in sources]
+    return placed, [f"Warning: {lost}"] if lost else []
+
 # %% ../../nbs/data/face_locations.ipynb #4a38e88a
 def alignment_quality(
     landmarks: list[tuple[float, ...] | None],  # of each image, None where unknown
@@ -222,3 +236,35 @@ def alignment_quality(
         "residual_median": residuals.median().item() if known else None,
         "residual_worst": residuals.max().item() if known else None,
     }
+
+# %% ../../nbs/data/face_locations.ipynb #c67790bd
+def alignment_notes(
+    points: list[tuple[str, tuple[float, ...] | None]],  # name and landmarks of each pair
+    placed_by: dict[str, int],  # pairs by what located their faces
+    missed: int,  # pairs that were left out because no face was found
+) -> list[str]:
+    "Sentences on the faces that were found, and on their residuals to the template."
+    notes, total = [], sum(placed_by.values()) + missed
+    several = placed_by.get("several faces", 0)
+    if detected := placed_by.get("detection", 0) + several:
+        searched = detected + placed_by.get("box", 0) + missed
+        notes.append(f"MTCNN found a face in {detected} of {searched} pictures")
+    quality = alignment_quality([own for _, own in points])
+    if known := {name: own for name, own in points if own}:
+        worst = max(known, key=lambda name: template_residual(torch.tensor(known[name]).view(5, 2)))
+        notes.append(
+            f"landmarks known of {len(known)} of {total} faces; residual to the template: median "
+            f"{quality['residual_median']:.2f}, largest {quality['residual_worst']:.2f} eye "
+            f"distances ({worst})"
+        )
+    if several:
+        notes.append(
+            f"{several} pictures show several faces: the largest near the centre was taken"
+        )
+    if centred := placed_by.get("centre"):
+        notes.append(
+            f"Warning: {centred} thermal images were cropped at their centre, since no detector "
+            "for thermal faces is bundled: give the face locations (--faces), or look at the "
+            "report's pictures"
+        )
+    return notes

@@ -96,6 +96,12 @@ def add_prepare(parser: ArgumentParser) -> None:
     add("--detect", action=argparse.BooleanOptionalAction, default=None, help=help)
     help = "face positions: image, and left, top, right, bottom or x1, y1 … x5, y5"
     add("--faces", metavar="CSV", help=help)
+    help = (
+        "register two cameras by faces: MTCNN's in visible, given ones (--faces) in thermal images"
+    )
+    add("--register", action="store_true", default=None, help=help)
+    help = "register two cameras by pictures of a board of ArUco markers, a folder of pairs"
+    add("--boards", metavar="FOLDER", help=help)
     add("--workers", type=int, help="processes (default: one per core)")
     help = 'of the data set, e.g. \'{"subject_list": "official"}\''
     add_json(parser, "--dataset-kwargs", help, default={})
@@ -106,7 +112,7 @@ def prepare(args: Namespace) -> None:
     from aggan.data.prepare import prepare
 
     names = ("dataset", "size", "thermal_mode", "thermal_range", "thermal_side")
-    names = (*names, "detect", "faces", "workers")
+    names = (*names, "detect", "faces", "register", "boards", "workers")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     print(prepare(args.root, args.output, **given, **args.dataset_kwargs))
 
