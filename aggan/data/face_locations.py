@@ -259,7 +259,7 @@ def alignment_notes(
         )
     if several:
         notes.append(
-            f"{several} pictures show several faces: the largest near the centre was taken"
+            f"pictures that show several faces: {several}; the largest near the centre was taken"
         )
     if centred := placed_by.get("centre"):
         notes.append(
