@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .colormap import convert_thermal
 from .face_locations import check_location
 from .folders import list_pairs
 from .images import read_image, scale_depth, to_unit
@@ -224,7 +225,8 @@ def board_dictionary(images: Sequence[np.ndarray]) -> str:
 # %% ../../nbs/data/registration.ipynb #78e5d900
 def read_grey(path: Path) -> np.ndarray:  # (H, W) uint8
     "A picture's brightness; raises UnusableFile or FileNotFoundError."
-    return (to_unit(scale_depth(read_image(path))).mean(0) * 255).round().byte().numpy()
+    image = convert_thermal(scale_depth(read_image(path)), "luma")
+    return (to_unit(image)[0] * 255).round().byte().numpy()
 
 
 def board_match(

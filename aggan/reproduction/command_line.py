@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['COMMANDS', 'json_object', 'add_json', 'add_experiment_options', 'experiment_settings', 'add_prepare', 'prepare',
            'add_weights', 'weights', 'list_weights', 'check_weights', 'add_train', 'train', 'score_text',
-           'print_report', 'add_weights_option', 'add_translate', 'translate', 'add_evaluate', 'evaluate',
-           'add_explain', 'explain', 'add_reproduce', 'reproduce', 'add_notebook', 'notebook', 'add_bench', 'bench',
-           'parser', 'main', 'program']
+           'print_report', 'print_real_faces', 'add_weights_option', 'add_translate', 'translate', 'add_evaluate',
+           'evaluate', 'add_explain', 'explain', 'add_reproduce', 'reproduce', 'add_notebook', 'notebook', 'add_bench',
+           'bench', 'parser', 'main', 'program']
 
 # %% ../../nbs/reproduction/command_line.ipynb #cc372609
 import argparse
@@ -206,6 +206,31 @@ def print_report(label: str, report: dict) -> None:
         print("synthetic judge:", score_text(second, "auc", 100, " %"))
     for note in report.get("network_notes", []):
         print(f"Warning: {label} is {note}.")
+    if "untranslated" in report:
+        print_real_faces(report, columns)
+
+# %% ../../nbs/reproduction/command_line.ipynb #862e3330
+def print_real_faces(
+    report: dict,
+    columns: tuple,  # name, scale and unit of the scores
+) -> None:
+    "Print the scores of untranslated thermal images, and the quality of alignment."
+    thermal, alignment = report["untranslated"], report["alignment"]
+    print("thermal, untranslated", *(score_text(thermal, *column) for column in columns), sep="   ")
+    if None not in (report["auc"], thermal["auc"]) and report["auc"] < thermal["auc"]:
+        print("Warning: the translation is matched worse than the thermal images themselves.")
+    known, residual = alignment["landmarks_known"], alignment["residual_median"]
+    if known:
+        worst = alignment["residual_worst"]
+        print(
+            f"alignment: landmarks known of {100 * known:.0f} % of the faces, residual to the "
+            f"template {residual:.2f} eye distances in the median, {worst:.2f} at most"
+        )
+    if known < 1:
+        print(
+            f"Warning: recognisers crop {100 * (1 - known):.0f} % of the faces as if they were "
+            "aligned, since no landmarks are known of them: `aggan prepare --detect` finds them."
+        )
 
 # %% ../../nbs/reproduction/command_line.ipynb #ad5c0e73
 def add_weights_option(parser: ArgumentParser) -> None:
