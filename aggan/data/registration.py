@@ -108,7 +108,7 @@ class Registration(NamedTuple):
             f"{100 * self.inliers:.0f} % of the points agree"
         )
 
-
+# %% ../../nbs/data/registration.ipynb #b09e1b40
 def estimate(
     matches: Sequence[Match],
     sizes: tuple,  # see `Registration`
@@ -152,9 +152,6 @@ def size_of(image: Tensor) -> tuple[int, int]:
     return image.shape[2], image.shape[1]
 
 # %% ../../nbs/data/registration.ipynb #75ddc236
-MOST_FACES = 200
-
-
 def face_match(
     source: Source,  # with landmarks in the thermal image
     images: Sequence[Tensor],  # thermal and visible image (C, H, W) in [0, 1]
@@ -170,6 +167,9 @@ def face_match(
     else:
         return None
     return Match(visible, thermal, float(np.linalg.norm(thermal[1] - thermal[0])))
+
+# %% ../../nbs/data/registration.ipynb #1670316a
+MOST_FACES = 200
 
 
 def register_by_faces(
