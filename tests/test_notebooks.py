@@ -164,7 +164,7 @@ def test_imports_run_one_way():
 
 SLOW_IMPORTS = (
     "facenet_pytorch onnx onnxruntime matplotlib IPython captum torchmetrics lightning_fabric "
-    "sklearn scipy pandas"
+    "sklearn scipy pandas cv2"
 ).split()
 
 

@@ -8,7 +8,9 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2.functional import pil_to_tensor, resize
 
-from aggan.recognition import embed_faces, load_embedder
+from aggan.data import collate, open_pairs
+from aggan.data.prepare import prepare
+from aggan.recognition import embed_faces, known_landmarks, load_embedder
 from aggan.recognition.alignment import align, detect_face
 from aggan.recognition.verification import verification
 
@@ -42,3 +44,29 @@ def test_att_photographs():
         result = verification(vectors, subjects, vectors, subjects, 0, 0, names, names)
         print(f"{judge}: AUC {100 * result.auc:.2f} %, EER {100 * result.eer:.2f} %")
         assert result.auc >= 0.999 and result.eer <= 0.015
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(att_faces() is None, reason="AT&T's photographs were not found")
+def test_att_photographs_through_a_store(tmp_path):
+    """The photographs as a folder of a folder for each person, as `aggan prepare` reads them."""
+    for side in ("thermal", "visible"):  # there is no thermal camera: the photographs are both
+        for path in att_faces().glob("s*/*.pgm"):
+            copy = tmp_path / "own" / side / path.parent.name / f"{path.stem}.png"
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            Image.open(path).save(copy)
+    options = {"detect": True, "subject_pattern": "(s[0-9]+)/"}
+    report = prepare(tmp_path / "own", tmp_path / "store", size=160, **options)
+    assert report.written >= 399 and set(report.placed_by) <= {"detection", "several faces"}
+    assert report.written + report.left_out.get("no face", 0) == 400
+    pairs = open_pairs("store", tmp_path / "store", "all", image_size=160)
+    assert len(set(pairs.subjects)) == 40
+    embedder, vectors = load_embedder("dlib"), []
+    for batch in torch.utils.data.DataLoader(pairs, 50, collate_fn=collate):
+        with torch.no_grad():
+            vectors.append(embed_faces(embedder, batch.visible, known_landmarks(batch)))
+    vectors, names = torch.cat(vectors), [record.name for record in pairs.records]
+    people = pairs.subjects
+    result = verification(vectors, people, vectors, people, 0, 0, names, names)
+    print(f"AUC {100 * result.auc:.2f} %, EER {100 * result.eer:.2f} %", *report.notes, sep="\n")
+    assert result.auc >= 0.999 and result.eer <= 0.015

@@ -8,9 +8,10 @@ from __future__ import annotations
 import base64
 import html
 import io
+import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,17 +28,19 @@ from torchvision.utils import make_grid
 from tqdm.auto import tqdm
 
 # %% auto #0
-__all__ = ['FRAME_BOX', 'SHEET_PAIRS', 'LEFT_OUT_ROWS', 'PAGE', 'COUNTS_SQL', 'LOCATED_SQL', 'ATTRIBUTES_SQL', 'ATTRIBUTE_SQL',
-           'PEOPLE_SQL', 'KINDS_SQL', 'LEFT_OUT_SQL', 'alignment_matrix', 'Options', 'AlignedPair', 'check_image_size',
-           'decode_pair', 'register_visible', 'locate_registered', 'locate_unregistered', 'align_image', 'frame_points',
-           'align_source', 'file_stamp', 'problem_kind', 'AlignedSources', 'unchanged', 'align_all', 'PrepareReport',
-           'add_location', 'check_options', 'open_writer', 'prepare', 'Progress', 'key_of', 'read_progress',
-           'fill_store', 'check_against_store', 'add_pair', 'summarise', 'contact_sheet', 'image_tag', 'query_table',
+__all__ = ['FRAME_BOX', 'REGISTRATION', 'SHEET_PAIRS', 'LEFT_OUT_ROWS', 'PAGE', 'COUNTS_SQL', 'LOCATED_SQL', 'PLACED_SQL',
+           'ATTRIBUTES_SQL', 'ATTRIBUTE_SQL', 'PEOPLE_SQL', 'KINDS_SQL', 'LEFT_OUT_SQL', 'alignment_matrix', 'Options',
+           'AlignedPair', 'check_image_size', 'decode_pair', 'register_visible', 'locate_registered',
+           'locate_unregistered', 'align_image', 'frame_points', 'align_source', 'file_stamp', 'problem_kind',
+           'AlignedSources', 'unchanged', 'align_all', 'PrepareReport', 'find_registration', 'place_and_register',
+           'check_options', 'open_writer', 'prepare', 'Progress', 'key_of', 'read_progress', 'fill_store',
+           'check_against_store', 'add_pair', 'summarise', 'contact_sheet', 'image_tag', 'query_table',
            'report_sections', 'write_report']
 
 # %% ../../nbs/data/prepare.ipynb #18eac87d
 from . import arl_vtf, speakingfaces, tufts_eurecom_carl  # noqa: F401
 from .colormap import THERMAL_MODES, convert_thermal
+from .face_locations import alignment_notes, check_location, place_faces
 from .folders import check_even_width, split_sides
 from aggan.data.images import (
     THERMAL_RANGES,
@@ -49,10 +52,16 @@ from aggan.data.images import (
     to_unit,
 )
 from .pairs import FaceLocation, Source, SourceList
-from .sources import list_sources, read_face_locations
+from aggan.data.registration import (
+    Registration,
+    register_by_boards,
+    register_by_faces,
+    register_sources,
+)
+from .sources import list_sources
 from .store import UPDATABLE_COLUMNS, StoreFiles, StoreWriter, check_space
 from aggan.recognition.alignment import (
-    detect_face,
+    detect_faces,
     frame_landmarks,
     similarity_transform,
     transform_points,
@@ -60,7 +69,7 @@ from aggan.recognition.alignment import (
     warp_homography,
 )
 from ..runtime.checks import check_choice
-from ..runtime.files import atomic_write, content_hash
+from ..runtime.files import atomic_write, content_hash, read_json, write_json
 
 # %% ../../nbs/data/prepare.ipynb #606267d1
 # left, top, right, bottom of a face's box, as fractions of the side of the frame
@@ -158,7 +167,7 @@ def register_visible(
             "size",
             f"{source.record.thermal} is {thermal.shape[2]} x {thermal.shape[1]} pixels and "
             f"{source.record.visible} is {visible.shape[2]} x {visible.shape[1]}: "
-            "register them, or give the face locations in both (--faces)",
+            "register the cameras (--register), or give the face locations in both (--faces)",
         )
     return visible
 
@@ -172,9 +181,10 @@ def locate_registered(
     given = source.thermal
     if given.landmarks:
         return "landmarks", given
-    if detect and visible is not None and (found := detect_face(visible)):
-        points, box = found.landmarks.flatten().tolist(), found.box.tolist()
-        return "detection", FaceLocation(tuple(points), tuple(box))
+    if detect and visible is not None and (faces := detect_faces(visible)):
+        points, box = faces[0].landmarks.flatten().tolist(), faces[0].box.tolist()
+        placed_by = "several faces" if len(faces) > 1 else "detection"
+        return placed_by, FaceLocation(tuple(points), tuple(box))
     if given.box:
         return "box", given
     if not detect:
@@ -239,6 +249,9 @@ def align_source(source: Source, options: Options) -> AlignedPair:
     "Align a pair, or a thermal image; raises UnusableFile, ValueError or OSError with the reason."
     stored = decode_pair(source, options)
     images = _to_float(source, stored, options)
+    paths = source.record.thermal, source.record.visible
+    for location, image, path in zip((source.thermal, source.visible), images, paths):
+        check_location(location or FaceLocation(), image, path)
     if source.visible is None:
         images[1:] = [register_visible(images[0], image, source) for image in images[1:]]
         visible = images[1] if len(images) == 2 else None
@@ -318,14 +331,15 @@ def align_all(
 
 # %% ../../nbs/data/prepare.ipynb #2236e1ad
 class PrepareReport(NamedTuple):
-    "Numbers of pairs that were written, kept and left out."
+    "What a run has done, and how the faces in the store are aligned."
 
     output: Path
     written: int  # pairs written by this run
     kept: int  # pairs written by an earlier run
     left_out: dict[str, int]  # number of problems of each kind
     examples: dict[str, str]  # first message of each kind
-    centred: int = 0  # thermal images cropped at their centre, for lack of a face location
+    placed_by: dict[str, int] = {}  # pairs in the store by what located their faces
+    notes: tuple[str, ...] = ()  # sentences on the alignment
 
     def __str__(self) -> str:
         lines = [
@@ -334,30 +348,48 @@ class PrepareReport(NamedTuple):
         ]
         for kind, count in self.left_out.items():
             lines.append(f"  {count} x {kind}: {self.examples[kind]}")
-        if self.centred:
-            lines.append(
-                f"  Warning: {self.centred} thermal images were cropped at their centre, since no "
-                "detector for thermal faces is bundled: give the face locations (--faces), or look "
-                "at the report's pictures"
-            )
+        placed = ", ".join(f"{how} {count}" for how, count in self.placed_by.items())
+        lines.append(f"  faces located by: {placed or 'nothing'}")
+        lines += [f"  {note}" for note in self.notes]
         return "\n".join([*lines, f"  {self.output / 'report.html'} shows them"])
 
-# %% ../../nbs/data/prepare.ipynb #cf51841a
-def add_location(
-    source: Source,
-    locations: dict[Path, FaceLocation],  # by full path of the image
-) -> Source:
-    "A source with the face locations that are given for its images."
-    record = source.record
-    thermal, visible = (
-        locations.get(Path(path).resolve()) if path else None
-        for path in (record.thermal, record.visible)
-    )
-    if thermal and visible and record.thermal != record.visible:
-        return source._replace(thermal=thermal, visible=visible)
-    if (thermal or visible) and source.visible is None:
-        return source._replace(thermal=thermal or visible)
-    return source
+# %% ../../nbs/data/prepare.ipynb #7c83df73
+REGISTRATION = "registration.json"  # in a store
+
+
+def find_registration(
+    sources: list[Source],  # with the locations that are given
+    options: Options,
+    boards: str | Path | None,  # pictures of a marker board; None: register by faces
+    output: Path,  # the store
+) -> Registration:
+    "The registration of a store, or a new one; raises ValueError if it fails."
+    if (output / REGISTRATION).exists():
+        return Registration(**read_json(output / REGISTRATION))
+    if boards:
+        return register_by_boards(boards)
+
+    def read(source: Source) -> list[Tensor]:
+        return _to_float(source, decode_pair(source, options), options)
+
+    return register_by_faces(sources, read)
+
+# %% ../../nbs/data/prepare.ipynb #4af5eaa6
+def place_and_register(
+    found: SourceList,
+    options: Options,
+    faces: str | Path | None,  # CSV file of face locations
+    boards: str | Path | None,  # pictures of a marker board
+    register: bool,  # by faces
+    output: Path,  # the store
+) -> tuple[SourceList, list[str], Registration | None]:  # sources, sentences, registration
+    "Add the given locations and register the cameras, as `prepare` is asked to."
+    sources, notes = place_faces(found.sources, faces)
+    if not (register or boards):
+        return found._replace(sources=sources), notes, None
+    registration = find_registration(sources, options, boards, output)
+    sources, notes = place_faces(register_sources(found.sources, registration), faces)
+    return found._replace(sources=sources), [str(registration), *notes], registration
 
 # %% ../../nbs/data/prepare.ipynb #fec70f5e
 def check_options(options: Options, root: Path, output: Path) -> None:
@@ -402,6 +434,8 @@ def prepare(
     thermal_side: str = "left",  # of an image that holds both: "left" or "right"
     detect: bool | None = None,  # detect faces in the visible images; None: in SpeakingFaces only
     faces: str | Path | None = None,  # CSV file of face locations, see `read_face_locations`
+    register: bool = False,  # register two cameras by faces, see `register_by_faces`
+    boards: str | Path | None = None,  # register them by pictures of a marker board in this folder
     workers: int | None = None,  # processes; None: one per core
     **options,  # of the data set
 ) -> PrepareReport:
@@ -413,16 +447,18 @@ def prepare(
     chosen = Options(size, mode, thermal_range, thermal_side, detect)
     check_options(chosen, root, output)
     found = list_sources(dataset, root, **options)
-    if faces:
-        locations = read_face_locations(faces)
-        sources = [add_location(source, locations) for source in found.sources]
-        found = found._replace(sources=sources)
+    given = faces, boards, register
+    found, notes, registration = place_and_register(found, chosen, *given, output)
     thermal_planes = 3 if mode == "raw" else 1
     visible_planes = 0 if found.sources[0].record.visible is None else 3
     settings = chosen._asdict() | dict(dataset=dataset, options=options, faces=bool(faces))
+    settings |= {"register": registration.points} if registration else {}
     with open_writer(output, thermal_planes + visible_planes, size, settings) as writer:
+        if registration:
+            write_json(output / REGISTRATION, registration._asdict())
         report = fill_store(writer, found, chosen, thermal_planes, workers)
-        write_report(output)
+        report = report._replace(notes=(*notes, *report.notes))
+        write_report(output, report.notes)
         return report
 
 # %% ../../nbs/data/prepare.ipynb #8e590d01
@@ -538,9 +574,13 @@ def summarise(
     kinds = Counter(kind for _, _, kind, _, _ in left_out)
     examples = {kind: message for _, _, kind, message, _ in reversed(left_out)}
     writer.flush()
-    (centred,) = writer.manifest.read("SELECT COUNT(*) FROM pairs WHERE placed_by = 'centre'")[0]
+    placed_by = dict(writer.manifest.read(PLACED_SQL))
+    rows = writer.manifest.read("SELECT name, landmarks FROM pairs")
+    points = [(name, json.loads(own or "null")) for name, own in rows]
+    notes = alignment_notes(points, placed_by, kinds["no face"]) if points else []
     written = sum(writer.counts.values()) - kept
-    return PrepareReport(writer.folder, written, kept, dict(kinds.most_common()), examples, centred)
+    counts = writer.folder, written, kept, dict(kinds.most_common()), examples
+    return PrepareReport(*counts, placed_by, tuple(notes))
 
 # %% ../../nbs/data/prepare.ipynb #a42966ca
 SHEET_PAIRS = 24  # pairs of each split on its contact sheet
@@ -580,6 +620,7 @@ def image_tag(image: Tensor) -> str:
 COUNTS_SQL = """SELECT split, COUNT(DISTINCT subject) AS subjects, COUNT(*) AS pairs,
 SUM(role != 'probe') AS gallery, SUM(role != 'gallery') AS probes FROM pairs GROUP BY split"""
 LOCATED_SQL = "SELECT split, placed_by, COUNT(*) AS pairs FROM pairs GROUP BY split, placed_by"
+PLACED_SQL = "SELECT placed_by, COUNT(*) FROM pairs GROUP BY placed_by ORDER BY 2 DESC"
 ATTRIBUTES_SQL = "SELECT DISTINCT each.key FROM pairs, json_each(pairs.attributes) AS each"
 ATTRIBUTE_SQL = """SELECT each.value, split, COUNT(DISTINCT subject) AS subjects,
 COUNT(*) AS pairs FROM pairs, json_each(pairs.attributes) AS each
@@ -595,7 +636,10 @@ def query_table(files: StoreFiles, sql: str, *values) -> pd.DataFrame:
     return pd.DataFrame(cursor.fetchall(), columns=[name for name, *_ in cursor.description])
 
 
-def report_sections(files: StoreFiles) -> Iterator[tuple[str, str]]:  # heading, HTML
+def report_sections(
+    files: StoreFiles,
+    notes: Sequence[str],  # sentences on the alignment
+) -> Iterator[tuple[str, str]]:  # heading, HTML
     "Sections of the report page."
 
     def table(sql, *values):
@@ -604,7 +648,8 @@ def report_sections(files: StoreFiles) -> Iterator[tuple[str, str]]:  # heading,
     yield "Pairs", table(COUNTS_SQL)
     settings = pd.DataFrame(files.index["settings"].items(), columns=["setting", "value"])
     yield "Settings", settings.to_html(index=False)
-    yield "Face locations", table(LOCATED_SQL)
+    said = "".join(f"<p>{html.escape(note)}</p>" for note in notes)
+    yield "Face locations", table(LOCATED_SQL) + said
     for (attribute,) in files.query(ATTRIBUTES_SQL).fetchall():
         yield attribute, table(ATTRIBUTE_SQL, attribute)
     yield "People", f"<details><summary>by split</summary>{table(PEOPLE_SQL)}</details>"
@@ -615,11 +660,14 @@ def report_sections(files: StoreFiles) -> Iterator[tuple[str, str]]:  # heading,
 # %% ../../nbs/data/prepare.ipynb #8856f3b7
 def write_report(
     folder: str | Path,  # a store
+    notes: Sequence[str] = (),  # sentences on the alignment
 ) -> Path:
     "Write `report.html` into a store."
     files, path = StoreFiles(folder), Path(folder) / "report.html"
     title = html.escape(f"{files.index['settings']['dataset']}, prepared in {Path(folder).name}")
-    sections = [f"<h2>{html.escape(name)}</h2>{part}" for name, part in report_sections(files)]
+    sections = [
+        f"<h2>{html.escape(name)}</h2>{part}" for name, part in report_sections(files, notes)
+    ]
     with atomic_write(path) as part:
         part.write_text(PAGE.format(title=title, body="\n".join(sections)), encoding="utf-8")
     return path

@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 # %% auto #0
-__all__ = ['ARCFACE_TEMPLATE', 'ARCFACE_SIZE', 'FACE_FRACTION', 'frame_landmarks', 'face_crop', 'coordinate_image',
-           'similarity_transform', 'transform_points', 'warp', 'align', 'crop_transform', 'sample_crops', 'homography',
-           'transform_homography', 'warp_homography', 'Detection', 'detect_face']
+__all__ = ['ARCFACE_TEMPLATE', 'ARCFACE_SIZE', 'FACE_FRACTION', 'CLEAR_PROBABILITY', 'frame_landmarks', 'face_crop',
+           'coordinate_image', 'similarity_transform', 'transform_points', 'template_residual', 'warp', 'align',
+           'crop_transform', 'sample_crops', 'homography', 'transform_homography', 'warp_homography', 'Detection',
+           'detect_faces', 'detect_face']
 
 # %% ../../nbs/recognition/alignment.ipynb #c82cb776
 # x, y in a crop of 112 × 112
@@ -87,6 +88,16 @@ def transform_points(
 ) -> Tensor:  # (..., N, 2) pixels
     "Apply a 2 × 3 matrix to points."
     return points @ matrix[..., :2].mT + matrix[..., None, :, 2]
+
+# %% ../../nbs/recognition/alignment.ipynb #7e2d5283
+def template_residual(
+    landmarks: Tensor,  # (..., 5, 2) pixels
+) -> Tensor:  # (...) in eye distances
+    "Distance of five points to the template after alignment."
+    template = frame_landmarks(1)
+    matrix = similarity_transform(landmarks, template.expand_as(landmarks))
+    squared = (transform_points(matrix, landmarks) - template).square().sum(-1)
+    return squared.mean(-1).sqrt() / (template[1] - template[0]).norm()
 
 # %% ../../nbs/recognition/alignment.ipynb #67d1247f
 def warp(
@@ -204,6 +215,9 @@ def _detector():
     return MTCNN(select_largest=False, device="cpu").eval()
 
 # %% ../../nbs/recognition/alignment.ipynb #c1c7110c
+CLEAR_PROBABILITY = 0.9  # of being a face; less probable ones count only where no other is found
+
+
 def _as_rgb_bytes(image: Tensor) -> Tensor:
     "(1 or 3, H, W), uint8 or float in [0, 1] -> (3, H, W) uint8; raises ValueError otherwise."
     if image.ndim != 3 or image.shape[0] not in (1, 3):
@@ -217,20 +231,44 @@ def _as_rgb_bytes(image: Tensor) -> Tensor:
     return image.expand(3, -1, -1)
 
 
-def detect_face(
+def _prominence(
+    face: Detection,
+    width: int,  # of the image, pixels
+    height: int,
+) -> float:  # pixels²
+    "Area of a face's box, less twice the squared distance from the centre of the image."
+    left, top, right, bottom = face.box.tolist()
+    offset = ((left + right - width) / 2) ** 2 + ((top + bottom - height) / 2) ** 2
+    return (right - left) * (bottom - top) - 2 * offset
+
+# %% ../../nbs/recognition/alignment.ipynb #90d3ee87
+def detect_faces(
     image: Tensor,  # (3, H, W) or (1, H, W), uint8 or float in [0, 1], visible light
-) -> Detection | None:
-    "Most probable face in an image, or None if there is none; raises ValueError for other input."
+) -> list[Detection]:
+    "Faces in an image, large and central ones first; raises ValueError for other input."
     image = _as_rgb_bytes(image)
     height, width = image.shape[1:]
     if min(height, width) < 20:  # the smallest face that MTCNN detects
-        return None
+        return []
     left, top = width // 2, height // 2
     padded = F.pad(image, (left, left, top, top), value=127).permute(1, 2, 0).contiguous()
     with torch.no_grad():
         boxes, probabilities, points = _detector().detect(padded.cpu().numpy(), landmarks=True)
     if boxes is None:
-        return None
-    box, landmarks = (torch.tensor(values[0].tolist()) for values in (boxes, points))
+        return []
     shift = torch.tensor([left, top])
-    return Detection(box - shift.repeat(2), float(probabilities[0]), landmarks - shift)
+    found = [
+        Detection(torch.tensor(box.tolist()) - shift.repeat(2), float(probability), landmarks)
+        for box, probability, landmarks in zip(
+            boxes, probabilities, torch.tensor(points.tolist()) - shift
+        )
+    ]
+    clear = [face for face in found if face.probability >= CLEAR_PROBABILITY] or found[:1]
+    return sorted(clear, key=lambda face: _prominence(face, width, height), reverse=True)
+
+
+def detect_face(
+    image: Tensor,  # as `detect_faces` takes it
+) -> Detection | None:
+    "The largest central face in an image, or None if there is none."
+    return next(iter(detect_faces(image)), None)
