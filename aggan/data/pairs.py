@@ -5,8 +5,11 @@
 # %% ../../nbs/data/pairs.ipynb #48253412
 from __future__ import annotations
 
+import re
+import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -24,10 +27,10 @@ from ..runtime.checks import check_choice
 from ..runtime.files import content_hash
 
 # %% auto #0
-__all__ = ['SPLITS', 'ROLES', 'HELD_OUT_FRACTION', 'PROGRESS_BAR_MIN', 'Sample', 'Batch', 'collate', 'PairRecord', 'FaceLocation',
-           'Source', 'SourceList', 'rank_subjects', 'assign_splits', 'check_disjoint', 'subsample', 'Stored',
-           'describe', 'make_sample', 'PairDataset', 'Crop', 'AugmentedPairs', 'cut_out', 'UnpairedImages',
-           'ScaledImages', 'ResidentPairs']
+__all__ = ['SPLITS', 'ROLES', 'HELD_OUT_FRACTION', 'SPLIT_NAMES', 'PROGRESS_BAR_MIN', 'Sample', 'Batch', 'collate', 'PairRecord',
+           'FaceLocation', 'Source', 'SourceList', 'rank_subjects', 'assign_splits', 'check_disjoint', 'subsample',
+           'describe_people', 'similar_names', 'check_comparable', 'Stored', 'describe', 'make_sample', 'PairDataset',
+           'Crop', 'AugmentedPairs', 'cut_out', 'UnpairedImages', 'ScaledImages', 'ResidentPairs']
 
 # %% ../../nbs/data/pairs.ipynb #f904d17e
 class Sample(NamedTuple):
@@ -103,6 +106,8 @@ class SourceList(NamedTuple):
     problems: list[Exception]
     # names of a protocol's galleries ("gallery") and probe sets ("probes")
     lists: dict[str, list[str]] = {}
+    undealt: bool = False  # splits that the data set does not define are still to be assigned
+    notes: tuple[str, ...] = ()  # sentences on what was found, for the user
 
 # %% ../../nbs/data/pairs.ipynb #fbe862d4
 HELD_OUT_FRACTION = 0.15  # of the subjects, in a validation or test split that is made here
@@ -118,28 +123,41 @@ def rank_subjects(
 def _held_out_subjects(
     subjects: list[str],  # ranked, without a split or of "train"
     given: set[str],  # splits that the records name
-) -> dict[str, list[str]]:  # split -> subjects that go to it
+    known: dict[str, str],  # subject -> split that it keeps
+) -> dict[str, list[str]]:  # split -> further subjects that go to it
     "Subjects of the splits that the data do not define."
     # one person has no impostors, and so no EER: two at least where there are enough
     count = max(2 if len(subjects) >= 6 else 1, round(HELD_OUT_FRACTION * len(subjects)))
+    new = [subject for subject in subjects if subject not in known]
+    have = Counter(known[subject] for subject in subjects if subject in known)
+    test, val = (max(0, count - have[split]) for split in ("test", "val"))
     if given == {""}:
         if len(subjects) < 3:
             raise ValueError(
-                f"{len(subjects)} subject(s) are too few for train, val and test splits: take "
-                'split="all", or name the splits in folders or in a manifest.csv'
+                f"{len(subjects)} subject(s) are too few for train, val and test splits: name the "
+                "splits in folders or in a manifest.csv, or train and test on the same pairs by "
+                """--dataset-kwargs '{"split": "all"}'"""
             )
-        return {"test": subjects[:count], "val": subjects[-count:], "train": subjects[count:-count]}
+        rest = new[test:]
+        middle = max(0, len(rest) - val)
+        return {"test": new[:test], "val": rest[middle:], "train": rest[:middle]}
     if "train" in given and "val" not in given:
-        return {"val": subjects[: min(count, len(subjects) - 1)]}
+        return {"val": new[: min(val, len(subjects) - 1 - have["val"])]}
     return {}
 
-
-def assign_splits(records: list[PairRecord]) -> list[PairRecord]:
+# %% ../../nbs/data/pairs.ipynb #cfca96d7
+def assign_splits(
+    records: list[PairRecord],
+    known: dict[str, str] | None = None,  # subject -> split that it keeps
+) -> list[PairRecord]:
     "Add the splits that the data do not define; raises ValueError if there are too few subjects."
     given = {record.split for record in records}
     free = rank_subjects([record.subject for record in records if record.split in ("", "train")])
-    held_out = _held_out_subjects(free, given)
+    kept = {subject: split for subject, split in (known or {}).items() if subject in free}
+    held_out = _held_out_subjects(free, given, kept)
     chosen = {subject: split for split, own in held_out.items() for subject in own}
+    if held_out:
+        chosen |= kept
     return [replace(record, split=chosen.get(record.subject, record.split)) for record in records]
 
 # %% ../../nbs/data/pairs.ipynb #02df7e71
@@ -171,6 +189,83 @@ def subsample(
         count = min(len(own), images_per_subject or len(own))
         selected += [own[n] for n in np.linspace(0, len(own) - 1, count).round().astype(int)]
     return sorted(selected, key=lambda record: (record.split, record.name))
+
+# %% ../../nbs/data/pairs.ipynb #e125232c
+def _count(number: int, one: str, many: str) -> str:
+    "A number with its noun."
+    return f"{number} {one if number == 1 else many}"
+
+
+def describe_people(
+    records: Iterable[PairRecord],
+) -> str:  # e.g. "found 8 people in 80 pairs (alice: 10 pictures, e.g. alice/0004; …)"
+    "The people of some pairs with three examples, and the size of each split."
+    own, splits = defaultdict(list), defaultdict(list)
+    for record in records:
+        own[record.subject].append(record.name)
+        splits[record.split].append(record.subject)
+    examples = [
+        f"{subject}: {_count(len(own[subject]), 'picture', 'pictures')}, e.g. {own[subject][0]}"
+        for subject in sorted(own)[:3]
+    ]
+    shown = "; ".join([*examples, "…"] if len(own) > 3 else examples)
+    sizes = [
+        f"{split} {_count(len(set(splits[split])), 'person', 'people')} / {len(splits[split])}"
+        for split in (*SPLITS, "all")
+        if split in splits
+    ]
+    people = _count(len(own), "person", "people")
+    found = f"found {people} in {_count(sum(map(len, own.values())), 'pair', 'pairs')} ({shown})"
+    return f"{found}: {', '.join(sizes)}" if sizes else found
+
+# %% ../../nbs/data/pairs.ipynb #3ed23c76
+def _plain_name(subject: str) -> str:
+    "A name without the differences that a typist makes: case, spaces, leading zeros."
+    plain = re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFKC", subject)).strip().casefold()
+    return re.sub(r"\d+", lambda number: str(int(number[0])), plain)
+
+
+def similar_names(subjects: Iterable[str]) -> str:  # a sentence; empty where there are none
+    "Warn of names that may be one person's."
+    groups = defaultdict(list)
+    for subject in sorted(set(subjects)):
+        groups[_plain_name(subject)].append(repr(subject))
+    alike = [" and ".join(names) for names in groups.values() if len(names) > 1]
+    if not alike:
+        return ""
+    shown = ", ".join(alike[:3]) + (", …" if len(alike) > 3 else "")
+    return f"Warning: {shown} may be one person each: give them one name if they are"
+
+# %% ../../nbs/data/pairs.ipynb #c2500b4e
+SPLIT_NAMES = dict(train="training", val="validation", test="test", all="whole")
+
+
+def check_comparable(
+    records: Iterable[PairRecord],  # of one split
+    split: str,
+    limit: int | None = None,  # people of this split at most, as the option `subjects` says
+) -> None:
+    "Raise ValueError if the images of a split give no genuine or no impostor pair."
+    gallery, probes = set(), set()
+    for record in records:
+        gallery |= {record.subject} if record.role != "probe" else set()
+        probes |= {record.subject} if record.role != "gallery" else set()
+    people = gallery | probes
+    name = SPLIT_NAMES[split]
+    if len(people) < 2:
+        cause = f'"subjects" limits it to {limit}' if limit == len(people) else "it has no other"
+        raise ValueError(
+            f"the {name} split has {_count(len(people), 'subject', 'subjects')} "
+            f"({', '.join(people)}; {cause}), and no error rate can be measured without impostors: "
+            "put two people at least into it (splits that are made here have two from six people "
+            """on), or train and test on the same pairs by --dataset-kwargs '{"split": "all"}'"""
+        )
+    if not gallery & probes:
+        raise ValueError(
+            f"the {name} split has no genuine pair, since no person is in its gallery "
+            f"({', '.join(sorted(gallery)[:3]) or 'empty'}) and among its probes "
+            f"({', '.join(sorted(probes)[:3]) or 'none'}): give people both roles in the manifest"
+        )
 
 # %% ../../nbs/data/pairs.ipynb #81dc5e95
 class Stored(NamedTuple):
@@ -218,6 +313,8 @@ class PairDataset(Dataset, ABC):
     "Registered pairs; a kind of data set implements `load`."
 
     identity: str  # short SHA-256 of what decides the data
+    paired: bool = True  # False: the two images of an index need not show one face
+    notes: tuple[str, ...] = ()  # sentences on the files that were found, for the user
 
     def __init__(
         self,
@@ -229,11 +326,6 @@ class PairDataset(Dataset, ABC):
         if image_size < 1:
             raise ValueError(f"image_size must be at least 1, not {image_size}")
         self.records, self.image_size, self.channels = records, image_size, channels
-
-    @property
-    def subjects(self) -> list[str]:
-        "The subject of each pair."
-        return [record.subject for record in self.records]
 
     def __len__(self) -> int:
         return len(self.records)
@@ -249,6 +341,12 @@ class PairDataset(Dataset, ABC):
         return make_sample(self.load(index), self.records[index], self.image_size, self.channels)
 
 # %% ../../nbs/data/pairs.ipynb #778dcefb
+@patch(as_prop=True)
+def subjects(self: PairDataset) -> list[str]:
+    "The subject of each pair."
+    return [record.subject for record in self.records]
+
+
 @patch
 def load_images(self: PairDataset, index: int) -> tuple[Tensor, Tensor]:
     "The thermal and the visible image as they are stored, without landmarks and regions."
@@ -340,13 +438,25 @@ def __getitem__(self: AugmentedPairs, item: tuple[int, int]) -> Sample:
     )
 
 # %% ../../nbs/data/pairs.ipynb #8ca075a9
+@patch(as_prop=True)
+def visible_count(self: PairDataset) -> int:
+    "Number of different visible images; they have the first indices."
+    return len(self)
+
+
+@patch
+def visible_name(self: PairDataset, index: int) -> str:
+    "Name of a visible image."
+    return self.records[index].name
+
+
 class UnpairedImages(AugmentedPairs):
     "A thermal image and a random visible image of the same split, indexed like `AugmentedPairs`."
 
     def crops(self, item: tuple[int, int]) -> tuple[Crop, Crop]:
         "Two crops of two images; the second image and its crop follow from `sample_seed`, too."
         generator = torch.Generator().manual_seed(item[1])
-        other = int(torch.randint(len(self), (), generator=generator))
+        other = int(torch.randint(self.pairs.visible_count, (), generator=generator))
         other_seed = int(torch.randint(2**62, (), generator=generator))
         return self.crop(*item), self.crop(other, other_seed)
 
@@ -354,8 +464,8 @@ class UnpairedImages(AugmentedPairs):
         self, item: tuple[int, int]
     ) -> Sample:  # with the thermal image's subject; meta["visible"] names the visible image
         sample = super().__getitem__(item)
-        visible = self.pairs.records[self.crops(item)[1].index]
-        return sample._replace(meta=sample.meta | {"visible": visible.name})
+        name = self.pairs.visible_name(self.crops(item)[1].index)
+        return sample._replace(meta=sample.meta | {"visible": name})
 
 # %% ../../nbs/data/pairs.ipynb #3ffebe51
 class ScaledImages(Dataset):
