@@ -5,11 +5,9 @@
 # %% ../../nbs/data/pairs.ipynb #48253412
 from __future__ import annotations
 
-import re
-import unicodedata
 from abc import ABC, abstractmethod
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -27,10 +25,10 @@ from ..runtime.checks import check_choice
 from ..runtime.files import content_hash
 
 # %% auto #0
-__all__ = ['SPLITS', 'ROLES', 'HELD_OUT_FRACTION', 'SPLIT_NAMES', 'PROGRESS_BAR_MIN', 'Sample', 'Batch', 'collate', 'PairRecord',
-           'FaceLocation', 'Source', 'SourceList', 'rank_subjects', 'assign_splits', 'check_disjoint', 'subsample',
-           'describe_people', 'similar_names', 'check_comparable', 'Stored', 'describe', 'make_sample', 'PairDataset',
-           'Crop', 'AugmentedPairs', 'cut_out', 'UnpairedImages', 'ScaledImages', 'ResidentPairs']
+__all__ = ['SPLITS', 'ROLES', 'HELD_OUT_FRACTION', 'PROGRESS_BAR_MIN', 'Sample', 'Batch', 'collate', 'PairRecord', 'FaceLocation',
+           'Source', 'SourceList', 'rank_subjects', 'assign_splits', 'check_disjoint', 'subsample', 'Stored',
+           'describe', 'make_sample', 'PairDataset', 'Crop', 'AugmentedPairs', 'cut_out', 'UnpairedImages',
+           'ScaledImages', 'ResidentPairs']
 
 # %% ../../nbs/data/pairs.ipynb #f904d17e
 class Sample(NamedTuple):
@@ -189,83 +187,6 @@ def subsample(
         count = min(len(own), images_per_subject or len(own))
         selected += [own[n] for n in np.linspace(0, len(own) - 1, count).round().astype(int)]
     return sorted(selected, key=lambda record: (record.split, record.name))
-
-# %% ../../nbs/data/pairs.ipynb #e125232c
-def _count(number: int, one: str, many: str) -> str:
-    "A number with its noun."
-    return f"{number} {one if number == 1 else many}"
-
-
-def describe_people(
-    records: Iterable[PairRecord],
-) -> str:  # e.g. "found 8 people in 80 pairs (alice: 10 pictures, e.g. alice/0004; …)"
-    "The people of some pairs with three examples, and the size of each split."
-    own, splits = defaultdict(list), defaultdict(list)
-    for record in records:
-        own[record.subject].append(record.name)
-        splits[record.split].append(record.subject)
-    examples = [
-        f"{subject}: {_count(len(own[subject]), 'picture', 'pictures')}, e.g. {own[subject][0]}"
-        for subject in sorted(own)[:3]
-    ]
-    shown = "; ".join([*examples, "…"] if len(own) > 3 else examples)
-    sizes = [
-        f"{split} {_count(len(set(splits[split])), 'person', 'people')} / {len(splits[split])}"
-        for split in (*SPLITS, "all")
-        if split in splits
-    ]
-    people = _count(len(own), "person", "people")
-    found = f"found {people} in {_count(sum(map(len, own.values())), 'pair', 'pairs')} ({shown})"
-    return f"{found}: {', '.join(sizes)}" if sizes else found
-
-# %% ../../nbs/data/pairs.ipynb #3ed23c76
-def _plain_name(subject: str) -> str:
-    "A name without the differences that a typist makes: case, spaces, leading zeros."
-    plain = re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFKC", subject)).strip().casefold()
-    return re.sub(r"\d+", lambda number: str(int(number[0])), plain)
-
-
-def similar_names(subjects: Iterable[str]) -> str:  # a sentence; empty where there are none
-    "Warn of names that may be one person's."
-    groups = defaultdict(list)
-    for subject in sorted(set(subjects)):
-        groups[_plain_name(subject)].append(repr(subject))
-    alike = [" and ".join(names) for names in groups.values() if len(names) > 1]
-    if not alike:
-        return ""
-    shown = ", ".join(alike[:3]) + (", …" if len(alike) > 3 else "")
-    return f"Warning: {shown} may be one person each: give them one name if they are"
-
-# %% ../../nbs/data/pairs.ipynb #c2500b4e
-SPLIT_NAMES = dict(train="training", val="validation", test="test", all="whole")
-
-
-def check_comparable(
-    records: Iterable[PairRecord],  # of one split
-    split: str,
-    limit: int | None = None,  # people of this split at most, as the option `subjects` says
-) -> None:
-    "Raise ValueError if the images of a split give no genuine or no impostor pair."
-    gallery, probes = set(), set()
-    for record in records:
-        gallery |= {record.subject} if record.role != "probe" else set()
-        probes |= {record.subject} if record.role != "gallery" else set()
-    people = gallery | probes
-    name = SPLIT_NAMES[split]
-    if len(people) < 2:
-        cause = f'"subjects" limits it to {limit}' if limit == len(people) else "it has no other"
-        raise ValueError(
-            f"the {name} split has {_count(len(people), 'subject', 'subjects')} "
-            f"({', '.join(people)}; {cause}), and no error rate can be measured without impostors: "
-            "put two people at least into it (splits that are made here have two from six people "
-            """on), or train and test on the same pairs by --dataset-kwargs '{"split": "all"}'"""
-        )
-    if not gallery & probes:
-        raise ValueError(
-            f"the {name} split has no genuine pair, since no person is in its gallery "
-            f"({', '.join(sorted(gallery)[:3]) or 'empty'}) and among its probes "
-            f"({', '.join(sorted(probes)[:3]) or 'none'}): give people both roles in the manifest"
-        )
 
 # %% ../../nbs/data/pairs.ipynb #81dc5e95
 class Stored(NamedTuple):
