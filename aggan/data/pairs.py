@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -159,16 +159,16 @@ def assign_splits(
     return [replace(record, split=chosen.get(record.subject, record.split)) for record in records]
 
 # %% ../../nbs/data/pairs.ipynb #02df7e71
-def check_disjoint(records: list[PairRecord]) -> None:
+def check_disjoint(records: Iterable[PairRecord]) -> None:
     "Raise ValueError, naming two files, if a subject is in two splits."
     first = {}
     for record in records:
         other = first.setdefault(record.subject, record)
         if other.split != record.split:
             raise ValueError(
-                f"subject {record.subject!r} is in {other.split} ({other.thermal}) and in "
-                f"{record.split} ({record.thermal}): move one, or give a subject_pattern that "
-                "finds the subject in a name"
+                f"subject {record.subject!r} is in {other.split} ({other.thermal or other.name}) "
+                f"and in {record.split} ({record.thermal or record.name}): move one, or give a "
+                "subject_pattern that finds the subject in a name"
             )
 
 

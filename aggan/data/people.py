@@ -69,8 +69,10 @@ def describe_people(
     records: Iterable[PairRecord],
 ) -> str:  # e.g. "found 8 people in 80 pairs (alice: 10 pictures, e.g. alice/0004; …)"
     "The people of some pairs with three examples, and the size of each split."
-    own, splits = defaultdict(list), defaultdict(list)
+    own, splits, noun = defaultdict(list), defaultdict(list), ("pair", "pairs")
     for record in records:
+        if record.thermal and not record.visible:
+            noun = "thermal image", "thermal images"
         own[record.subject].append(record.name)
         splits[record.split].append(record.subject)
     examples = [
@@ -84,7 +86,7 @@ def describe_people(
         if split in splits
     ]
     people = _count(len(own), "person", "people")
-    found = f"found {people} in {_count(sum(map(len, own.values())), 'pair', 'pairs')} ({shown})"
+    found = f"found {people} in {_count(sum(map(len, own.values())), *noun)} ({shown})"
     return f"{found}: {', '.join(sizes)}" if sizes else found
 
 # %% ../../nbs/data/people.ipynb #3ed23c76

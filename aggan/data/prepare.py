@@ -9,6 +9,7 @@ import base64
 import html
 import io
 import os
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -31,9 +32,9 @@ __all__ = ['FRAME_BOX', 'SHEET_PAIRS', 'LEFT_OUT_ROWS', 'PAGE', 'COUNTS_SQL', 'L
            'PEOPLE_SQL', 'KINDS_SQL', 'LEFT_OUT_SQL', 'alignment_matrix', 'Options', 'AlignedPair', 'check_image_size',
            'decode_pair', 'register_visible', 'locate_registered', 'locate_unregistered', 'align_image', 'frame_points',
            'align_source', 'file_stamp', 'problem_kind', 'AlignedSources', 'unchanged', 'align_all', 'PrepareReport',
-           'add_location', 'check_options', 'open_writer', 'prepare', 'Progress', 'key_of', 'read_progress',
-           'fill_store', 'check_against_store', 'add_pair', 'summarise', 'contact_sheet', 'image_tag', 'query_table',
-           'report_sections', 'write_report']
+           'add_location', 'check_options', 'open_writer', 'stored_splits', 'announce', 'prepare', 'Progress', 'key_of',
+           'read_progress', 'fill_store', 'check_against_store', 'add_pair', 'summarise', 'contact_sheet', 'image_tag',
+           'query_table', 'report_sections', 'write_report']
 
 # %% ../../nbs/data/prepare.ipynb #18eac87d
 from . import arl_vtf, speakingfaces, tufts_eurecom_carl  # noqa: F401
@@ -49,8 +50,17 @@ from aggan.data.images import (
     to_unit,
 )
 from .pairs import FaceLocation, Source, SourceList
+from .people import describe_people
 from .sources import list_sources, read_face_locations
-from .store import UPDATABLE_COLUMNS, StoreFiles, StoreWriter, check_space
+from aggan.data.store import (
+    MANIFEST,
+    UPDATABLE_COLUMNS,
+    StoreFiles,
+    StoreWriter,
+    check_space,
+    is_store,
+    named_errors,
+)
 from aggan.recognition.alignment import (
     detect_face,
     frame_landmarks,
@@ -391,6 +401,23 @@ def open_writer(
             f"another process is preparing {output}: wait for it, or stop it, then run again"
         ) from None
 
+# %% ../../nbs/data/prepare.ipynb #8e4d7113
+def stored_splits(
+    output: Path,  # a store, finished or not, or a folder that is none
+) -> dict[str, str]:  # subject -> split; without the split of a store of too few people, "all"
+    "The split of each person in a store."
+    if not is_store(output):
+        return {}
+    with named_errors(output / MANIFEST), closing(sqlite3.connect(output / MANIFEST)) as manifest:
+        sql = "SELECT DISTINCT subject, split FROM pairs WHERE split != 'all'"
+        return dict(manifest.execute(sql).fetchall())
+
+
+def announce(found: SourceList) -> None:
+    "Print who was found, and what else, before the work."
+    people = describe_people(source.record for source in found.sources)
+    print("\n".join([people, *found.notes]), flush=True)
+
 # %% ../../nbs/data/prepare.ipynb #04649966
 def prepare(
     root: str | Path,  # the data set as it was downloaded, a folder of pairs, or a CSV manifest
@@ -412,7 +439,7 @@ def prepare(
     detect = is_speakingfaces if detect is None else detect
     chosen = Options(size, mode, thermal_range, thermal_side, detect)
     check_options(chosen, root, output)
-    found = list_sources(dataset, root, **options)
+    found = list_sources(dataset, root, stored_splits(output), **options)
     if faces:
         locations = read_face_locations(faces)
         sources = [add_location(source, locations) for source in found.sources]
@@ -420,6 +447,7 @@ def prepare(
     thermal_planes = 3 if mode == "raw" else 1
     visible_planes = 0 if found.sources[0].record.visible is None else 3
     settings = chosen._asdict() | dict(dataset=dataset, options=options, faces=bool(faces))
+    announce(found)
     with open_writer(output, thermal_planes + visible_planes, size, settings) as writer:
         report = fill_store(writer, found, chosen, thermal_planes, workers)
         write_report(output)
