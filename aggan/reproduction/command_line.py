@@ -45,7 +45,7 @@ def add_experiment_options(parser: ArgumentParser) -> None:
         '"store" or "folder"',
     )
     add("--root", help="store that aggan prepare made of the data set")
-    help = 'of the data set, e.g. \'{"subject_pattern": "^([^_]+)"}\''
+    help = 'of the data set, e.g. \'{"subject_pattern": "^([^/_]+)", "suffixes": ["_T", "_V"]}\''
     add_json(parser, "--dataset-kwargs", help, default={})
     add("--profile", help='"smoke", "demo" (default), "gpu" or "paper"')
     add("--seed", type=int, help="of every random choice (default 0)")
@@ -198,6 +198,11 @@ def print_report(label: str, report: dict) -> None:
     if report.get("synthetic_auc") is not None:
         second = {name: report[f"synthetic_{name}"] for name in ("auc", "auc_low", "auc_high")}
         print("synthetic judge:", score_text(second, "auc", 100, " %"))
+    if report.get("probes_without_gallery"):
+        count = f"{report['probes_without_gallery']} of {report['probes']} probes"
+        print(f"Warning: {count} show people without a gallery image: they are impostors only.")
+    if report.get("not_measured"):
+        print(f"Not measured: {report['not_measured']}.")
     for note in report.get("network_notes", []):
         print(f"Warning: {label} is {note}.")
 
