@@ -47,7 +47,15 @@ from aggan.data.pairs import (
     check_disjoint,
     subsample,
 )
-from .people import SPECTRA, as_option, check_people, similar_names, subject_of
+from aggan.data.people import (
+    ONE_PICTURE_EACH,
+    SPECTRA,
+    as_option,
+    check_people,
+    describe_people,
+    similar_names,
+    subject_of,
+)
 from ..runtime.checks import check_choice
 from ..runtime.files import content_hash
 
@@ -601,9 +609,15 @@ def _assign(records: list[PairRecord], split: str) -> list[PairRecord]:  # of th
     "Assign splits where the data do not define them, and take one."
     if split == "all":
         return records
-    single = any(record.visible is None for record in records)
-    assigned = records if single else assign_splits(records)
-    return [record for record in assigned if record.split == split]
+    if all(record.visible for record in records):
+        try:
+            records = assign_splits(records)
+        except ValueError as error:
+            raise ValueError(
+                f"{describe_people(records)}; {error}; or, if these are not the people, give a "
+                f"subject_pattern, for example {as_option(subject_pattern=ONE_PICTURE_EACH)}"
+            ) from None
+    return [record for record in records if record.split == split]
 
 
 def _describe_folder(root: Path, records: list[PairRecord], naming: Naming) -> tuple[str, ...]:
