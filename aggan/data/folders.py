@@ -212,6 +212,13 @@ THERMAL_ENDS = ("t", "th", "thermal", "ir", "lwir", "tir")
 VISIBLE_ENDS = ("v", "vl", "vis", "visible", "rgb")
 
 
+def _half_folders(root: Path, naming: Naming) -> dict[str, Path]:  # by split
+    "Folders in which each image may hold both halves of a pair."
+    taken = {split for split, *_ in layout_folders(root, naming)}
+    free = [split for split in SPLITS if split not in taken] + ([] if taken else [""])
+    return {split: home for split in free if (home := _home(root, split)).is_dir()}
+
+
 def _refuse_two_files(images: dict[str, Path], home: Path) -> None:
     "Raise ValueError if the names say that each file holds one of the two images."
     ends = {match[0] for name in images if (match := re.search("[_. -]?[A-Za-z]+$", name))}
@@ -228,11 +235,10 @@ def _refuse_two_files(images: dict[str, Path], home: Path) -> None:
 
 # %% ../../nbs/data/folders.ipynb #e814fdce
 def list_side_by_side(
-    root: Path, split: str, naming: Naming, problems: list | None
+    home: Path, split: str, naming: Naming, problems: list | None
 ) -> list[PairRecord]:
     "Pairs that are two halves of one image, in the folder of a split itself."
-    home = _home(root, split)
-    images = list_images(home, recursive=False, problems=problems) if home.is_dir() else {}
+    images = list_images(home, recursive=False, problems=problems)
     _refuse_two_files(images, home)
     return [_record(n, split, naming, thermal=path, visible=path) for n, path in images.items()]
 
@@ -246,9 +252,8 @@ def list_folder(
     records = []
     for split, thermal, visible in layout_folders(root, naming):
         records += pair_folders(thermal, visible, split, naming, problems)
-    if not naming.suffixes:
-        for split in ("", *SPLITS):
-            records += list_side_by_side(root, split, naming, problems)
+    for split, home in _half_folders(root, naming).items():
+        records += list_side_by_side(home, split, naming, problems)
     check_people([r for r in records if r.thermal and r.visible], naming.subject_pattern, root)
     return records
 
@@ -409,7 +414,7 @@ def describe_unseen(root: Path, naming: Naming = USUAL) -> list[str]:  # clauses
         inside = [path for path in images if path.is_relative_to(folder)]
         without = [path for path in inside if not path.stem.endswith(tuple(ends))]
         unseen += _count_images(without, f"whose names do not end in {' or '.join(ends)}")
-    halves = [] if naming.suffixes else [root, *(_home(root, split) for split in SPLITS)]
+    halves = _half_folders(root, naming).values()
     other = [
         path
         for path in images
