@@ -153,9 +153,8 @@ def _embed_pairs(translate, pairs, embedder, batch_size, device):
             probes.append(_Side(embeddings, table.assign(**columns)))
     counts = [sum(len(side.table) for side in sides) for sides in (gallery, probes)]
     if not all(counts):
-        raise ValueError(
-            "Evaluation needs gallery and probe images; there are {} and {}.".format(*counts)
-        )
+        message = "Evaluation needs gallery and probe images; there are {} and {}."
+        raise ValueError(message.format(*counts))
     return tuple(
         _Side(torch.cat(embeddings), pd.concat(tables, ignore_index=True))
         for embeddings, tables in (zip(*gallery), zip(*probes))
@@ -228,6 +227,7 @@ def evaluate(
         **_means(probes.table, resamples, seed),
         "roc": _curves(result),
         "probes": len(probes.table),
+        "probes_without_gallery": int((~probes.table.subject.isin(gallery.table.subject)).sum()),
         "gallery": len(gallery.table),
         "subjects": result.subjects,
         "matcher": type(matcher).__name__ if embedder is matcher else str(matcher),

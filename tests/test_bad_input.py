@@ -12,12 +12,12 @@ from safetensors.torch import load_file, save_file
 
 from aggan.reproduction.command_line import main
 
-SPLITS = {"train": ("s1", "s2"), "val": ("s3", "s4"), "test": ("s5",)}
+SPLITS = {"train": ("s1", "s2"), "val": ("s3", "s4"), "test": ("s5", "s6")}
 
 
 @pytest.fixture
 def pairs(tmp_path):
-    """A folder of pairs with two noise images of each of five subjects, in three splits."""
+    """A folder of pairs with two noise images of each of six subjects, in three splits."""
     root, rng = tmp_path / "pairs", np.random.default_rng(0)
     for split, subjects in SPLITS.items():
         for side, shape in (("thermal", (40, 40)), ("visible", (40, 40, 3))):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from .folders import FolderPairs, describe_files, open_folder
+from .folders import EmptySplit, FolderPairs, describe_files, open_folder
 from .images import open_thermal, read_image
 from aggan.data.pairs import (
     SPLITS,
@@ -36,7 +36,7 @@ from ..runtime.checks import check_choice, check_options
 # %% auto #0
 __all__ = ['OPENERS', 'register_dataset', 'own_options', 'check_arguments', 'open_pairs', 'Sample', 'Batch', 'Stored',
            'PairRecord', 'PairDataset', 'SPLITS', 'collate', 'AugmentedPairs', 'UnpairedImages', 'ResidentPairs',
-           'read_image', 'FolderPairs', 'describe_files', 'SyntheticPairs', 'recognition_pool',
+           'read_image', 'FolderPairs', 'EmptySplit', 'describe_files', 'SyntheticPairs', 'recognition_pool',
            'RECOGNITION_POOL_START', 'is_store', 'StoredThermal', 'open_thermal']
 
 # %% ../../nbs/01_data.ipynb #dbb540b5
@@ -53,6 +53,7 @@ _all_ = [
     ResidentPairs,
     read_image,
     FolderPairs,
+    EmptySplit,
     describe_files,
     SyntheticPairs,
     recognition_pool,
@@ -120,11 +121,13 @@ def open_pairs(
     subjects: dict[str, int] | None = None,  # how many subjects at most, by split; None: all
     images_per_subject: int | None = None,  # how many pairs of each at most; None: all
     cache: str | Path | None = None,  # folder of rendered faces; None: in memory
+    unpaired: bool = False,  # training images in a folder need no partners
     **options,  # of the data set
 ) -> PairDataset:
     "Open the pairs of a split; raises ValueError or FileNotFoundError with the file and a remedy."
     common = dict(root=root, split=split, image_size=image_size, channels=channels, seed=seed)
     common |= dict(subjects=subjects, images_per_subject=images_per_subject, cache=cache)
+    common |= dict(unpaired=unpaired)
     check_choice("data set", dataset, sorted(OPENERS))
     check_options("open_pairs", common, open_pairs)
     if dataset == "folder" and is_store(root):

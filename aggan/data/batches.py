@@ -72,7 +72,9 @@ def augmented(
     load_size: int,  # pixels of a side before the crop
     paired: bool,  # registered pairs, or thermal and visible images drawn independently
 ) -> AugmentedPairs:
-    "The training set with random crops and flips"
+    "The training set with random crops and flips. Raises ValueError if a partner is missing."
+    if paired and not pairs.paired:
+        raise ValueError("images without partners train methods that need no pairs, and no others")
     return (AugmentedPairs if paired else UnpairedImages)(pairs, image_size, load_size)
 
 

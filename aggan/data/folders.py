@@ -6,17 +6,31 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+from fastcore.basics import patch
 from torch import Tensor
 
+# %% auto #0
+__all__ = ['USUAL', 'NEEDS_NO_PAIRS', 'THERMAL_ENDS', 'VISIBLE_ENDS', 'HASHED_BYTES', 'Naming', 'check_naming', 'find_folder',
+           'suggest_suffixes', 'pair_folders', 'layout_folders', 'list_side_by_side', 'list_folder', 'read_row',
+           'list_manifest', 'drop_duplicates', 'describe_unseen', 'list_pairs', 'describe_files', 'check_even_width',
+           'check_size', 'split_sides', 'read_pair', 'FolderPairs', 'UnpairedFolder', 'EmptySplit', 'open_folder']
+
+# %% ../../nbs/data/folders.ipynb #cb49038e
 from aggan.data.images import (
     THERMAL_RANGES,
     UnusableFile,
+    describe_other_files,
+    is_image,
+    list_files,
     list_images,
     open_header,
     read_image,
@@ -33,38 +47,46 @@ from aggan.data.pairs import (
     check_disjoint,
     subsample,
 )
+from aggan.data.people import (
+    ONE_PICTURE_EACH,
+    SPECTRA,
+    as_option,
+    check_people,
+    describe_people,
+    similar_names,
+    subject_of,
+)
 from ..runtime.checks import check_choice
 from ..runtime.files import content_hash
 
-# %% auto #0
-__all__ = ['SUBJECT_PATTERN', 'SPECTRA', 'HASHED_BYTES', 'subject_of', 'find_folder', 'pair_folders', 'list_folder', 'read_row',
-           'list_manifest', 'drop_duplicates', 'list_pairs', 'describe_files', 'check_even_width', 'check_size',
-           'split_sides', 'read_pair', 'FolderPairs', 'open_folder']
+# %% ../../nbs/data/folders.ipynb #a192738f
+class Naming(NamedTuple):
+    "How the names of a folder's images are read."
 
-# %% ../../nbs/data/folders.ipynb #8d465678
-SUBJECT_PATTERN = r"([^/_]+)[^/]*$"  # the file name up to its first underscore
+    subject_pattern: str | None = None  # see `subject_of`
+    suffixes: tuple[str, str] | None = None  # ends of thermal and visible names, e.g. "_T", "_V"
+    unpaired: bool = False  # images for training need no partners
 
-
-def subject_of(
-    name: str,  # path without suffix
-    pattern: str,  # regular expression with one group
-) -> str:
-    "Name of the person, from a file's name; raises ValueError where the pattern finds none."
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"subject_pattern {pattern!r} is no valid pattern: {error}") from None
-    if expression.groups != 1:
-        raise ValueError(f"subject_pattern {pattern!r} needs exactly one group ( )")
-    found = expression.search(name)
-    if not found:
-        raise ValueError(f"subject_pattern {pattern!r} finds no subject in the name of {name!r}")
-    return found[1]
-
-# %% ../../nbs/data/folders.ipynb #dcc7adfc
-SPECTRA = (("thermal", "visible"), ("TH", "VIS"))  # names of the two folders
+    @property
+    def ends(self) -> tuple[str, str]:
+        "Ends of the names of thermal and of visible images."
+        return tuple(self.suffixes or ("", ""))
 
 
+USUAL = Naming()
+
+
+def check_naming(naming: Naming) -> None:
+    "Raise ValueError for suffixes that are not two different texts."
+    ends = naming.suffixes
+    texts = isinstance(ends, (list, tuple)) and all(isinstance(end, str) and end for end in ends)
+    if ends is not None and not (texts and len(set(ends)) == len(ends) == 2):
+        raise ValueError(
+            f"suffixes are the two ends of thermal and visible names, not {ends!r}: "
+            f"for example {as_option(suffixes=['_T', '_V'])}"
+        )
+
+# %% ../../nbs/data/folders.ipynb #ed85717b
 def find_folder(
     parent: Path, name: str
 ) -> Path:  # the existing folder, else the path that it would have
@@ -74,76 +96,178 @@ def find_folder(
     return next(matching, parent / name)
 
 
-def _list_both(
-    thermal: Path, visible: Path, problems: list | None
-) -> tuple[dict[str, Path], dict[str, Path]]:  # names -> files of each
-    "Images of two folders; a folder or file without partner is an UnusableFile."
+def _images_ending(folder: Path, end: str, problems: list | None) -> dict[str, Path]:
+    "Images whose names have an end, by their names without it."
+    images = list_images(folder, problems=problems)
+    return {name.removesuffix(end): path for name, path in images.items() if name.endswith(end)}
+
+
+def _common_end(names: Iterable[str]) -> str:  # without digits, which number the images
+    "The end that all names have in common."
+    backwards = os.path.commonprefix([name.rpartition("/")[2][::-1] for name in names])
+    return re.search("[^0-9]*$", backwards[::-1])[0]
+
+
+def suggest_suffixes(left: Iterable[str], right: Iterable[str]) -> str:  # empty if none fit
+    "An option by which names of thermal and visible images would match."
+    ends = _common_end(left), _common_end(right)
+    stems = [{name.removesuffix(end) for name in own} for own, end in zip((left, right), ends)]
+    if all(ends) and stems[0] & stems[1]:
+        return f": their names end differently, {as_option(suffixes=ends)} pairs them"
+    return ""
+
+# %% ../../nbs/data/folders.ipynb #1bb96b02
+NEEDS_NO_PAIRS = "or train a method that needs no pairs: attentiongan, cut, cyclegan, u-gat-it"
+
+
+def _report_partners(
+    left: dict[str, Path],  # thermal images by name
+    right: dict[str, Path],  # visible images
+    folders: tuple[Path, Path],
+    problems: list | None,
+) -> None:
+    "Each image without partner is an UnusableFile; one for all if there is no pair."
+    way = f", {NEEDS_NO_PAIRS}" if problems is None else ""
+    if left and right and not left.keys() & right.keys():
+        example = f"e.g. {next(iter(left.values())).name} and {next(iter(right.values())).name}"
+        message = (
+            f"none of {len(left)} images in {folders[0]} has a partner of the same name among "
+            f"{len(right)} in {folders[1]} ({example}){suggest_suffixes(left, right)}{way}"
+        )
+        report_problem(UnusableFile("no partner", message), problems)
+        return
+    for name in sorted(left.keys() ^ right.keys()):
+        path, there = (left[name], folders[1]) if name in left else (right[name], folders[0])
+        message = (
+            f"{path} has no partner of the same name in {there}: "
+            f"add the partner or take the file out{way}"
+        )
+        report_problem(UnusableFile("no partner", message), problems)
+
+# %% ../../nbs/data/folders.ipynb #46e6d97c
+def _record(name: str, split: str, naming: Naming, **files) -> PairRecord:
+    "The record of a pair, or of an image without partner."
+    return PairRecord(name, subject_of(name, naming.subject_pattern, split), split, **files)
+
+
+def _single(images: dict[str, Path], side: str, naming: Naming) -> list[PairRecord]:
+    "Records of training images that have no partners."
+    return [
+        replace(_record(name, "train", naming, **{side: path}), name=f"{side}/{name}")
+        for name, path in images.items()
+    ]
+
+
+def pair_folders(
+    thermal: Path,
+    visible: Path,  # may be the same folder, if the names have suffixes
+    split: str,
+    naming: Naming = USUAL,
+    problems: list | None = None,  # see `report_problem`
+) -> list[PairRecord]:
+    "Pairs of equal names in two folders, or images without partners; raises UnusableFile."
     for here, there in ((thermal, visible), (visible, thermal)):
         if not there.is_dir():
             raise UnusableFile("no partner", f"{here} has no partner: there is no folder {there}")
-    left, right = list_images(thermal, problems=problems), list_images(visible, problems=problems)
-    for name in sorted(left.keys() ^ right.keys()):
-        path, there = (left[name], visible) if name in left else (right[name], thermal)
-        message = (
-            f"{path} has no partner of the same name in {there}: "
-            "add the partner or take the file out"
-        )
-        report_problem(UnusableFile("no partner", message), problems)
-    return left, right
+    folders = thermal, visible
+    left, right = (_images_ending(*side, problems) for side in zip(folders, naming.ends))
+    if naming.unpaired and split in ("", "train") and left.keys() != right.keys():
+        return _single(left, "thermal", naming) + _single(right, "visible", naming)
+    _report_partners(left, right, folders, problems)
+    both = [name for name in left if name in right]
+    return [_record(n, split, naming, thermal=left[n], visible=right[n]) for n in both]
 
-# %% ../../nbs/data/folders.ipynb #bf27ef97
-def pair_folders(
-    thermal: Path,
-    visible: Path,
-    split: str,
-    subject_pattern: str,
-    problems: list | None = None,  # see `report_problem`
-) -> list[PairRecord]:
-    "Pairs of equal names in two folders."
-    left, right = _list_both(thermal, visible, problems)
-    return [
-        PairRecord(
-            name, subject_of(name, subject_pattern), split, thermal=path, visible=right[name]
-        )
-        for name, path in left.items()
-        if name in right
-    ]
+# %% ../../nbs/data/folders.ipynb #4d0495dc
+def _home(root: Path, split: str) -> Path:
+    'Folder of a split; "" is the root itself.'
+    return find_folder(root, split) if split else root
 
-# %% ../../nbs/data/folders.ipynb #00199dad
+
 def _spectrum_folders(root: Path, split: str) -> list[tuple[Path, Path]]:  # thermal, visible
     'Candidate folders of a split; "" is the root itself.'
-    home = find_folder(root, split) if split else root
+    home = _home(root, split)
     pairs = [tuple(find_folder(home, name) for name in names) for names in SPECTRA]
     if split:
         pairs.append((find_folder(root, split + "A"), find_folder(root, split + "B")))
     return pairs
 
 
+def layout_folders(
+    root: Path, naming: Naming = USUAL
+) -> list[tuple[str, Path, Path]]:  # split, thermal and visible folder
+    "The folders of images that a layout has; one of a pair may not exist."
+    found = [
+        (split, *pair)
+        for split in ("", *SPLITS)
+        for pair in _spectrum_folders(root, split)
+        if any(folder.is_dir() for folder in pair)
+    ]
+    if found or not naming.suffixes:
+        return found
+    homes = {split: _home(root, split) for split in SPLITS if _home(root, split).is_dir()}
+    return [(split, home, home) for split, home in (homes or {"": root}).items()]
+
+# %% ../../nbs/data/folders.ipynb #93bbf393
+THERMAL_ENDS = ("t", "th", "thermal", "ir", "lwir", "tir")
+VISIBLE_ENDS = ("v", "vl", "vis", "visible", "rgb")
+
+
+def _half_folders(root: Path, naming: Naming) -> dict[str, Path]:  # by split
+    "Folders in which each image may hold both halves of a pair."
+    taken = {split for split, *_ in layout_folders(root, naming)}
+    free = [split for split in SPLITS if split not in taken] + ([] if taken else [""])
+    return {split: home for split in free if (home := _home(root, split)).is_dir()}
+
+
+def _refuse_two_files(images: dict[str, Path], home: Path) -> None:
+    "Raise ValueError if the names say that each file holds one of the two images."
+    ends = {match[0] for name in images if (match := re.search("[_. -]?[A-Za-z]+$", name))}
+    if len(ends) != 2:
+        return
+    for thermal, visible in (sorted(ends), sorted(ends)[::-1]):
+        words = [end.strip("_. -").lower() for end in (thermal, visible)]
+        if words[0] in THERMAL_ENDS and words[1] in VISIBLE_ENDS:
+            option = as_option(suffixes=[thermal, visible])
+            raise ValueError(
+                f"{home} has thermal and visible images in one folder (e.g. "
+                f"{next(iter(images.values())).name}): {option} pairs them"
+            )
+
+# %% ../../nbs/data/folders.ipynb #e814fdce
+def list_side_by_side(
+    home: Path, split: str, naming: Naming, problems: list | None
+) -> list[PairRecord]:
+    "Pairs that are two halves of one image, in the folder of a split itself."
+    images = list_images(home, recursive=False, problems=problems)
+    _refuse_two_files(images, home)
+    return [_record(n, split, naming, thermal=path, visible=path) for n, path in images.items()]
+
+
 def list_folder(
     root: Path,
-    subject_pattern: str = SUBJECT_PATTERN,
+    naming: Naming = USUAL,
     problems: list | None = None,  # see `report_problem`
 ) -> list[PairRecord]:
     "Pairs of a folder without manifest; raises ValueError that names what is wrong."
     records = []
-    for split in ("", *SPLITS):
-        for thermal, visible in _spectrum_folders(root, split):
-            if thermal.is_dir() or visible.is_dir():
-                records += pair_folders(thermal, visible, split, subject_pattern, problems)
-        home = find_folder(root, split) if split else root
-        side_by_side = list_images(home, recursive=False, problems=problems)
-        records += [
-            PairRecord(name, subject_of(name, subject_pattern), split, thermal=path, visible=path)
-            for name, path in side_by_side.items()
-        ]
+    for split, thermal, visible in layout_folders(root, naming):
+        records += pair_folders(thermal, visible, split, naming, problems)
+    for split, home in _half_folders(root, naming).items():
+        records += list_side_by_side(home, split, naming, problems)
+    check_people([r for r in records if r.thermal and r.visible], naming.subject_pattern, root)
     return records
 
 # %% ../../nbs/data/folders.ipynb #2e6afdfa
+def _portable(text: str, folder: Path) -> str:
+    "A path of a manifest; backslashes separate folders unless a file's name has them."
+    return text if (folder / text).is_file() else text.replace("\\", "/")
+
+
 def _files_of_row(cell: dict[str, str], folder: Path) -> tuple[Path, Path]:  # thermal, visible
     "The two image files of a manifest's row; raises ValueError or FileNotFoundError."
     if not (cell["thermal"] and cell["visible"]):
         raise ValueError("thermal or visible is empty")
-    paths = folder / cell["thermal"], folder / cell["visible"]
+    paths = tuple(folder / _portable(cell[side], folder) for side in ("thermal", "visible"))
     for path in paths:
         if not path.is_file():
             raise FileNotFoundError(f"there is no image {path}")
@@ -169,8 +293,7 @@ def _name_of_row(cell: dict[str, str], stem: str) -> str:
 def read_row(
     row: dict[str, str],
     folder: Path,  # of the manifest
-    subject_pattern: str,  # for rows without a subject
-) -> PairRecord:
+) -> PairRecord:  # without a subject where the row names none
     "One line of a manifest; raises ValueError or FileNotFoundError."
     cell = {key: (value or "").strip() for key, value in row.items() if key}
     thermal, visible = _files_of_row(cell, folder)
@@ -180,10 +303,10 @@ def read_row(
     numbers = {
         key: int(cell[key]) if cell.get(key) else None for key in ("pose", "session", "frame")
     }
-    stem = Path(cell["thermal"]).with_suffix("").as_posix()
+    stem = Path(_portable(cell["thermal"], folder)).with_suffix("").as_posix()
     return PairRecord(
         _name_of_row(cell, stem),
-        cell.get("subject") or subject_of(stem, subject_pattern),
+        cell.get("subject", ""),
         split,
         role,
         thermal=thermal,
@@ -193,7 +316,7 @@ def read_row(
     )
 
 # %% ../../nbs/data/folders.ipynb #5b4ff3f7
-def _read_rows(path: Path, subject_pattern: str, problems: list | None) -> Iterator[PairRecord]:
+def _read_rows(path: Path, problems: list | None) -> Iterator[PairRecord]:
     "Records of a manifest's rows."
     with open(path, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
@@ -204,26 +327,47 @@ def _read_rows(path: Path, subject_pattern: str, problems: list | None) -> Itera
                 raise ValueError(f"{path} has no column {name!r}; it has {present}")
         for row in reader:
             try:
-                yield read_row(row, path.parent, subject_pattern)
+                yield read_row(row, path.parent)
             except (ValueError, FileNotFoundError) as error:
                 kind = "no partner" if isinstance(error, FileNotFoundError) else "manifest line"
                 message = f"{path}, line {reader.line_num}: {error}"
                 report_problem(UnusableFile(kind, message), problems)
 
+# %% ../../nbs/data/folders.ipynb #329aac4c
+def _name_people(
+    records: list[PairRecord], pattern: str | None, path: Path
+) -> list[PairRecord]:  # with a subject each
+    "Add the subjects that a manifest does not name."
+    own = {
+        n: record.thermal.with_suffix("") for n, record in enumerate(records) if not record.subject
+    }
+    if not own:
+        return records
+    # a pattern is written for the paths as the manifest has them
+    shared = os.path.commonpath([image.parent for image in own.values()])
+    start = path.parent if pattern else shared
+    names = {n: Path(os.path.relpath(image, start)).as_posix() for n, image in own.items()}
+    named = {
+        n: replace(records[n], subject=subject_of(name, pattern, records[n].split))
+        for n, name in names.items()
+    }
+    check_people([replace(record, name=names[n]) for n, record in named.items()], pattern, path)
+    return [named.get(n, record) for n, record in enumerate(records)]
+
 
 def list_manifest(
     path: Path,
-    subject_pattern: str = SUBJECT_PATTERN,
+    naming: Naming = USUAL,
     problems: list | None = None,  # see `report_problem`
 ) -> list[PairRecord]:
     "Pairs that a CSV file lists; raises ValueError that names the file and the line."
     try:
-        records = list(_read_rows(path, subject_pattern, problems))
+        records = list(_read_rows(path, problems))
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
     if len({bool(record.split) for record in records}) == 2:
         raise ValueError(f"{path} names the split in some lines only: name it in all or in none")
-    return records
+    return _name_people(records, naming.subject_pattern, path)
 
 # %% ../../nbs/data/folders.ipynb #d563e32b
 def drop_duplicates(
@@ -246,18 +390,51 @@ def drop_duplicates(
         seen |= dict.fromkeys(keys, record)
     return unique
 
-
-def _list_any(root: Path, subject_pattern: str, problems: list | None) -> list[PairRecord]:
-    "Pairs of a manifest, or of a folder in one of the layouts."
+# %% ../../nbs/data/folders.ipynb #b138b22f
+def _manifest_of(root: Path) -> Path | None:
+    "The manifest that lists the pairs, if there is one."
     manifest = root if root.is_file() else root / "manifest.csv"
-    if manifest.is_file():
-        return list_manifest(manifest, subject_pattern, problems)
-    return list_folder(root, subject_pattern, problems)
+    return manifest if manifest.is_file() else None
 
-# %% ../../nbs/data/folders.ipynb #7c48f486
+
+def _count_images(images: list[Path], what: str) -> list[str]:  # one clause, or none
+    return [f"{len(images)} images {what} (e.g. {images[0]})"] if images else []
+
+
+def describe_unseen(root: Path, naming: Naming = USUAL) -> list[str]:  # clauses
+    "Count the files of a folder that no layout takes for images of a pair."
+    if _manifest_of(root):
+        return []  # names the files that it wants
+    layout = layout_folders(root, naming)
+    folders = dict.fromkeys(folder for _, *both in layout for folder in both if folder.is_dir())
+    unseen = [f"not seen: {said}" for folder in folders if (said := describe_other_files(folder))]
+    images = list(filter(is_image, list_files(root)))
+    for folder in folders:
+        ends = [end for _, *both in layout for f, end in zip(both, naming.ends) if f == folder]
+        inside = [path for path in images if path.is_relative_to(folder)]
+        without = [path for path in inside if not path.stem.endswith(tuple(ends))]
+        unseen += _count_images(without, f"whose names do not end in {' or '.join(ends)}")
+    halves = _half_folders(root, naming).values()
+    other = [
+        path
+        for path in images
+        if path.parent not in halves and not any(path.is_relative_to(f) for f in folders)
+    ]
+    return unseen + _count_images(other, "not seen, in folders that no layout has")
+
+# %% ../../nbs/data/folders.ipynb #97fa6fb8
+def _explain_nothing(root: Path, naming: Naming, problems: list | None) -> str:
+    "Why a folder holds no pairs."
+    reasons = [*map(str, (problems or [])[:3]), *describe_unseen(root, naming)]
+    return "; ".join(reasons) or (
+        "it needs thermal/ and visible/, train/thermal/ and train/visible/, trainA/ and trainB/, "
+        "images of both, or manifest.csv"
+    )
+
+
 def list_pairs(
     root: str | Path | None,
-    subject_pattern: str = SUBJECT_PATTERN,
+    naming: Naming = USUAL,
     problems: list | None = None,  # collects errors of single pairs, see `report_problem`
 ) -> list[PairRecord]:
     "All pairs of a folder or manifest; raises ValueError or FileNotFoundError."
@@ -266,17 +443,18 @@ def list_pairs(
     root = Path(root)
     if not root.exists():
         raise FileNotFoundError(f"there is no folder or manifest {root}")
-    records = drop_duplicates(_list_any(root, subject_pattern, problems), problems)
+    check_naming(naming)
+    manifest = _manifest_of(root)
+    listed = (list_manifest if manifest else list_folder)(manifest or root, naming, problems)
+    records = drop_duplicates(listed, problems)
     if not records:
-        raise ValueError(
-            f"{root} holds no pairs: it needs thermal/ and visible/, train/thermal/ and "
-            "train/visible/, trainA/ and trainB/, images of both, or manifest.csv"
-        )
+        raise ValueError(f"{root} holds no pairs: {_explain_nothing(root, naming, problems)}")
     if len({bool(record.split) for record in records}) == 2:
         raise ValueError(
             f"{root} has pairs with a split and pairs without one ({records[0].thermal}): "
             "use one of the two"
         )
+    check_disjoint(records)
     return records
 
 # %% ../../nbs/data/folders.ipynb #0d1208a3
@@ -375,7 +553,88 @@ class FolderPairs(PairDataset):
         ]
         return content_hash([sorted(pairs, key=str), self.thermal_range, self.thermal_side])
 
-# %% ../../nbs/data/folders.ipynb #c66f55bb
+# %% ../../nbs/data/folders.ipynb #46c89e75
+class UnpairedFolder(PairDataset):
+    "Thermal and visible images without partners, for the training of unpaired methods."
+
+    paired = False
+
+    def __init__(
+        self,
+        records: list[PairRecord],  # each with one of the two files
+        image_size: int = 256,
+        channels: int = 3,
+        thermal_range: str = "image",  # see `scale_depth`
+    ):
+        check_choice("thermal_range", thermal_range, THERMAL_RANGES)
+        thermal = [record for record in records if record.thermal]
+        self.visible = [record for record in records if record.visible]
+        if not (thermal and self.visible):
+            missing = "visible" if thermal else "thermal"
+            raise ValueError(
+                f"there are no {missing} images to train on: unpaired means some of both"
+            )
+        count = max(len(thermal), len(self.visible))
+        super().__init__([thermal[n % len(thermal)] for n in range(count)], image_size, channels)
+        self.single, self.thermal_range = records, thermal_range
+        for record in records:
+            open_header(record.thermal or record.visible).close()
+
+    def load(self, index: int) -> Stored:
+        thermal = read_image(self.records[index].thermal)
+        visible = read_image(self.visible[index % len(self.visible)].visible)
+        return Stored(scale_depth(thermal, self.thermal_range), scale_depth(visible))
+
+# %% ../../nbs/data/folders.ipynb #cabdf97c
+@patch(as_prop=True)
+def visible_count(self: UnpairedFolder) -> int:
+    "Number of visible images."
+    return len(self.visible)
+
+
+@patch
+def visible_name(self: UnpairedFolder, index: int) -> str:
+    "Name of a visible image."
+    return self.visible[index].name
+
+
+@patch(as_prop=True)
+def identity(self: UnpairedFolder) -> str:
+    "Short SHA-256 of names and files."
+    files = [record.thermal or record.visible for record in self.single]
+    names = [(record.name, record.subject) for record in self.single]
+    return content_hash([names, describe_files(files), self.thermal_range])
+
+# %% ../../nbs/data/folders.ipynb #005f4b1b
+class EmptySplit(ValueError):
+    "A split that has no pairs."
+
+
+def _assign(records: list[PairRecord], split: str) -> list[PairRecord]:  # of the split
+    "Assign splits where the data do not define them, and take one."
+    if split == "all":
+        return records
+    if all(record.visible for record in records):
+        try:
+            records = assign_splits(records)
+        except ValueError as error:
+            raise ValueError(
+                f"{describe_people(records)}; {error}; or, if these are not the people, give a "
+                f"subject_pattern, for example {as_option(subject_pattern=ONE_PICTURE_EACH)}"
+            ) from None
+    return [record for record in records if record.split == split]
+
+
+def _describe_folder(root: Path, records: list[PairRecord], naming: Naming) -> tuple[str, ...]:
+    "Sentences on what was found, besides the people."
+    thermal = [record for record in records if record.visible is None]
+    visible = [record for record in records if record.thermal is None]
+    alone = [f"{len(thermal)} thermal and {len(visible)} visible images without partners"]
+    notes = alone if thermal or visible else []
+    notes += describe_unseen(root, naming)
+    return tuple(filter(None, [*notes, similar_names(record.subject for record in records)]))
+
+# %% ../../nbs/data/folders.ipynb #6a202cab
 def open_folder(
     root: str | Path | None,  # folder of the data, or a CSV manifest
     split: str = "train",  # "train", "val", "test", or "all"
@@ -383,16 +642,24 @@ def open_folder(
     channels: int = 3,  # of the thermal images of the samples: 1 or 3
     subjects: dict[str, int] | None = None,  # how many subjects at most, by split; None: all
     images_per_subject: int | None = None,  # how many pairs of each at most; None: all
-    subject_pattern: str = SUBJECT_PATTERN,  # regular expression, see `subject_of`
+    unpaired: bool = False,  # for the training, images need no partners
+    subject_pattern: str | None = None,  # see `subject_of`; None: the subfolder, else the file name
+    suffixes: tuple[str, str] | None = None,  # ends of thermal and visible names: "_T", "_V"
     thermal_range: str = "image",  # see `scale_depth`
     thermal_side: str = "left",  # of an image that holds both
-) -> FolderPairs:
+) -> PairDataset:
     "Pairs in image files; raises ValueError or FileNotFoundError that names the file and a remedy."
-    records = list_pairs(root, subject_pattern)
-    check_disjoint(records)
-    if split != "all":
-        records = [record for record in assign_splits(records) if record.split == split]
-    chosen = subsample(records, (subjects or {}).get(split), images_per_subject)
+    naming = Naming(subject_pattern, suffixes, unpaired)
+    records = list_pairs(root, naming)
+    chosen = _assign(records, split)
+    single = [record for record in chosen if record.visible is None or record.thermal is None]
+    if not single:
+        chosen = subsample(chosen, (subjects or {}).get(split), images_per_subject)
     if not chosen:
-        raise ValueError(f"the split {split!r} of {root} is empty")
-    return FolderPairs(chosen, image_size, channels, thermal_range, thermal_side)
+        raise EmptySplit(f"the split {split!r} of {root} is empty")
+    if single:
+        pairs = UnpairedFolder(single, image_size, channels, thermal_range)
+    else:
+        pairs = FolderPairs(chosen, image_size, channels, thermal_range, thermal_side)
+    pairs.notes = _describe_folder(Path(root), records, naming)
+    return pairs

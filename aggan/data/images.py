@@ -9,6 +9,7 @@ import io
 import os
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
@@ -25,9 +26,10 @@ from torchvision.transforms import v2
 from ..runtime.checks import check_choice
 
 # %% auto #0
-__all__ = ['IMAGE_SUFFIXES', 'EIGHT_BIT_MODES', 'THERMAL_RANGES', 'UnusableFile', 'split_zip', 'open_zip', 'read_file',
-           'open_header', 'read_image', 'scale_depth', 'to_unit', 'to_network', 'unit_range', 'resize',
-           'report_problem', 'list_images', 'ThermalImages', 'leave_out_unreadable', 'open_thermal']
+__all__ = ['IMAGE_SUFFIXES', 'EIGHT_BIT_MODES', 'THERMAL_RANGES', 'SYSTEM_FOLDERS', 'UnusableFile', 'split_zip', 'open_zip',
+           'read_file', 'open_header', 'read_image', 'scale_depth', 'to_unit', 'to_network', 'unit_range', 'resize',
+           'list_files', 'report_problem', 'is_image', 'list_images', 'describe_other_files', 'ThermalImages',
+           'leave_out_unreadable', 'open_thermal']
 
 # %% ../../nbs/data/images.ipynb #d969ad91
 class UnusableFile(ValueError):
@@ -192,6 +194,38 @@ def resize(
     return v2.functional.resize(pixels, [size, size], interpolation, antialias=True)
 
 # %% ../../nbs/data/images.ipynb #9309655d
+SYSTEM_FOLDERS = frozenset(["@eaDir", "__MACOSX"])  # previews and notes, no images of the user
+
+
+def _is_left_out(name: str) -> bool:
+    "Whether a file or folder of this name is hidden or belongs to a system."
+    return name.startswith(".") or name in SYSTEM_FOLDERS
+
+
+def _fail(error: OSError):
+    raise error
+
+
+def list_files(
+    folder: Path,
+    recursive: bool = True,  # search subfolders
+) -> list[Path]:  # sorted
+    "Files of a folder, links followed; raises OSError for a folder that cannot be read."
+    found = []
+    for parent, folders, names in os.walk(folder, onerror=_fail, followlinks=True):
+        here = Path(os.path.realpath(parent))
+        folders[:] = [
+            name
+            for name in folders
+            # a link to a folder above would be followed for ever
+            if recursive
+            and not _is_left_out(name)
+            and not here.is_relative_to(os.path.realpath(Path(parent, name)))
+        ]
+        found += [Path(parent, name) for name in names if not _is_left_out(name)]
+    return sorted(found)
+
+# %% ../../nbs/data/images.ipynb #fbe77cb2
 def report_problem(
     problem: Exception,
     problems: list | None,  # collects the problem if given; None: it is raised
@@ -202,10 +236,9 @@ def report_problem(
     problems.append(problem)
 
 
-def _is_image(path: Path) -> bool:
-    "Whether a path is an image file, by its suffix."
-    known = path.suffix.lower() in IMAGE_SUFFIXES
-    return known and not path.name.startswith(".") and path.is_file()
+def is_image(path: Path) -> bool:
+    "Whether a file is an image, by its suffix."
+    return path.suffix.lower() in IMAGE_SUFFIXES
 
 
 def list_images(
@@ -215,9 +248,7 @@ def list_images(
 ) -> dict[str, Path]:  # name without suffix -> file, sorted
     "Image files by name; two files that differ in the suffix alone are an UnusableFile."
     found = {}
-    for path in sorted(folder.rglob("*") if recursive else folder.glob("*")):
-        if not _is_image(path):
-            continue
+    for path in filter(is_image, list_files(folder, recursive)):
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in found:
             message = f"{found[name]} and {path} are two images of one name: take one out"
@@ -225,6 +256,19 @@ def list_images(
         else:
             found[name] = path
     return found
+
+# %% ../../nbs/data/images.ipynb #0d6dd030
+def describe_other_files(
+    folder: Path,
+    recursive: bool = True,  # search subfolders
+) -> str:  # one clause; empty where there are none
+    "Count the files of a folder that are not images by their suffix, and name one of them."
+    others = [path for path in list_files(folder, recursive) if not is_image(path)]
+    if not others:
+        return ""
+    suffixes = Counter(path.suffix.lower() or "no suffix" for path in others)
+    counts = ", ".join(f"{suffix} ({count})" for suffix, count in suffixes.most_common())
+    return f"{len(others)} files with suffixes that are not images': {counts}, e.g. {others[0]}"
 
 # %% ../../nbs/data/images.ipynb #15b8e8d5
 class ThermalImages(Dataset):

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -103,6 +104,8 @@ class SourceList(NamedTuple):
     problems: list[Exception]
     # names of a protocol's galleries ("gallery") and probe sets ("probes")
     lists: dict[str, list[str]] = {}
+    undealt: bool = False  # splits that the data set does not define are still to be assigned
+    notes: tuple[str, ...] = ()  # sentences on what was found, for the user
 
 # %% ../../nbs/data/pairs.ipynb #fbe862d4
 HELD_OUT_FRACTION = 0.15  # of the subjects, in a validation or test split that is made here
@@ -118,41 +121,54 @@ def rank_subjects(
 def _held_out_subjects(
     subjects: list[str],  # ranked, without a split or of "train"
     given: set[str],  # splits that the records name
-) -> dict[str, list[str]]:  # split -> subjects that go to it
+    known: dict[str, str],  # subject -> split that it keeps
+) -> dict[str, list[str]]:  # split -> further subjects that go to it
     "Subjects of the splits that the data do not define."
     # one person has no impostors, and so no EER: two at least where there are enough
     count = max(2 if len(subjects) >= 6 else 1, round(HELD_OUT_FRACTION * len(subjects)))
+    new = [subject for subject in subjects if subject not in known]
+    have = Counter(known[subject] for subject in subjects if subject in known)
+    test, val = (max(0, count - have[split]) for split in ("test", "val"))
     if given == {""}:
         if len(subjects) < 3:
             raise ValueError(
-                f"{len(subjects)} subject(s) are too few for train, val and test splits: take "
-                'split="all", or name the splits in folders or in a manifest.csv'
+                f"{len(subjects)} subject(s) are too few for train, val and test splits: name the "
+                "splits in folders or in a manifest.csv, or train and test on the same pairs by "
+                """--dataset-kwargs '{"split": "all"}'"""
             )
-        return {"test": subjects[:count], "val": subjects[-count:], "train": subjects[count:-count]}
+        rest = new[test:]
+        middle = max(0, len(rest) - val)
+        return {"test": new[:test], "val": rest[middle:], "train": rest[:middle]}
     if "train" in given and "val" not in given:
-        return {"val": subjects[: min(count, len(subjects) - 1)]}
+        return {"val": new[: min(val, len(subjects) - 1 - have["val"])]}
     return {}
 
-
-def assign_splits(records: list[PairRecord]) -> list[PairRecord]:
+# %% ../../nbs/data/pairs.ipynb #cfca96d7
+def assign_splits(
+    records: list[PairRecord],
+    known: dict[str, str] | None = None,  # subject -> split that it keeps
+) -> list[PairRecord]:
     "Add the splits that the data do not define; raises ValueError if there are too few subjects."
     given = {record.split for record in records}
     free = rank_subjects([record.subject for record in records if record.split in ("", "train")])
-    held_out = _held_out_subjects(free, given)
+    kept = {subject: split for subject, split in (known or {}).items() if subject in free}
+    held_out = _held_out_subjects(free, given, kept)
     chosen = {subject: split for split, own in held_out.items() for subject in own}
+    if held_out:
+        chosen |= kept
     return [replace(record, split=chosen.get(record.subject, record.split)) for record in records]
 
 # %% ../../nbs/data/pairs.ipynb #02df7e71
-def check_disjoint(records: list[PairRecord]) -> None:
+def check_disjoint(records: Iterable[PairRecord]) -> None:
     "Raise ValueError, naming two files, if a subject is in two splits."
     first = {}
     for record in records:
         other = first.setdefault(record.subject, record)
         if other.split != record.split:
             raise ValueError(
-                f"subject {record.subject!r} is in {other.split} ({other.thermal}) and in "
-                f"{record.split} ({record.thermal}): move one, or give a subject_pattern that "
-                "finds the subject in a name"
+                f"subject {record.subject!r} is in {other.split} ({other.thermal or other.name}) "
+                f"and in {record.split} ({record.thermal or record.name}): move one, or give a "
+                "subject_pattern that finds the subject in a name"
             )
 
 
@@ -218,6 +234,8 @@ class PairDataset(Dataset, ABC):
     "Registered pairs; a kind of data set implements `load`."
 
     identity: str  # short SHA-256 of what decides the data
+    paired: bool = True  # False: the two images of an index need not show one face
+    notes: tuple[str, ...] = ()  # sentences on the files that were found, for the user
 
     def __init__(
         self,
@@ -229,11 +247,6 @@ class PairDataset(Dataset, ABC):
         if image_size < 1:
             raise ValueError(f"image_size must be at least 1, not {image_size}")
         self.records, self.image_size, self.channels = records, image_size, channels
-
-    @property
-    def subjects(self) -> list[str]:
-        "The subject of each pair."
-        return [record.subject for record in self.records]
 
     def __len__(self) -> int:
         return len(self.records)
@@ -249,6 +262,12 @@ class PairDataset(Dataset, ABC):
         return make_sample(self.load(index), self.records[index], self.image_size, self.channels)
 
 # %% ../../nbs/data/pairs.ipynb #778dcefb
+@patch(as_prop=True)
+def subjects(self: PairDataset) -> list[str]:
+    "The subject of each pair."
+    return [record.subject for record in self.records]
+
+
 @patch
 def load_images(self: PairDataset, index: int) -> tuple[Tensor, Tensor]:
     "The thermal and the visible image as they are stored, without landmarks and regions."
@@ -340,13 +359,25 @@ def __getitem__(self: AugmentedPairs, item: tuple[int, int]) -> Sample:
     )
 
 # %% ../../nbs/data/pairs.ipynb #8ca075a9
+@patch(as_prop=True)
+def visible_count(self: PairDataset) -> int:
+    "Number of different visible images; they have the first indices."
+    return len(self)
+
+
+@patch
+def visible_name(self: PairDataset, index: int) -> str:
+    "Name of a visible image."
+    return self.records[index].name
+
+
 class UnpairedImages(AugmentedPairs):
     "A thermal image and a random visible image of the same split, indexed like `AugmentedPairs`."
 
     def crops(self, item: tuple[int, int]) -> tuple[Crop, Crop]:
         "Two crops of two images; the second image and its crop follow from `sample_seed`, too."
         generator = torch.Generator().manual_seed(item[1])
-        other = int(torch.randint(len(self), (), generator=generator))
+        other = int(torch.randint(self.pairs.visible_count, (), generator=generator))
         other_seed = int(torch.randint(2**62, (), generator=generator))
         return self.crop(*item), self.crop(other, other_seed)
 
@@ -354,8 +385,8 @@ class UnpairedImages(AugmentedPairs):
         self, item: tuple[int, int]
     ) -> Sample:  # with the thermal image's subject; meta["visible"] names the visible image
         sample = super().__getitem__(item)
-        visible = self.pairs.records[self.crops(item)[1].index]
-        return sample._replace(meta=sample.meta | {"visible": visible.name})
+        name = self.pairs.visible_name(self.crops(item)[1].index)
+        return sample._replace(meta=sample.meta | {"visible": name})
 
 # %% ../../nbs/data/pairs.ipynb #3ffebe51
 class ScaledImages(Dataset):

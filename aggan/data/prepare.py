@@ -10,6 +10,7 @@ import html
 import io
 import json
 import os
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -33,9 +34,9 @@ __all__ = ['FRAME_BOX', 'REGISTRATION', 'SHEET_PAIRS', 'LEFT_OUT_ROWS', 'PAGE', 
            'AlignedPair', 'check_image_size', 'decode_pair', 'register_visible', 'locate_registered',
            'locate_unregistered', 'align_image', 'frame_points', 'align_source', 'file_stamp', 'problem_kind',
            'AlignedSources', 'unchanged', 'align_all', 'PrepareReport', 'find_registration', 'place_and_register',
-           'check_options', 'open_writer', 'prepare', 'Progress', 'key_of', 'read_progress', 'fill_store',
-           'check_against_store', 'add_pair', 'summarise', 'contact_sheet', 'image_tag', 'query_table',
-           'report_sections', 'write_report']
+           'check_options', 'open_writer', 'stored_splits', 'announce', 'prepare', 'Progress', 'key_of',
+           'read_progress', 'fill_store', 'check_against_store', 'add_pair', 'summarise', 'contact_sheet', 'image_tag',
+           'query_table', 'report_sections', 'write_report']
 
 # %% ../../nbs/data/prepare.ipynb #18eac87d
 from . import arl_vtf, speakingfaces, tufts_eurecom_carl  # noqa: F401
@@ -52,6 +53,7 @@ from aggan.data.images import (
     to_unit,
 )
 from .pairs import FaceLocation, Source, SourceList
+from .people import describe_people
 from aggan.data.registration import (
     Registration,
     register_by_boards,
@@ -59,7 +61,15 @@ from aggan.data.registration import (
     register_sources,
 )
 from .sources import list_sources
-from .store import UPDATABLE_COLUMNS, StoreFiles, StoreWriter, check_space
+from aggan.data.store import (
+    MANIFEST,
+    UPDATABLE_COLUMNS,
+    StoreFiles,
+    StoreWriter,
+    check_space,
+    is_store,
+    named_errors,
+)
 from aggan.recognition.alignment import (
     detect_faces,
     frame_landmarks,
@@ -423,6 +433,23 @@ def open_writer(
             f"another process is preparing {output}: wait for it, or stop it, then run again"
         ) from None
 
+# %% ../../nbs/data/prepare.ipynb #8e4d7113
+def stored_splits(
+    output: Path,  # a store, finished or not, or a folder that is none
+) -> dict[str, str]:  # subject -> split; without the split of a store of too few people, "all"
+    "The split of each person in a store."
+    if not is_store(output):
+        return {}
+    with named_errors(output / MANIFEST), closing(sqlite3.connect(output / MANIFEST)) as manifest:
+        sql = "SELECT DISTINCT subject, split FROM pairs WHERE split != 'all'"
+        return dict(manifest.execute(sql).fetchall())
+
+
+def announce(found: SourceList) -> None:
+    "Print who was found, and what else, before the work."
+    people = describe_people(source.record for source in found.sources)
+    print("\n".join([people, *found.notes]), flush=True)
+
 # %% ../../nbs/data/prepare.ipynb #04649966
 def prepare(
     root: str | Path,  # the data set as it was downloaded, a folder of pairs, or a CSV manifest
@@ -446,13 +473,14 @@ def prepare(
     detect = is_speakingfaces if detect is None else detect
     chosen = Options(size, mode, thermal_range, thermal_side, detect)
     check_options(chosen, root, output)
-    found = list_sources(dataset, root, **options)
+    found = list_sources(dataset, root, stored_splits(output), **options)
     given = faces, boards, register
     found, notes, registration = place_and_register(found, chosen, *given, output)
     thermal_planes = 3 if mode == "raw" else 1
     visible_planes = 0 if found.sources[0].record.visible is None else 3
     settings = chosen._asdict() | dict(dataset=dataset, options=options, faces=bool(faces))
     settings |= {"register": registration.points} if registration else {}
+    announce(found)
     with open_writer(output, thermal_planes + visible_planes, size, settings) as writer:
         if registration:
             write_json(output / REGISTRATION, registration._asdict())

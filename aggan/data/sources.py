@@ -5,21 +5,21 @@
 # %% ../../nbs/data/sources.ipynb #5488b056
 from __future__ import annotations
 
-import csv
 import inspect
 import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from .folders import SUBJECT_PATTERN, list_pairs, subject_of
-from .images import UnusableFile, list_images
+from .folders import Naming, describe_unseen, list_pairs
+from .images import UnusableFile, describe_other_files, list_files, list_images
 from .pairs import FaceLocation, PairRecord, Source, SourceList, assign_splits
+from .people import similar_names, subject_of
 from ..runtime.checks import check_choice, check_options
 
 # %% auto #0
-__all__ = ['SOURCE_LISTERS', 'BOX_COLUMNS', 'POINT_COLUMNS', 'register_source', 'list_sources', 'assign_splits_if_possible',
-           'list_own_pairs', 'list_thermal', 'match_partners', 'read_face_locations']
+__all__ = ['SOURCE_LISTERS', 'register_source', 'assign_splits_if_possible', 'deal', 'list_sources', 'list_own_pairs',
+           'list_thermal', 'match_partners']
 
 # %% ../../nbs/data/sources.ipynb #98e6cac5
 SOURCE_LISTERS: dict[str, Callable[..., SourceList]] = {}
@@ -36,10 +36,29 @@ def register_source(
 
     return register
 
+# %% ../../nbs/data/sources.ipynb #92daf08b
+def assign_splits_if_possible(
+    records: list[PairRecord],
+    known: dict[str, str] | None = None,  # subject -> split that it keeps
+) -> list[PairRecord]:
+    "Records with a split each: `all` where there are too few subjects for several splits."
+    without_split = {record.split for record in records} == {""}
+    if without_split and len({record.subject for record in records}) < 3:
+        return [replace(record, split="all") for record in records]
+    return assign_splits(records, known)
 
+
+def deal(found: SourceList, known: dict[str, str] | None = None) -> SourceList:
+    "Sources with a split each."
+    records = assign_splits_if_possible([source.record for source in found.sources], known)
+    sources = [source._replace(record=record) for source, record in zip(found.sources, records)]
+    return found._replace(sources=sources, undealt=False)
+
+# %% ../../nbs/data/sources.ipynb #f8f72245
 def list_sources(
     dataset: str,  # one of `SOURCE_LISTERS`
     root: str | Path,  # the folder as it was downloaded
+    known_splits: dict[str, str] | None = None,  # subject -> split that it keeps
     **options,  # of the data set
 ) -> SourceList:
     "Sources of a data set's folder; raises ValueError or FileNotFoundError if there are none."
@@ -55,35 +74,31 @@ def list_sources(
     check_options(dataset, options, lister)
     found = lister(Path(root), **options)
     if found.sources:
-        return found
+        return deal(found, known_splits) if found.undealt else found
     problems = "".join(f"\n  {problem}" for problem in found.problems[:5])
     raise ValueError(f"{root} holds no pairs of {dataset!r} that could be used{problems}")
 
 # %% ../../nbs/data/sources.ipynb #904a2e9a
-def assign_splits_if_possible(records: list[PairRecord]) -> list[PairRecord]:
-    "Records with a split each: `all` where there are too few subjects for several splits."
-    without_split = {record.split for record in records} == {""}
-    if without_split and len({record.subject for record in records}) < 3:
-        return [replace(record, split="all") for record in records]
-    return assign_splits(records)
-
-
 @register_source("folder")
 def list_own_pairs(
     root: Path,  # folder of pairs, or a CSV manifest
-    subject_pattern: str = SUBJECT_PATTERN,  # regular expression, see `subject_of`
+    subject_pattern: str | None = None,  # see `subject_of`; None: the subfolder, else the file name
+    suffixes: tuple[str, str] | None = None,  # ends of thermal and visible names: "_T", "_V"
 ) -> SourceList:
     "Pairs of a folder or manifest."
     problems: list[Exception] = []
-    records = assign_splits_if_possible(list_pairs(root, subject_pattern, problems))
+    naming = Naming(subject_pattern, suffixes)
+    records = list_pairs(root, naming, problems)
     sources = [Source(record, FaceLocation(record.landmarks)) for record in records]
-    return SourceList(sources, problems)
+    similar = similar_names(record.subject for record in records)
+    notes = (*describe_unseen(root, naming), *filter(None, [similar]))
+    return SourceList(sources, problems, undealt=True, notes=notes)
 
 
 @register_source("thermal")
 def list_thermal(
     root: Path,  # folder of thermal images, searched with its subfolders
-    subject_pattern: str = SUBJECT_PATTERN,
+    subject_pattern: str | None = None,  # see `subject_of`; None: the subfolder, else the file name
 ) -> SourceList:
     "Thermal images without visible partners."
     problems: list[Exception] = []
@@ -92,7 +107,9 @@ def list_thermal(
         PairRecord(name, subject_of(name, subject_pattern), "all", thermal=path)
         for name, path in images.items()
     ]
-    return SourceList([Source(record) for record in records], problems)
+    others = describe_other_files(root)
+    notes = (f"not seen: {others}",) if others else ()
+    return SourceList([Source(record) for record in records], problems, notes=notes)
 
 # %% ../../nbs/data/sources.ipynb #c655c21b
 def _group_files(
@@ -100,7 +117,7 @@ def _group_files(
 ) -> dict[tuple, dict[str, Path]]:  # groups -> file of each spectrum
     "Files that match one of the patterns, by their groups; duplicates are a problem."
     found: dict[tuple, dict[str, Path]] = {}
-    for path in sorted(root.rglob("*")):
+    for path in list_files(root):
         name = path.relative_to(root).as_posix()
         for spectrum, pattern in patterns.items():
             if not (match := re.search(pattern, name, re.IGNORECASE)):
@@ -133,41 +150,3 @@ def match_partners(
             message = f"{next(iter(pair.values()))} has no partner in {root}"
             problems.append(UnusableFile("no partner", message))
     return matched, problems
-
-# %% ../../nbs/data/sources.ipynb #f300e09c
-BOX_COLUMNS = ("left", "top", "right", "bottom")
-POINT_COLUMNS = tuple(f"{axis}{n}" for n in range(1, 6) for axis in "xy")
-
-
-def _location_of_row(row: dict[str, str], known: list[tuple[str, ...]]) -> FaceLocation:
-    "A row's landmarks and box, as far as its cells are filled; raises ValueError for other text."
-    values = {
-        columns: tuple(float(row[name]) for name in columns) for columns in known if row[columns[0]]
-    }
-    return FaceLocation(values.get(POINT_COLUMNS), values.get(BOX_COLUMNS))
-
-
-def read_face_locations(
-    path: str | Path,  # CSV file
-) -> dict[Path, FaceLocation]:  # by the image's full path
-    "Known face locations; raises ValueError that names the line, or FileNotFoundError."
-    path, locations = Path(path), {}
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file of faces {path}")
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        columns = reader.fieldnames or ()
-        known = [part for part in (POINT_COLUMNS, BOX_COLUMNS) if set(part) <= set(columns)]
-        if "image" not in columns or not known:
-            raise ValueError(
-                f"{path} has the columns {', '.join(columns) or 'none'}: "
-                f"it needs image, and {', '.join(BOX_COLUMNS)} or x1, y1, … x5, y5"
-            )
-        for row in reader:
-            try:
-                location = _location_of_row(row, known)
-            except (TypeError, ValueError):
-                message = f"{path}, line {reader.line_num}: a coordinate is no number"
-                raise ValueError(message) from None
-            locations[(path.parent / row["image"]).resolve()] = location
-    return locations

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 
 from .images import UnusableFile, open_zip
-from .pairs import PairRecord, Source, SourceList, assign_splits
+from .pairs import PairRecord, Source, SourceList
 from .sources import register_source
 from ..recognition.alignment import homography
 from ..runtime.checks import check_choice
@@ -334,6 +334,4 @@ def list_speakingfaces(
                 sources.append(make_source(record, ALIGNED in streams, offset))
             except UnusableFile as error:
                 problems.append(error)
-    records = assign_splits([source.record for source in sources])
-    sources = [source._replace(record=record) for source, record in zip(sources, records)]
-    return SourceList(sources, problems)
+    return SourceList(sources, problems, undealt=True)

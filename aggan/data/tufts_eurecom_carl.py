@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .pairs import FaceLocation, PairRecord, Source, SourceList
-from .sources import assign_splits_if_possible, match_partners, register_source
+from .sources import match_partners, register_source
 
 # %% auto #0
 __all__ = ['EXPRESSIONS', 'LIGHTS', 'list_unregistered', 'list_tufts', 'list_eurecom', 'list_carl']
@@ -27,9 +27,8 @@ def list_unregistered(
         PairRecord(thermal=thermal_file, visible=visible_file, **describe(**groups))
         for groups, thermal_file, visible_file in matched
     ]
-    if records:
-        records = assign_splits_if_possible(records)
-    return SourceList([Source(record, visible=FaceLocation()) for record in records], problems)
+    sources = [Source(record, visible=FaceLocation()) for record in records]
+    return SourceList(sources, problems, undealt=True)
 
 # %% ../../nbs/data/tufts_eurecom_carl.ipynb #6c8b41d6
 EXPRESSIONS = dict(zip("12345", ("neutral", "smile", "eyes closed", "shocked", "sunglasses")))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Method', 'backward_and_step', 'check_method', 'count_parameters', 'create_method', 'eval_mode', 'inference_kwargs',
-           'list_methods', 'method_label', 'register_method']
+           'list_methods', 'method_label', 'needs_pairs', 'register_method']
 
 # %% ../../nbs/methods/methods.ipynb #d0bedc7d
 # ruff: noqa: F401
@@ -21,6 +21,7 @@ from aggan.methods.registry import (
     inference_kwargs,
     list_methods,
     method_label,
+    needs_pairs,
     register_method,
 )
 
@@ -34,6 +35,7 @@ _all_ = [
     "inference_kwargs",
     "list_methods",
     "method_label",
+    "needs_pairs",
     "register_method",
 ]
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Method', 'weighted_sum', 'backward_and_step', 'frozen', 'eval_mode', 'count_parameters', 'register_method',
-           'list_methods', 'create_method', 'method_label', 'inference_kwargs', 'check_method']
+           'list_methods', 'create_method', 'method_label', 'needs_pairs', 'inference_kwargs', 'check_method']
 
 # %% ../../nbs/methods/registry.ipynb #512d97e5
 import json
@@ -173,6 +173,11 @@ def create_method(
 def method_label(name: str) -> str:
     "The name that tables print: `method_label('ag-gan+')` is AG-GAN+."
     return _lookup(name)[0]
+
+
+def needs_pairs(name: str) -> bool:
+    "Whether a method is trained on registered pairs, see `Method.paired`."
+    return getattr(_lookup(name)[2], "paired", True)
 
 # %% ../../nbs/methods/registry.ipynb #90a1689f
 def inference_kwargs(name: str) -> dict:
