@@ -7,21 +7,33 @@ from __future__ import annotations
 
 import csv
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+from fastcore.basics import patch
 from torch import Tensor
 
+from .colormap import survey_colours
 from aggan.data.images import (
-    THERMAL_RANGES,
+    ASPECTS,
+    ImageInfo,
     UnusableFile,
+    check_visible,
+    fixed_range,
+    image_info,
     list_images,
-    open_header,
+    make_square,
+    naming,
     read_image,
     report_problem,
     scale_depth,
+    square_of,
+    to_unit,
+    warn_of_previews,
 )
 from aggan.data.pairs import (
     ROLES,
@@ -37,9 +49,10 @@ from ..runtime.checks import check_choice
 from ..runtime.files import content_hash
 
 # %% auto #0
-__all__ = ['SUBJECT_PATTERN', 'SPECTRA', 'HASHED_BYTES', 'subject_of', 'find_folder', 'pair_folders', 'list_folder', 'read_row',
-           'list_manifest', 'drop_duplicates', 'list_pairs', 'describe_files', 'check_even_width', 'check_size',
-           'split_sides', 'read_pair', 'FolderPairs', 'open_folder']
+__all__ = ['SUBJECT_PATTERN', 'SPECTRA', 'HASHED_BYTES', 'ASPECT_TOLERANCE', 'subject_of', 'find_folder', 'pair_folders',
+           'list_folder', 'read_row', 'list_manifest', 'drop_duplicates', 'list_pairs', 'describe_files',
+           'check_even_width', 'check_aspects', 'check_size', 'split_sides', 'read_pair', 'SetInfo', 'inspect_pairs',
+           'warn_of_sizes', 'uniform', 'load_pair', 'folder_identity', 'FolderPairs', 'open_folder']
 
 # %% ../../nbs/data/folders.ipynb #8d465678
 SUBJECT_PATTERN = r"([^/_]+)[^/]*$"  # the file name up to its first underscore
@@ -292,7 +305,10 @@ def describe_files(
         return [(fact.st_size, fact.st_mtime_ns) for fact in facts]
     return [(fact.st_size, content_hash(path)) for fact, path in zip(facts, paths)]
 
-# %% ../../nbs/data/folders.ipynb #8a9e5066
+# %% ../../nbs/data/folders.ipynb #386c44f5
+ASPECT_TOLERANCE = 0.01
+
+
 def check_even_width(path: Path, width: int) -> None:
     "Raise UnusableFile if an image cannot be split into two halves."
     if width % 2:
@@ -303,23 +319,34 @@ def check_even_width(path: Path, width: int) -> None:
         )
 
 
-def check_size(record: PairRecord) -> None:
-    "Raise UnusableFile if the images of a pair differ in size, or one image cannot hold two."
-    with open_header(record.thermal) as image:
-        width, height = image.size
-    if record.visible == record.thermal:
-        check_even_width(record.thermal, width)
-        return
-    with open_header(record.visible) as image:
-        other = image.size
-    if (width, height) != other:
+def check_aspects(
+    record: PairRecord,
+    thermal: tuple[int, int],  # width, height
+    visible: tuple[int, int],
+) -> bool:  # whether the sizes differ
+    "Raise UnusableFile if the aspect ratios of a pair's images differ."
+    ratio = (thermal[0] * visible[1]) / (thermal[1] * visible[0])
+    if abs(ratio - 1) > ASPECT_TOLERANCE:
         raise UnusableFile(
             "size",
-            f"{record.thermal} is {width} x {height} pixels and {record.visible} is {other[0]} x "
-            f"{other[1]}: a pair must be registered and of one size",
+            f"{record.thermal} is {thermal[0]} x {thermal[1]} pixels and {record.visible} is "
+            f"{visible[0]} x {visible[1]}: two sizes of one view have one aspect ratio; register "
+            "them, or give the face locations in both to aggan prepare (--faces)",
         )
+    return thermal != visible
 
-# %% ../../nbs/data/folders.ipynb #ae78694b
+
+def check_size(record: PairRecord) -> tuple[ImageInfo, ImageInfo]:  # thermal, visible
+    "Sizes and kinds of a pair's images; raises UnusableFile if they do not fit together."
+    thermal = image_info(record.thermal)
+    if record.visible == record.thermal:
+        check_even_width(record.thermal, thermal.width)
+        return (thermal._replace(width=thermal.width // 2),) * 2
+    visible = image_info(record.visible)
+    check_aspects(record, thermal[:2], visible[:2])
+    return thermal, visible
+
+# %% ../../nbs/data/folders.ipynb #057bed49
 def split_sides(
     image: Tensor,  # (C, H, W)
     thermal_side: str,  # "left" or "right"
@@ -332,14 +359,96 @@ def split_sides(
 def read_pair(
     record: PairRecord,
     thermal_side: str,  # of an image that holds both
-) -> tuple[Tensor, Tensor]:  # thermal, visible; uint8 or uint16
+) -> tuple[Tensor, Tensor]:  # thermal, as stored; visible, uint8 or uint16
     "The two images of a record."
     thermal = read_image(record.thermal)
     if record.visible == record.thermal:
-        return split_sides(thermal, thermal_side)
-    return thermal, read_image(record.visible)
+        thermal, visible = split_sides(thermal, thermal_side)
+    else:
+        visible = read_image(record.visible)
+    return thermal, check_visible(record.visible, visible)
 
-# %% ../../nbs/data/folders.ipynb #1ef5ef4a
+# %% ../../nbs/data/folders.ipynb #b528add0
+class SetInfo(NamedTuple):
+    "What the headers of a folder's pairs show."
+
+    channels: tuple[int, int]  # of thermal and visible images, the most that one has
+    deep: tuple[bool, bool]  # whether any of them has more than 8 bits
+    square: bool  # whether all images are
+    other_sizes: list[Path]  # visible images of another size than the thermal one
+    previews: list[Path]  # see `warn_of_previews`
+
+
+def inspect_pairs(records: Sequence[PairRecord]) -> SetInfo:
+    "What the headers of pairs show; raises UnusableFile or FileNotFoundError."
+    infos = [check_size(record) for record in records]
+    sides = list(zip(*infos))
+    return SetInfo(
+        tuple(max(info.channels for info in side) for side in sides),
+        tuple(any(info.bits > 8 for info in side) for side in sides),
+        all(info.width == info.height for pair in infos for info in pair),
+        [record.visible for record, (t, v) in zip(records, infos) if t[:2] != v[:2]],
+        [record.thermal for record, (thermal, _) in zip(records, infos) if thermal.preview],
+    )
+
+
+def warn_of_sizes(
+    paths: list[Path],  # visible images of another size than the thermal one
+) -> None:
+    "Say, once for all, that pairs of two sizes are taken as registered."
+    if paths:
+        warnings.warn(
+            f"{len(paths)} visible images have another size than their thermal image (e.g. "
+            f"{paths[0]}): the pairs are taken as registered, and resized",
+            stacklevel=3,
+        )
+
+# %% ../../nbs/data/folders.ipynb #e2bedc48
+def uniform(
+    pixels: Tensor,  # (C, H, W) uint8, or float in [0, 1]
+    channels: int,
+    deep: bool,  # float
+) -> Tensor:
+    "Pixels with the channels and the depth of their set."
+    return (to_unit(pixels) if deep else pixels).expand(channels, -1, -1)
+
+
+def load_pair(
+    record: PairRecord,
+    info: SetInfo,
+    thermal_range: str,  # see `scale_depth`
+    thermal_side: str,  # of an image that holds both
+    aspect: str,  # see `make_square`
+) -> Stored:
+    "A pair as the networks take it, but for its size."
+    thermal, visible = read_pair(record, thermal_side)
+    with naming(record.thermal, "range"):
+        thermal = scale_depth(thermal, thermal_range)
+    top, left, *_ = square_of(*thermal.shape[1:], aspect)
+    points = record.landmarks and torch.tensor(record.landmarks).view(5, 2)
+    thermal = uniform(thermal, info.channels[0], info.deep[0])
+    visible = uniform(scale_depth(visible), info.channels[1], info.deep[1])
+    return Stored(
+        make_square(thermal, aspect),
+        make_square(visible, aspect),
+        None if points is None else points - torch.tensor([left, top]),
+    )
+
+# %% ../../nbs/data/folders.ipynb #49e56bc4
+def folder_identity(
+    records: Sequence[PairRecord],
+    *options,  # what decides the pixels
+) -> str:
+    "Short SHA-256 of names, subjects, roles, files and options."
+    files = sorted({path for r in records for path in (r.thermal, r.visible)})
+    facts = dict(zip(files, describe_files(files)))
+    pairs = [
+        (r.name, r.subject, r.split, r.role, r.landmarks, facts[r.thermal], facts[r.visible])
+        for r in records
+    ]
+    return content_hash([sorted(pairs, key=str), *options])
+
+# %% ../../nbs/data/folders.ipynb #2417d9bc
 class FolderPairs(PairDataset):
     "Pairs in image files; raises ValueError or FileNotFoundError for what the headers show."
 
@@ -348,32 +457,41 @@ class FolderPairs(PairDataset):
         records: list[PairRecord],
         image_size: int = 256,
         channels: int = 3,
-        thermal_range: str = "image",  # what becomes [0, 1] in 16-bit images: see `scale_depth`
+        thermal_range: str = "robust",  # what becomes [0, 1] in counts: see `scale_depth`
         thermal_side: str = "left",  # of an image that holds both: "left" or "right"
+        aspect: str = "pad",  # how images that are not square become so: see `make_square`
     ):
         super().__init__(records, image_size, channels)
-        check_choice("thermal_range", thermal_range, THERMAL_RANGES)
+        fixed_range(thermal_range)
         check_choice("thermal_side", thermal_side, ("left", "right"))
-        self.thermal_range, self.thermal_side = thermal_range, thermal_side
-        for record in records:
-            check_size(record)
+        check_choice("aspect", aspect, ASPECTS)
+        self.options = thermal_range, thermal_side, aspect
+        self.info = inspect_pairs(records)
+        warn_of_sizes(self.info.other_sizes)
+        warn_of_previews(self.info.previews)
 
     def load(self, index: int) -> Stored:
-        record = self.records[index]
-        thermal, visible = read_pair(record, self.thermal_side)
-        points = torch.tensor(record.landmarks).view(5, 2) if record.landmarks else None
-        return Stored(scale_depth(thermal, self.thermal_range), scale_depth(visible), points)
+        return load_pair(self.records[index], self.info, *self.options)
 
     @cached_property
     def identity(self) -> str:
-        "Short SHA-256 of names, subjects, roles and files."
-        files = sorted({path for r in self.records for path in (r.thermal, r.visible)})
-        facts = dict(zip(files, describe_files(files)))
-        pairs = [
-            (r.name, r.subject, r.split, r.role, r.landmarks, facts[r.thermal], facts[r.visible])
-            for r in self.records
-        ]
-        return content_hash([sorted(pairs, key=str), self.thermal_range, self.thermal_side])
+        "Short SHA-256 of the files and of the options that change their pixels."
+        thermal_range, thermal_side, aspect = self.options
+        thermal_range = thermal_range if self.info.deep[0] else "image"
+        shape = [] if self.info.square or aspect == "squeeze" else [aspect]
+        return folder_identity(self.records, thermal_range, thermal_side, *shape)
+
+# %% ../../nbs/data/folders.ipynb #a4cc7152
+@patch(as_prop=True)
+def preparation(self: FolderPairs) -> dict:  # see `PairDataset`
+    "How the thermal images show temperature; raises ValueError if they do so in several ways."
+    known = {"colours": survey_colours(lambda index: self.load_images(index)[0], len(self))}
+    thermal_range, _, aspect = self.options
+    if self.info.deep[0]:
+        known["thermal_range"] = thermal_range
+    if not self.info.square:
+        known["aspect"] = aspect
+    return known
 
 # %% ../../nbs/data/folders.ipynb #c66f55bb
 def open_folder(
@@ -384,8 +502,9 @@ def open_folder(
     subjects: dict[str, int] | None = None,  # how many subjects at most, by split; None: all
     images_per_subject: int | None = None,  # how many pairs of each at most; None: all
     subject_pattern: str = SUBJECT_PATTERN,  # regular expression, see `subject_of`
-    thermal_range: str = "image",  # see `scale_depth`
+    thermal_range: str = "robust",  # see `scale_depth`
     thermal_side: str = "left",  # of an image that holds both
+    aspect: str = "pad",  # see `make_square`
 ) -> FolderPairs:
     "Pairs in image files; raises ValueError or FileNotFoundError that names the file and a remedy."
     records = list_pairs(root, subject_pattern)
@@ -395,4 +514,4 @@ def open_folder(
     chosen = subsample(records, (subjects or {}).get(split), images_per_subject)
     if not chosen:
         raise ValueError(f"the split {split!r} of {root} is empty")
-    return FolderPairs(chosen, image_size, channels, thermal_range, thermal_side)
+    return FolderPairs(chosen, image_size, channels, thermal_range, thermal_side, aspect)
