@@ -26,6 +26,7 @@ import aggan
 from ..data import PairDataset, collate, open_pairs
 from ..evaluation import REFERENCES, evaluate
 from .inference import default_device, load_method, translator
+from .preparation import check_preparation, reading_options, trained_preparation
 from .profiles import Profile, resolve_profile
 from .timing import step_seconds
 from ..methods import Method, create_method, inference_kwargs, method_label
@@ -259,7 +260,8 @@ def training_settings(
                 option: (name, weights_hash(name))
                 for option, name in experiment.loss_networks.items()
             },
-        },
+        }
+        | ({"preparation": known} if (known := experiment.pairs("train").preparation) else {}),
     }
 
 # %% ../../nbs/experiments/experiment.ipynb #e0ab2e5f
@@ -421,6 +423,10 @@ def experiment_with(
     method_kwargs = header["method_kwargs"] | taught_by(header)
     overrides = {"image_size": method_kwargs["image_size"]} | settings.get("overrides", {})
     settings |= {"method_kwargs": method_kwargs, "overrides": overrides}
+    if settings.get("dataset") == "folder":
+        own = settings.get("dataset_kwargs", {})
+        trained = header.get("preparation", {})
+        settings["dataset_kwargs"] = reading_options(trained, settings.get("root"), own)
     return Experiment(header["method"], **settings)
 
 
@@ -431,4 +437,5 @@ def evaluate_weights(
 ) -> dict:  # as `evaluate_experiment` returns it
     "Evaluate trained weights on any data set."
     experiment = experiment_with(weights, **settings)
+    check_preparation(trained_preparation(weights), experiment.pairs(split).preparation)
     return evaluate_experiment(experiment, translator(load_method(weights)), split)
