@@ -156,14 +156,17 @@ def open_header(
     "Open an image's header; raises FileNotFoundError or UnusableFile that names the file."
     if data is None and split_zip(path):
         data = read_file(path)
+    image = None
     try:
         image = Image.open(path if data is None else io.BytesIO(data))
         _check_kind(image, path)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"there is no image {path}") from None
-    except UnusableFile:
-        raise
     except Exception as error:
+        if image is not None:
+            image.close()
+        if isinstance(error, UnusableFile):
+            raise
+        if isinstance(error, FileNotFoundError):
+            raise FileNotFoundError(f"there is no image {path}") from None
         message = f"{path} is not an image that can be read: {error}"
         raise UnusableFile("no image", message) from error
     return image
