@@ -5,6 +5,8 @@
 # %% ../../nbs/data/colormap.ipynb #e989251f
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -15,8 +17,8 @@ from torchvision.transforms.v2.functional import rgb_to_grayscale
 from .images import to_unit
 
 # %% auto #0
-__all__ = ['IRON_HEX', 'IRON_COLOURS', 'NOT_SEARCHED', 'MAX_PALETTE_DISTANCE', 'THERMAL_MODES', 'iron_palette',
-           'nearest_in_palette', 'is_iron', 'iron_to_grey', 'convert_thermal']
+__all__ = ['IRON_HEX', 'IRON_COLOURS', 'NOT_SEARCHED', 'MAX_PALETTE_DISTANCE', 'MAX_GREY_SPREAD', 'THERMAL_MODES', 'iron_palette',
+           'nearest_in_palette', 'is_iron', 'iron_to_grey', 'colour_kind', 'survey_colours', 'convert_thermal']
 
 # %% ../../nbs/data/colormap.ipynb #8c01cc58
 IRON_HEX = """
@@ -110,20 +112,55 @@ def iron_to_grey(
     index = torch.from_numpy(nearest_in_palette(colours))
     return index.view(1, *thermal.shape[1:]).float() / (len(IRON_COLOURS) - 1)
 
-# %% ../../nbs/data/colormap.ipynb #20dde42b
-THERMAL_MODES = ("grey", "luma", "raw")
+# %% ../../nbs/data/colormap.ipynb #db942d41
+MAX_GREY_SPREAD = 12  # of 255, between the channels of a grey image
+
+
+def colour_kind(
+    thermal: Tensor,  # (1 or 3, H, W) uint8, or float32 in [0, 1]
+) -> str:  # "grey", "iron" or "other colours"
+    "How a thermal image shows temperature."
+    if len(thermal) == 1 or torch.equal(thermal[:1].expand_as(thermal), thermal):
+        return "grey"
+    colours = thermal.flatten(1)[:, :: max(1, thermal[0].numel() // 20_000)]
+    colours = (to_unit(colours) * 255).T.numpy()
+    spread = colours.max(1) - colours.min(1)
+    if np.percentile(spread, 99) <= MAX_GREY_SPREAD:
+        return "grey"
+    return "iron" if is_iron(colours) else "other colours"
+
+
+def survey_colours(
+    load: Callable[[int], Tensor],  # the thermal image of an index
+    count: int,  # of images
+    looked_at: int = 24,  # so many, evenly spaced
+) -> str:  # see `colour_kind`
+    "What thermal images have in common; raises ValueError if grey and coloured ones are mixed."
+    chosen = dict.fromkeys(np.linspace(0, count - 1, min(count, looked_at)).round().astype(int))
+    kinds = Counter(colour_kind(load(int(index))) for index in chosen)
+    if len(kinds) > 1 and "grey" in kinds:
+        found = " and ".join(f"{number} in {kind}" for kind, number in kinds.items())
+        raise ValueError(
+            f"the thermal images do not show temperature in one way (of {len(chosen)} looked at, "
+            f"{found}): aggan prepare --thermal-mode grey makes them one"
+        )
+    return kinds.most_common(1)[0][0]
+
+# %% ../../nbs/data/colormap.ipynb #8875309f
+THERMAL_MODES = ("grey", "luma", "raw", "iron")
 
 
 def convert_thermal(
     thermal: Tensor,  # (1 or 3, H, W) uint8 or float32 in [0, 1]
-    mode: str,  # "grey": temperature (iron palette inverted), "luma": brightness, "raw": as stored
-) -> Tensor:  # (1, H, W), or (3, H, W) for "raw"; float32 in [0, 1]
+    mode: str,  # "grey": temperature, "iron": its colours, "luma": brightness, "raw": as stored
+) -> Tensor:  # (1, H, W), or (3, H, W) for "raw" and "iron"; float32 in [0, 1]
     "Thermal image in one of `THERMAL_MODES`; raises ValueError where `grey` meets other colours."
     unit = to_unit(thermal)
     if mode == "raw":
         return unit.expand(3, -1, -1)
-    if len(thermal) == 1:
-        return unit
-    if torch.equal(thermal[0], thermal[1]) and torch.equal(thermal[0], thermal[2]):
+    if mode == "iron":
+        is_there = colour_kind(thermal) == "iron"
+        return unit if is_there else iron_palette(convert_thermal(thermal, "grey"))
+    if colour_kind(thermal) == "grey":
         return unit[:1]
     return rgb_to_grayscale(unit) if mode == "luma" else iron_to_grey(thermal)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -19,23 +20,34 @@ from fastcore.basics import patch
 from torch import Tensor
 
 # %% auto #0
-__all__ = ['USUAL', 'NEEDS_NO_PAIRS', 'THERMAL_ENDS', 'VISIBLE_ENDS', 'HASHED_BYTES', 'Naming', 'check_naming', 'find_folder',
-           'suggest_suffixes', 'pair_folders', 'layout_folders', 'list_side_by_side', 'list_folder', 'read_row',
-           'list_manifest', 'drop_duplicates', 'describe_unseen', 'list_pairs', 'describe_files', 'check_even_width',
-           'check_size', 'split_sides', 'read_pair', 'FolderPairs', 'UnpairedFolder', 'EmptySplit', 'open_folder']
+__all__ = ['USUAL', 'NEEDS_NO_PAIRS', 'THERMAL_ENDS', 'VISIBLE_ENDS', 'HASHED_BYTES', 'ASPECT_TOLERANCE', 'Naming',
+           'check_naming', 'find_folder', 'suggest_suffixes', 'pair_folders', 'layout_folders', 'list_side_by_side',
+           'list_folder', 'read_row', 'list_manifest', 'drop_duplicates', 'describe_unseen', 'list_pairs',
+           'describe_files', 'check_even_width', 'check_aspects', 'check_size', 'split_sides', 'read_pair', 'SetInfo',
+           'summarise_headers', 'warn_of_sizes', 'uniform', 'load_pair', 'folder_identity', 'FolderPairs',
+           'UnpairedFolder', 'EmptySplit', 'open_folder']
 
 # %% ../../nbs/data/folders.ipynb #cb49038e
+from .colormap import survey_colours
 from aggan.data.images import (
-    THERMAL_RANGES,
+    ASPECTS,
+    ImageInfo,
     UnusableFile,
+    check_visible,
     describe_other_files,
-    is_image,
+    fixed_range,
+    image_info,
+    is_image_name,
     list_files,
     list_images,
-    open_header,
+    make_square,
+    naming,
     read_image,
     report_problem,
     scale_depth,
+    square_of,
+    to_unit,
+    warn_of_previews,
 )
 from aggan.data.pairs import (
     ROLES,
@@ -408,7 +420,7 @@ def describe_unseen(root: Path, naming: Naming = USUAL) -> list[str]:  # clauses
     layout = layout_folders(root, naming)
     folders = dict.fromkeys(folder for _, *both in layout for folder in both if folder.is_dir())
     unseen = [f"not seen: {said}" for folder in folders if (said := describe_other_files(folder))]
-    images = list(filter(is_image, list_files(root)))
+    images = list(filter(is_image_name, list_files(root)))
     for folder in folders:
         ends = [end for _, *both in layout for f, end in zip(both, naming.ends) if f == folder]
         inside = [path for path in images if path.is_relative_to(folder)]
@@ -470,7 +482,10 @@ def describe_files(
         return [(fact.st_size, fact.st_mtime_ns) for fact in facts]
     return [(fact.st_size, content_hash(path)) for fact, path in zip(facts, paths)]
 
-# %% ../../nbs/data/folders.ipynb #8a9e5066
+# %% ../../nbs/data/folders.ipynb #386c44f5
+ASPECT_TOLERANCE = 0.01
+
+
 def check_even_width(path: Path, width: int) -> None:
     "Raise UnusableFile if an image cannot be split into two halves."
     if width % 2:
@@ -481,23 +496,34 @@ def check_even_width(path: Path, width: int) -> None:
         )
 
 
-def check_size(record: PairRecord) -> None:
-    "Raise UnusableFile if the images of a pair differ in size, or one image cannot hold two."
-    with open_header(record.thermal) as image:
-        width, height = image.size
-    if record.visible == record.thermal:
-        check_even_width(record.thermal, width)
-        return
-    with open_header(record.visible) as image:
-        other = image.size
-    if (width, height) != other:
+def check_aspects(
+    record: PairRecord,
+    thermal: tuple[int, int],  # width, height
+    visible: tuple[int, int],
+) -> bool:  # whether the sizes differ
+    "Raise UnusableFile if the aspect ratios of a pair's images differ."
+    ratio = (thermal[0] * visible[1]) / (thermal[1] * visible[0])
+    if abs(ratio - 1) > ASPECT_TOLERANCE:
         raise UnusableFile(
             "size",
-            f"{record.thermal} is {width} x {height} pixels and {record.visible} is {other[0]} x "
-            f"{other[1]}: a pair must be registered and of one size",
+            f"{record.thermal} is {thermal[0]} x {thermal[1]} pixels and {record.visible} is "
+            f"{visible[0]} x {visible[1]}: two sizes of one view have one aspect ratio; otherwise "
+            "aggan prepare needs --register, or the face locations in both (--faces)",
         )
+    return thermal != visible
 
-# %% ../../nbs/data/folders.ipynb #ae78694b
+
+def check_size(record: PairRecord) -> tuple[ImageInfo, ImageInfo]:  # thermal, visible
+    "Sizes and kinds of a pair's images; raises UnusableFile if they do not fit together."
+    thermal = image_info(record.thermal)
+    if record.visible == record.thermal:
+        check_even_width(record.thermal, thermal.width)
+        return (thermal._replace(width=thermal.width // 2),) * 2
+    visible = image_info(record.visible)
+    check_aspects(record, thermal[:2], visible[:2])
+    return thermal, visible
+
+# %% ../../nbs/data/folders.ipynb #057bed49
 def split_sides(
     image: Tensor,  # (C, H, W)
     thermal_side: str,  # "left" or "right"
@@ -510,14 +536,91 @@ def split_sides(
 def read_pair(
     record: PairRecord,
     thermal_side: str,  # of an image that holds both
-) -> tuple[Tensor, Tensor]:  # thermal, visible; uint8 or uint16
+) -> tuple[Tensor, Tensor]:  # thermal, as stored; visible, uint8 or uint16
     "The two images of a record."
     thermal = read_image(record.thermal)
     if record.visible == record.thermal:
-        return split_sides(thermal, thermal_side)
-    return thermal, read_image(record.visible)
+        thermal, visible = split_sides(thermal, thermal_side)
+    else:
+        visible = read_image(record.visible)
+    return thermal, check_visible(record.visible, visible)
 
-# %% ../../nbs/data/folders.ipynb #1ef5ef4a
+# %% ../../nbs/data/folders.ipynb #b528add0
+class SetInfo(NamedTuple):
+    "What the headers of a folder's images show."
+
+    channels: tuple[int, int]  # of thermal and visible images, the most that one has
+    deep: tuple[bool, bool]  # whether any of them has more than 8 bits
+    square: bool  # whether all images are
+
+
+def summarise_headers(
+    *sides: Sequence[ImageInfo],  # of the thermal and of the visible images
+) -> SetInfo:
+    "What the headers of a set show together."
+    return SetInfo(
+        tuple(max(info.channels for info in side) for side in sides),
+        tuple(any(info.bits > 8 for info in side) for side in sides),
+        all(info.width == info.height for side in sides for info in side),
+    )
+
+
+def warn_of_sizes(
+    paths: list[Path],  # visible images of another size than the thermal one
+) -> None:
+    "Say, once for all, that pairs of two sizes are taken as registered."
+    if paths:
+        warnings.warn(
+            f"{len(paths)} visible images have another size than their thermal image (e.g. "
+            f"{paths[0]}): the pairs are taken as registered, and resized",
+            stacklevel=3,
+        )
+
+# %% ../../nbs/data/folders.ipynb #e2bedc48
+def uniform(
+    pixels: Tensor,  # (C, H, W) uint8, or float in [0, 1]
+    channels: int,
+    deep: bool,  # float
+    aspect: str,  # see `make_square`
+) -> Tensor:  # (channels, S, S)
+    "A square with the channels and the depth of its set."
+    return make_square((to_unit(pixels) if deep else pixels).expand(channels, -1, -1), aspect)
+
+
+def load_pair(
+    record: PairRecord,
+    info: SetInfo,
+    thermal_range: str,  # see `scale_depth`
+    thermal_side: str,  # of an image that holds both
+    aspect: str,  # see `make_square`
+) -> Stored:
+    "A pair as the networks take it, but for its size."
+    thermal, visible = read_pair(record, thermal_side)
+    with naming(record.thermal, "range"):
+        thermal = scale_depth(thermal, thermal_range)
+    top, left, *_ = square_of(*thermal.shape[1:], aspect)
+    points = record.landmarks and torch.tensor(record.landmarks).view(5, 2)
+    return Stored(
+        uniform(thermal, info.channels[0], info.deep[0], aspect),
+        uniform(scale_depth(visible), info.channels[1], info.deep[1], aspect),
+        None if points is None else points - torch.tensor([left, top]),
+    )
+
+# %% ../../nbs/data/folders.ipynb #49e56bc4
+def folder_identity(
+    records: Sequence[PairRecord],
+    *options,  # what decides the pixels
+) -> str:
+    "Short SHA-256 of names, subjects, roles, files and options."
+    files = sorted({path for r in records for path in (r.thermal, r.visible)})
+    facts = dict(zip(files, describe_files(files)))
+    pairs = [
+        (r.name, r.subject, r.split, r.role, r.landmarks, facts[r.thermal], facts[r.visible])
+        for r in records
+    ]
+    return content_hash([sorted(pairs, key=str), *options])
+
+# %% ../../nbs/data/folders.ipynb #2417d9bc
 class FolderPairs(PairDataset):
     "Pairs in image files; raises ValueError or FileNotFoundError for what the headers show."
 
@@ -526,32 +629,31 @@ class FolderPairs(PairDataset):
         records: list[PairRecord],
         image_size: int = 256,
         channels: int = 3,
-        thermal_range: str = "image",  # what becomes [0, 1] in 16-bit images: see `scale_depth`
+        thermal_range: str = "robust",  # what becomes [0, 1] in counts: see `scale_depth`
         thermal_side: str = "left",  # of an image that holds both: "left" or "right"
+        aspect: str = "pad",  # how images that are not square become so: see `make_square`
     ):
         super().__init__(records, image_size, channels)
-        check_choice("thermal_range", thermal_range, THERMAL_RANGES)
+        fixed_range(thermal_range)
         check_choice("thermal_side", thermal_side, ("left", "right"))
-        self.thermal_range, self.thermal_side = thermal_range, thermal_side
-        for record in records:
-            check_size(record)
+        check_choice("aspect", aspect, ASPECTS)
+        self.options = thermal_range, thermal_side, aspect
+        infos = [check_size(record) for record in records]
+        self.info = summarise_headers(*zip(*infos))
+        both = list(zip(records, infos))
+        warn_of_sizes([record.visible for record, (t, v) in both if t[:2] != v[:2]])
+        warn_of_previews([record.thermal for record, (thermal, _) in both if thermal.preview])
 
     def load(self, index: int) -> Stored:
-        record = self.records[index]
-        thermal, visible = read_pair(record, self.thermal_side)
-        points = torch.tensor(record.landmarks).view(5, 2) if record.landmarks else None
-        return Stored(scale_depth(thermal, self.thermal_range), scale_depth(visible), points)
+        return load_pair(self.records[index], self.info, *self.options)
 
     @cached_property
     def identity(self) -> str:
-        "Short SHA-256 of names, subjects, roles and files."
-        files = sorted({path for r in self.records for path in (r.thermal, r.visible)})
-        facts = dict(zip(files, describe_files(files)))
-        pairs = [
-            (r.name, r.subject, r.split, r.role, r.landmarks, facts[r.thermal], facts[r.visible])
-            for r in self.records
-        ]
-        return content_hash([sorted(pairs, key=str), self.thermal_range, self.thermal_side])
+        "Short SHA-256 of the files and of the options that change their pixels."
+        thermal_range, thermal_side, aspect = self.options
+        thermal_range = thermal_range if self.info.deep[0] else "image"
+        shape = [] if self.info.square or aspect == "squeeze" else [aspect]
+        return folder_identity(self.records, thermal_range, thermal_side, *shape)
 
 # %% ../../nbs/data/folders.ipynb #46c89e75
 class UnpairedFolder(PairDataset):
@@ -564,9 +666,11 @@ class UnpairedFolder(PairDataset):
         records: list[PairRecord],  # each with one of the two files
         image_size: int = 256,
         channels: int = 3,
-        thermal_range: str = "image",  # see `scale_depth`
+        thermal_range: str = "robust",  # see `scale_depth`
+        aspect: str = "pad",  # see `make_square`
     ):
-        check_choice("thermal_range", thermal_range, THERMAL_RANGES)
+        fixed_range(thermal_range)
+        check_choice("aspect", aspect, ASPECTS)
         thermal = [record for record in records if record.thermal]
         self.visible = [record for record in records if record.visible]
         if not (thermal and self.visible):
@@ -576,14 +680,19 @@ class UnpairedFolder(PairDataset):
             )
         count = max(len(thermal), len(self.visible))
         super().__init__([thermal[n % len(thermal)] for n in range(count)], image_size, channels)
-        self.single, self.thermal_range = records, thermal_range
-        for record in records:
-            open_header(record.thermal or record.visible).close()
+        self.single, self.options = records, (thermal_range, aspect)
+        self.info = summarise_headers(
+            [image_info(record.thermal) for record in thermal],
+            [image_info(record.visible) for record in self.visible],
+        )
 
     def load(self, index: int) -> Stored:
-        thermal = read_image(self.records[index].thermal)
-        visible = read_image(self.visible[index % len(self.visible)].visible)
-        return Stored(scale_depth(thermal, self.thermal_range), scale_depth(visible))
+        thermal, visible = self.records[index].thermal, self.visible[index % len(self.visible)]
+        thermal_range, aspect = self.options
+        with naming(thermal, "range"):
+            image = scale_depth(read_image(thermal), thermal_range)
+        sides = image, scale_depth(read_image(visible.visible))
+        return Stored(*map(uniform, sides, self.info.channels, self.info.deep, (aspect, aspect)))
 
 # %% ../../nbs/data/folders.ipynb #cabdf97c
 @patch(as_prop=True)
@@ -603,7 +712,22 @@ def identity(self: UnpairedFolder) -> str:
     "Short SHA-256 of names and files."
     files = [record.thermal or record.visible for record in self.single]
     names = [(record.name, record.subject) for record in self.single]
-    return content_hash([names, describe_files(files), self.thermal_range])
+    thermal_range, aspect = self.options
+    known = thermal_range if self.info.deep[0] else "image"
+    shape = [] if self.info.square or aspect == "squeeze" else [aspect]
+    return content_hash([names, describe_files(files), known, *shape])
+
+# %% ../../nbs/data/folders.ipynb #a4cc7152
+@patch(as_prop=True)
+def preparation(self: FolderPairs | UnpairedFolder) -> dict:  # see `PairDataset`
+    "How the thermal images show temperature; raises ValueError if they do so in several ways."
+    known = {"colours": survey_colours(lambda index: self.load_images(index)[0], len(self))}
+    thermal_range, *_, aspect = self.options
+    if self.info.deep[0]:
+        known["thermal_range"] = thermal_range
+    if not self.info.square:
+        known["aspect"] = aspect
+    return known
 
 # %% ../../nbs/data/folders.ipynb #005f4b1b
 class EmptySplit(ValueError):
@@ -645,8 +769,9 @@ def open_folder(
     unpaired: bool = False,  # for the training, images need no partners
     subject_pattern: str | None = None,  # see `subject_of`; None: the subfolder, else the file name
     suffixes: tuple[str, str] | None = None,  # ends of thermal and visible names: "_T", "_V"
-    thermal_range: str = "image",  # see `scale_depth`
+    thermal_range: str = "robust",  # see `scale_depth`
     thermal_side: str = "left",  # of an image that holds both
+    aspect: str = "pad",  # see `make_square`
 ) -> PairDataset:
     "Pairs in image files; raises ValueError or FileNotFoundError that names the file and a remedy."
     naming = Naming(subject_pattern, suffixes, unpaired)
@@ -658,8 +783,8 @@ def open_folder(
     if not chosen:
         raise EmptySplit(f"the split {split!r} of {root} is empty")
     if single:
-        pairs = UnpairedFolder(single, image_size, channels, thermal_range)
+        pairs = UnpairedFolder(single, image_size, channels, thermal_range, aspect)
     else:
-        pairs = FolderPairs(chosen, image_size, channels, thermal_range, thermal_side)
+        pairs = FolderPairs(chosen, image_size, channels, thermal_range, thermal_side, aspect)
     pairs.notes = _describe_folder(Path(root), records, naming)
     return pairs

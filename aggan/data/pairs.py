@@ -251,6 +251,11 @@ class PairDataset(Dataset, ABC):
     def __len__(self) -> int:
         return len(self.records)
 
+    @property
+    def preparation(self) -> dict:
+        "How thermal images from files show temperature: colours, thermal_range, aspect, …"
+        return {}
+
     def prepare_data(self) -> None:
         "Do what `load` needs once; called before worker processes start."
 

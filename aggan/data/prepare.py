@@ -29,23 +29,28 @@ from torchvision.utils import make_grid
 from tqdm.auto import tqdm
 
 # %% auto #0
-__all__ = ['FRAME_BOX', 'REGISTRATION', 'SHEET_PAIRS', 'LEFT_OUT_ROWS', 'PAGE', 'COUNTS_SQL', 'LOCATED_SQL', 'PLACED_SQL',
-           'ATTRIBUTES_SQL', 'ATTRIBUTE_SQL', 'PEOPLE_SQL', 'KINDS_SQL', 'LEFT_OUT_SQL', 'alignment_matrix', 'Options',
-           'AlignedPair', 'check_image_size', 'decode_pair', 'register_visible', 'locate_registered',
-           'locate_unregistered', 'align_image', 'frame_points', 'align_source', 'file_stamp', 'problem_kind',
-           'AlignedSources', 'unchanged', 'align_all', 'PrepareReport', 'find_registration', 'place_and_register',
-           'check_options', 'open_writer', 'stored_splits', 'announce', 'prepare', 'Progress', 'key_of',
-           'read_progress', 'fill_store', 'check_against_store', 'add_pair', 'summarise', 'contact_sheet', 'image_tag',
-           'query_table', 'report_sections', 'write_report']
+__all__ = ['FRAME_BOX', 'NOTES', 'REGISTRATION', 'SHEET_PAIRS', 'LEFT_OUT_ROWS', 'PAGE', 'COUNTS_SQL', 'LOCATED_SQL',
+           'PLACED_SQL', 'ATTRIBUTES_SQL', 'ATTRIBUTE_SQL', 'PEOPLE_SQL', 'KINDS_SQL', 'LEFT_OUT_SQL',
+           'alignment_matrix', 'Options', 'AlignedPair', 'check_image_size', 'decode_pair', 'register_visible',
+           'scale_location', 'match_sizes', 'locate_registered', 'locate_unregistered', 'align_image', 'frame_points',
+           'notes_of', 'align_source', 'file_stamp', 'problem_kind', 'AlignedSources', 'unchanged', 'align_all',
+           'PrepareReport', 'find_registration', 'place_and_register', 'check_options', 'open_writer', 'stored_splits',
+           'announce', 'prepare', 'Progress', 'key_of', 'read_progress', 'fill_store', 'check_against_store',
+           'add_pair', 'summarise', 'contact_sheet', 'image_tag', 'query_table', 'report_sections', 'write_report']
 
 # %% ../../nbs/data/prepare.ipynb #18eac87d
 from . import arl_vtf, speakingfaces, tufts_eurecom_carl  # noqa: F401
 from .colormap import THERMAL_MODES, convert_thermal
 from .face_locations import alignment_notes, check_location, place_faces
-from .folders import check_even_width, split_sides
+from .folders import check_aspects, check_even_width, split_sides
 from aggan.data.images import (
-    THERMAL_RANGES,
+    ASPECTS,
     UnusableFile,
+    check_visible,
+    fixed_range,
+    image_info,
+    make_square,
+    naming,
     read_image,
     resize,
     scale_depth,
@@ -69,6 +74,7 @@ from aggan.data.store import (
     check_space,
     is_store,
     named_errors,
+    stored_settings,
 )
 from aggan.recognition.alignment import (
     detect_faces,
@@ -109,9 +115,10 @@ class Options(NamedTuple):
 
     size: int  # side of the aligned images, pixels
     thermal_mode: str  # one of `THERMAL_MODES`
-    thermal_range: str  # one of `THERMAL_RANGES`: what becomes [0, 1] in 16-bit thermal images
+    thermal_range: str  # what becomes [0, 1] in counts and temperatures: see `scale_depth`
     thermal_side: str  # "left" or "right" of an image that holds both
     detect: bool  # detect faces in visible images
+    aspect: str = "pad"  # how whole images that are not square become so: see `make_square`
 
 
 class AlignedPair(NamedTuple):
@@ -122,6 +129,7 @@ class AlignedPair(NamedTuple):
     placed_by: str  # what located the face, see the table
     box: tuple[float, ...] | None  # of the face, in pixels of the image in which it was found
     source_hash: str  # of the decoded images and the given locations
+    notes: tuple[str, ...] = ()  # what was done to the images, keys of `NOTES`
 
 # %% ../../nbs/data/prepare.ipynb #12d73ae3
 def check_image_size(
@@ -156,30 +164,52 @@ def decode_pair(
         return [thermal]
     if record.visible == record.thermal:
         check_even_width(record.thermal, thermal.shape[2])
+        check_visible(record.visible, thermal)
         return list(split_sides(thermal, options.thermal_side))
-    images = [thermal, read_image(record.visible)]
+    images = [thermal, check_visible(record.visible, read_image(record.visible))]
     for path, image, size in zip((record.thermal, record.visible), images, source.sizes or ()):
         check_image_size(path, image, size)
     return images
 
-# %% ../../nbs/data/prepare.ipynb #1f65bc56
+# %% ../../nbs/data/prepare.ipynb #58eceb7c
 def register_visible(
     thermal: Tensor,  # (C, H, W)
     visible: Tensor,  # (3, H, W) float, or of another size if there is a homography
     source: Source,
 ) -> Tensor:  # (3, H, W)
-    "The visible image on the thermal image's pixels; raises UnusableFile if that is unknown."
+    "The visible image on the thermal image's pixels."
     if source.homography:
         matrix = torch.tensor(source.homography).view(3, 3)
         return warp_homography(visible, matrix, *thermal.shape[1:])
-    if visible.shape[1:] != thermal.shape[1:]:
-        raise UnusableFile(
-            "size",
-            f"{source.record.thermal} is {thermal.shape[2]} x {thermal.shape[1]} pixels and "
-            f"{source.record.visible} is {visible.shape[2]} x {visible.shape[1]}: "
-            "register the cameras (--register), or give the face locations in both (--faces)",
-        )
     return visible
+
+
+def scale_location(
+    location: FaceLocation,
+    x: float,  # factor of the width
+    y: float,  # of the height
+) -> FaceLocation:
+    "A face's location in an image that was resized."
+    scaled = (
+        [v * (x, y)[n % 2] for n, v in enumerate(part)] if part else None for part in location
+    )
+    return FaceLocation(*(part and tuple(part) for part in scaled))
+
+
+def match_sizes(
+    images: list[Tensor],  # thermal (C, H, W) and, if there is one, visible (3, H, W)
+    source: Source,
+) -> tuple[list[Tensor], Source]:  # of one size, unless there is a homography
+    "A registered pair at the larger of its sizes; raises UnusableFile if the aspects differ."
+    if len(images) == 1 or source.homography:
+        return images, source
+    sizes = [(image.shape[2], image.shape[1]) for image in images]
+    if not check_aspects(source.record, *sizes):
+        return images, source
+    width, height = max(sizes, key=np.prod)
+    factors = width / sizes[0][0], height / sizes[0][1]
+    larger = [resize(image, (height, width)).clamp(0, 1) for image in images]
+    return larger, source._replace(thermal=scale_location(source.thermal, *factors))
 
 # %% ../../nbs/data/prepare.ipynb #37a5889b
 def locate_registered(
@@ -223,15 +253,11 @@ def align_image(
     placed_by: str,
     location: FaceLocation,
     size: int,  # side of the frame, pixels
+    aspect: str = "pad",  # see `make_square`
 ) -> Tensor:  # (C, size, size) in [0, 1]
     "Align an image to the frame."
-    if placed_by == "whole":
-        return resize(image, size)
-    if placed_by == "centre":
-        height, width = image.shape[1:]
-        side = min(height, width)
-        top, left = (height - side) // 2, (width - side) // 2
-        return resize(image[:, top : top + side, left : left + side], size)
+    if placed_by in ("whole", "centre"):
+        return resize(make_square(image, "crop" if placed_by == "centre" else aspect), size)
     return warp(image, alignment_matrix(location, size), size).clamp(0, 1)
 
 
@@ -242,16 +268,32 @@ def frame_points(location: FaceLocation, size: int) -> tuple[float, ...] | None:
     points = torch.tensor(location.landmarks).view(5, 2)
     return tuple(transform_points(alignment_matrix(location, size), points).flatten().tolist())
 
+# %% ../../nbs/data/prepare.ipynb #e43c4794
+NOTES = {
+    "resized": "visible images had another size than their thermal image: taken as registered, "
+    "and resized",
+    "preview": "thermal images are only the preview of a FLIR camera, without its temperatures: "
+    "export the radiometric image, or TIFF or CSV",
+}
+
+
+def notes_of(source: Source, stored: list[Tensor]) -> tuple[str, ...]:  # keys of `NOTES`
+    "What is said of a pair's images."
+    sizes = {tuple(image.shape[1:]) for image in stored}
+    registered = source.visible is None and not source.homography
+    resized = ("resized",) if registered and len(sizes) == 2 else ()
+    return resized + (("preview",) if image_info(source.record.thermal).preview else ())
+
 # %% ../../nbs/data/prepare.ipynb #19270e15
 def _to_float(
     source: Source, stored: list[Tensor], options: Options
 ) -> list[Tensor]:  # in [0, 1]; thermal (1 or 3, H, W), visible (3, H, W)
     "A decoded pair with its thermal image in the mode that is asked for."
-    try:
+    path = source.record.thermal
+    with naming(path, "range"):
         scaled = scale_depth(stored[0], options.thermal_range)
+    with naming(f"{path}:", "palette"):
         thermal = convert_thermal(scaled, options.thermal_mode)
-    except ValueError as error:
-        raise UnusableFile("palette", f"{source.record.thermal}: {error}") from error
     return [thermal, *(to_unit(scale_depth(image)).expand(3, -1, -1) for image in stored[1:])]
 
 
@@ -263,21 +305,22 @@ def align_source(source: Source, options: Options) -> AlignedPair:
     for location, image, path in zip((source.thermal, source.visible), images, paths):
         check_location(location or FaceLocation(), image, path)
     if source.visible is None:
+        images, matched = match_sizes(images, source)
         images[1:] = [register_visible(images[0], image, source) for image in images[1:]]
         visible = images[1] if len(images) == 2 else None
-        placed_by, location = locate_registered(source, visible, options.detect)
+        placed_by, location = locate_registered(matched, visible, options.detect)
         locations = [location] * 2
     else:
         placed_by, *locations = locate_unregistered(source)
     frames = [
-        align_image(image, placed_by, location, options.size)
+        align_image(image, placed_by, location, options.size, options.aspect)
         for image, location in zip(images, locations)
     ]
     pixels = torch.cat(frames).mul(255).round().to(torch.uint8).numpy()
     contents = [image.contiguous().numpy() for image in stored]
     source_hash = content_hash(*contents, source[1:4], digits=64)
-    points = frame_points(locations[0], options.size)
-    return AlignedPair(pixels, points, placed_by, locations[0].box, source_hash)
+    points, notes = frame_points(locations[0], options.size), notes_of(source, stored)
+    return AlignedPair(pixels, points, placed_by, locations[0].box, source_hash, notes)
 
 # %% ../../nbs/data/prepare.ipynb #4d7f1d25
 def file_stamp(source: Source) -> str:  # "" for a file that does not exist
@@ -349,7 +392,7 @@ class PrepareReport(NamedTuple):
     left_out: dict[str, int]  # number of problems of each kind
     examples: dict[str, str]  # first message of each kind
     placed_by: dict[str, int] = {}  # pairs in the store by what located their faces
-    notes: tuple[str, ...] = ()  # sentences on the alignment
+    notes: tuple[str, ...] = ()  # sentences on the images and their alignment
 
     def __str__(self) -> str:
         lines = [
@@ -405,8 +448,9 @@ def place_and_register(
 def check_options(options: Options, root: Path, output: Path) -> None:
     "Raise ValueError for options that no data set can be prepared with."
     check_choice("thermal_mode", options.thermal_mode, THERMAL_MODES)
-    check_choice("thermal_range", options.thermal_range, THERMAL_RANGES)
+    fixed_range(options.thermal_range)
     check_choice("thermal_side", options.thermal_side, ("left", "right"))
+    check_choice("aspect", options.aspect, ASPECTS)
     if options.size < 8:
         raise ValueError(f"size must be at least 8 pixels, not {options.size}")
     if output.resolve() == root.resolve():
@@ -457,8 +501,9 @@ def prepare(
     dataset: str = "folder",  # one of `SOURCE_LISTERS`; "thermal": images without partners
     size: int = 256,  # side of the aligned images, pixels
     thermal_mode: str | None = None,  # see `convert_thermal`; None: "raw" or "grey"
-    thermal_range: str = "image",  # what becomes [0, 1] in 16-bit images: see `scale_depth`
+    thermal_range: str | None = None,  # see `scale_depth`; None: as the store has it, or "robust"
     thermal_side: str = "left",  # of an image that holds both: "left" or "right"
+    aspect: str | None = None,  # see `make_square`; None: as the store has it, or "pad"
     detect: bool | None = None,  # detect faces in the visible images; None: in SpeakingFaces only
     faces: str | Path | None = None,  # CSV file of face locations, see `read_face_locations`
     register: bool = False,  # register two cameras by faces, see `register_by_faces`
@@ -471,15 +516,20 @@ def prepare(
     is_speakingfaces = dataset == "speakingfaces"
     mode = thermal_mode or ("raw" if is_speakingfaces else "grey")
     detect = is_speakingfaces if detect is None else detect
-    chosen = Options(size, mode, thermal_range, thermal_side, detect)
+    kept = stored_settings(output)
+    thermal_range = thermal_range or kept.get("thermal_range", "robust")
+    aspect = aspect or kept.get("aspect", "squeeze" if kept else "pad")
+    chosen = Options(size, mode, thermal_range, thermal_side, detect, aspect)
     check_options(chosen, root, output)
     found = list_sources(dataset, root, stored_splits(output), **options)
     given = faces, boards, register
     found, notes, registration = place_and_register(found, chosen, *given, output)
-    thermal_planes = 3 if mode == "raw" else 1
+    thermal_planes = 3 if mode in ("raw", "iron") else 1
     visible_planes = 0 if found.sources[0].record.visible is None else 3
     settings = chosen._asdict() | dict(dataset=dataset, options=options, faces=bool(faces))
     settings |= {"register": registration.points} if registration else {}
+    if aspect == "squeeze":  # as stores without this setting have it
+        del settings["aspect"]
     announce(found)
     with open_writer(output, thermal_planes + visible_planes, size, settings) as writer:
         if registration:
@@ -539,8 +589,10 @@ def fill_store(
     check_space(writer.folder, len(todo) * int(np.prod(writer.shape)))
     # starting a process costs more than aligning a few pairs
     workers = min((os.cpu_count() or 1) if workers is None else workers, len(todo) // 8)
+    notes: Counter = Counter()
     for source, result in align_all(todo, options, workers):
         key = key_of(source)
+        notes.update(getattr(result, "notes", ()))
         result = check_against_store(result, source, writer, progress.stored.get(key))
         if isinstance(result, Exception):
             left_out.append((*key, problem_kind(result), str(result), progress.stamps[key]))
@@ -553,7 +605,8 @@ def fill_store(
     if not report.written + report.kept:
         raise ValueError(f"no pair is left; {report}")
     writer.finish(thermal_planes=thermal_planes, lists=found.lists)
-    return report
+    said = (f"{count} {NOTES[name]}" for name, count in notes.items())
+    return report._replace(notes=(*report.notes, *said))
 
 # %% ../../nbs/data/prepare.ipynb #0266a67c
 def check_against_store(

@@ -10,7 +10,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -21,15 +21,17 @@ from fastcore.basics import patch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from .colormap import survey_colours
 from .images import resize, to_network
 from .pairs import PairDataset, PairRecord, Stored, subsample
 from ..runtime.checks import check_choice
 from ..runtime.files import content_hash, read_json, write_json
 
 # %% auto #0
-__all__ = ['INDEX', 'MANIFEST', 'FORMAT', 'COLUMNS', 'UPDATABLE_COLUMNS', 'SCHEMA', 'RECORD_COLUMNS', 'is_store', 'named_errors',
-           'Manifest', 'StoreWriter', 'check_pixels_file', 'check_space', 'read_index', 'StoreFiles', 'role_in',
-           'StorePairs', 'select_positions', 'select_lists', 'open_store', 'StoredThermal']
+__all__ = ['INDEX', 'MANIFEST', 'FORMAT', 'COLUMNS', 'UPDATABLE_COLUMNS', 'SCHEMA', 'RECORD_COLUMNS', 'is_store',
+           'stored_settings', 'named_errors', 'Manifest', 'StoreWriter', 'check_pixels_file', 'check_space',
+           'read_index', 'StoreFiles', 'role_in', 'StorePairs', 'store_preparation', 'select_positions', 'select_lists',
+           'open_store', 'StoredThermal']
 
 # %% ../../nbs/data/store.ipynb #f101da35
 INDEX, MANIFEST, FORMAT = "store.json", "manifest.sqlite", 1
@@ -53,6 +55,16 @@ CREATE TABLE IF NOT EXISTS left_out (split, name, kind, reason, stamp);
 def is_store(path: str | Path | None) -> bool:
     "Whether a folder is a store, finished or not."
     return path is not None and (Path(path) / MANIFEST).is_file()
+
+
+def stored_settings(folder: Path) -> dict:  # empty for a folder that is no store
+    "Settings of a store, finished or not."
+    if not is_store(folder):
+        return {}
+    with named_errors(folder / MANIFEST), closing(sqlite3.connect(folder / MANIFEST)) as manifest:
+        manifest.executescript(SCHEMA)
+        rows = manifest.execute("SELECT value FROM settings").fetchall()
+    return json.loads(rows[0][0]) if rows else {}
 
 
 @contextmanager
@@ -84,9 +96,13 @@ class Manifest:
             self.write("INSERT INTO settings VALUES (?)", [[json.dumps(self.settings)]])
         elif (stored := json.loads(rows[0][0])) != self.settings:
             union = stored | self.settings
-            names = [key for key in union if stored.get(key) != self.settings.get(key)]
+            other = [
+                f"{key} {stored.get(key)!r}, not {self.settings.get(key)!r}"
+                for key in union
+                if stored.get(key) != self.settings.get(key)
+            ]
             raise ValueError(
-                f"{folder} was prepared with other settings ({', '.join(names)}): "
+                f"{folder} was prepared with other settings ({'; '.join(other)}): "
                 "name another output folder"
             )
 
@@ -430,6 +446,28 @@ def subjects(self: StorePairs) -> list[str]:
     rows = {split: self.files.query(sql, split).fetchall() for split in self.chosen}
     return [rows[split][n][0] for split, own in self.chosen.items() for n in own]
 
+# %% ../../nbs/data/store.ipynb #9961d3e2
+def store_preparation(files: StoreFiles) -> dict:  # see `PairDataset.preparation`
+    "How the thermal images of a store show temperature."
+    settings, planes = files.index["settings"], files.index["thermal_planes"]
+    places = [
+        (split, n) for split, own in files.index["splits"].items() for n in range(own["pairs"])
+    ]
+
+    def load(index: int) -> Tensor:
+        split, position = places[index]
+        return torch.from_numpy(np.array(files.pixels(split)[position, :planes]))
+
+    known = {name: settings[name] for name in ("thermal_range", "size") if name in settings}
+    aspect = {"aspect": settings.get("aspect", "squeeze")}
+    return {"colours": survey_colours(load, len(places))} | aspect | known
+
+
+@patch(as_prop=True)
+def preparation(self: StorePairs) -> dict:
+    "See `store_preparation`."
+    return store_preparation(self.files)
+
 # %% ../../nbs/data/store.ipynb #865e419b
 def select_positions(
     files: StoreFiles,
@@ -538,6 +576,14 @@ class StoredThermal(Dataset):
         split, position = self.positions[index]
         pixels = np.array(self.files.pixels(split)[position, : self.files.index["thermal_planes"]])
         return resize(torch.from_numpy(pixels), self.image_size)
+
+    def restore(
+        self,
+        name: str,
+        face: Tensor,  # (C, S, S), translated
+    ) -> Tensor:  # (C, size, size)
+        "A face at the size of the store's images."
+        return resize(face, self.files.index["settings"]["size"])
 
     def __getitem__(self, index: int) -> tuple[Tensor, str]:
         return to_network(self.load(index), self.channels), self.names[index]

@@ -30,6 +30,7 @@ from ..data.pairs import check_disjoint
 from ..data.people import check_comparable, describe_people
 from ..evaluation import REFERENCES, evaluate
 from .inference import default_device, load_method, translator
+from .preparation import check_preparation, reading_options, trained_preparation
 from .profiles import Profile, resolve_profile
 from .timing import step_seconds
 from aggan.methods import (
@@ -333,24 +334,23 @@ def training_settings(
     "Arguments of `aggan.training.train`."
     profile = experiment.resolved_profile
     names = ("batch_size", "image_size", "load_size", "precision", "workers")
-    validation = validation_settings(experiment)
-    return (
-        {name: getattr(profile, name) for name in names}
-        | validation
-        | {
-            "seed": experiment.seed,
-            "checkpoint_every": max(1, steps // profile.checkpoints),
-            "header": {
-                "method": experiment.method,
-                "method_kwargs": experiment.resolved_method_kwargs,
-                "aggan": aggan.__version__,
-                "taught_by": {
-                    option: (name, weights_hash(name))
-                    for option, name in experiment.loss_networks.items()
-                },
-            },
-        }
-    )
+    header = {
+        "method": experiment.method,
+        "method_kwargs": experiment.resolved_method_kwargs,
+        "aggan": aggan.__version__,
+        "taught_by": {
+            option: (name, weights_hash(name)) for option, name in experiment.loss_networks.items()
+        },
+    }
+    if known := experiment.pairs("train").preparation:
+        header["preparation"] = known
+    return {
+        **{name: getattr(profile, name) for name in names},
+        **validation_settings(experiment),
+        "seed": experiment.seed,
+        "checkpoint_every": max(1, steps // profile.checkpoints),
+        "header": header,
+    }
 
 # %% ../../nbs/experiments/experiment.ipynb #e0ab2e5f
 def lock_run(folder: Path) -> AbstractContextManager:
@@ -538,6 +538,10 @@ def experiment_with(
     method_kwargs = header["method_kwargs"] | taught_by(header)
     overrides = {"image_size": method_kwargs["image_size"]} | settings.get("overrides", {})
     settings |= {"method_kwargs": method_kwargs, "overrides": overrides}
+    if settings.get("dataset") == "folder":
+        own = settings.get("dataset_kwargs", {})
+        trained = header.get("preparation", {})
+        settings["dataset_kwargs"] = reading_options(trained, settings.get("root"), own)
     return Experiment(header["method"], **settings)
 
 
@@ -548,5 +552,6 @@ def evaluate_weights(
 ) -> dict:  # as `evaluate_experiment` returns it
     "Evaluate trained weights on any data set."
     experiment = experiment_with(weights, **settings)
+    check_preparation(trained_preparation(weights), experiment.pairs(split).preparation)
     report = evaluate_experiment(experiment, translator(load_method(weights)), split)
     return report | real_face_context(experiment, split)

@@ -17,6 +17,7 @@ from ..data import Batch, collate
 from ..experiments import Experiment, default_device, experiment_with, load_method
 from ..experiments.figures import save_figure
 from ..experiments.map_report import explain_pairs, explanation_table, measure_epochs
+from ..experiments.preparation import check_preparation, trained_preparation
 from ..methods import method_label
 from ..recognition import load_embedder
 from .claims import claim, consistency_claim, region_claim
@@ -107,6 +108,7 @@ def write_explanation(
 ) -> dict:  # of `measure_maps`
     "Measure the attention maps of trained weights on a data set, and draw them over the faces."
     experiment = experiment_with(weights, **settings)
+    check_preparation(trained_preparation(weights), experiment.pairs("test").preparation)
     report = measure_maps(weights, experiment, rebatch(explained_faces(experiment)))
     label = f"{method_label(experiment.method)}, {caption(experiment)}"
     report["data"] = label
