@@ -162,8 +162,7 @@ def translate_images(
 ) -> int:  # number of images translated by this call
     """Translate the images that have no file in `output`.
 
-    Raises ValueError that names the unreadable images, after all others are done, unless
-    `problems` collects them."""
+    Raises ValueError naming the unreadable images at the end, unless `problems` collects them."""
     check_options("translate_images", {"batch_size": batch_size}, translate_images)
     translate = fast_translator(method, precision, compiled)
     missing = [i for i, name in enumerate(images.names) if not (output / f"{name}.png").exists()]
