@@ -205,10 +205,11 @@ def check_places(
             f"{output} contains the thermal images {source}, which faces of the same names could "
             "replace: choose another output folder."
         )
-    if (source / NOTE).exists():
+    notes = (folder / NOTE for folder in (source, *source.parents))
+    if note := next(filter(Path.exists, notes), None):
         raise ValueError(
-            f"{source} holds faces that aggan translate made (see its {NOTE}): name the folder of "
-            "their thermal images."
+            f"{source} holds faces that aggan translate made, says {note}: name the folder of "
+            "their thermal images, or delete that file if these are thermal images."
         )
 
 
@@ -248,7 +249,7 @@ def outdated_faces(
         )
     return [face for name, face in faces.items() if recorded[name] != stamps[name]]
 
-
+# %% ../../nbs/experiments/inference.ipynb #da2d11c0
 def record_translation(
     images: ThermalImages | StoredThermal,
     output: Path,  # locked
@@ -277,7 +278,7 @@ class Translation(NamedTuple):
     translated: int  # by this call
     present: int  # translated before
 
-
+# %% ../../nbs/experiments/inference.ipynb #ab9b7459
 def translate_folder(
     weights: str | Path,  # run folder or checkpoint
     source: str | Path,  # store, or folder of aligned thermal images, searched recursively
