@@ -54,7 +54,7 @@ WRONG = [  # option, its value, what the sentence must hold
     ("--method-kwargs", {"attention": "cams"}, "cams"),
     ("--method-kwargs", {"head": "lite"}, "unknown head 'lite'"),
     ("--method-kwargs", {"identity": 3}, "identity must be text, not 3"),
-    ("--method-kwargs", {"identity_reference": "both"}, "no identity_reference 'both'"),
+    ("--method-kwargs", {"identity_reference": "both"}, "must be 'visible' or 'thermal', not 'b"),
     ("--method-kwargs", {"image_size": 64}, "image_size is 64 and the profile's 32"),
     ("--dataset-kwargs", {"channels": 1}, "channels is 1 in dataset_kwargs and 3 in method_kwargs"),
     ("--seed", -1, "seed must be a whole number ≥ 0, not -1"),

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['PRECISIONS', 'SIZES', 'NOTE', 'default_device', 'load_method', 'translator', 'save_half', 'fast_translator',
            'prefetch_map', 'load_readable', 'stack_thermal', 'save_faces', 'at_size', 'translate_images',
-           'check_places', 'open_source', 'outdated_faces', 'record_translation', 'Translation', 'translate_folder']
+           'check_places', 'open_source', 'outdated_faces', 'record_translation', 'Translation', 'made_with',
+           'translate_folder']
 
 # %% ../../nbs/experiments/inference.ipynb #4ccdf1a2
 import os
@@ -180,8 +181,7 @@ def translate_images(
 ) -> int:  # number of images translated by this call
     """Translate the images that have no file in `output`.
 
-    Raises ValueError that names the unreadable images, after all others are done, unless
-    `problems` collects them."""
+    Raises ValueError naming the unreadable images at the end, unless `problems` collects them."""
     check_options("translate_images", {"batch_size": batch_size}, translate_images)
     translate = fast_translator(method, precision, compiled)
     missing = [i for i, name in enumerate(images.names) if not (output / f"{name}.png").exists()]
@@ -225,10 +225,11 @@ def check_places(
             f"{output} contains the thermal images {source}, which faces of the same names could "
             "replace: choose another output folder."
         )
-    if (source / NOTE).exists():
+    notes = (folder / NOTE for folder in (source, *source.parents))
+    if note := next(filter(Path.exists, notes), None):
         raise ValueError(
-            f"{source} holds faces that aggan translate made (see its {NOTE}): name the folder of "
-            "their thermal images."
+            f"{source} holds faces that aggan translate made, says {note}: name the folder of "
+            "their thermal images, or delete that file if these are thermal images."
         )
 
 
@@ -268,7 +269,7 @@ def outdated_faces(
         )
     return [face for name, face in faces.items() if recorded[name] != stamps[name]]
 
-
+# %% ../../nbs/experiments/inference.ipynb #da2d11c0
 def record_translation(
     images: ThermalImages | StoredThermal,
     output: Path,  # locked
@@ -298,6 +299,18 @@ class Translation(NamedTuple):
     present: int  # translated before
 
 
+def made_with(
+    weights: str | Path,
+    precision: str,
+    size: str,
+    options: dict,  # of `open_thermal`
+) -> dict:
+    "What decides a translation, besides the images; defaults are not named."
+    chosen = {"precision": (precision, "32-true"), "size": (size, "network")}
+    others = {name: value for name, (value, default) in chosen.items() if value != default}
+    return {"weights": content_hash(resolve_checkpoint(weights))} | options | others
+
+# %% ../../nbs/experiments/inference.ipynb #ab9b7459
 def translate_folder(
     weights: str | Path,  # run folder or checkpoint
     source: str | Path,  # store, or folder of aligned thermal images, searched recursively
@@ -320,13 +333,8 @@ def translate_folder(
     method, trained, problems = load_method(weights), trained_preparation(weights), []
     options = reading_options(trained, source, options)
     images = open_source(source, output, method, problems, options)
-    made_with = {"weights": content_hash(resolve_checkpoint(weights))} | options
-    if precision != "32-true":
-        made_with["precision"] = precision
-    if size != "network":
-        made_with["size"] = size
     with lock_file(output / "translation.lock", f"translating into {output}"):
-        record_translation(images, output, made_with)
+        record_translation(images, output, made_with(weights, precision, size, options))
         how = batch_size, precision, compiled, size, problems
         count = translate_images(method, as_trained(images, trained), output, *how)
     done = Translation(

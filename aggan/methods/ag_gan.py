@@ -32,7 +32,6 @@ from aggan.methods.registry import (
     register_method,
     weighted_sum,
 )
-from ..runtime.checks import check_choice
 
 # %% ../../nbs/methods/ag-gan.ipynb #92d06498
 class AGGAN(Method):
@@ -59,12 +58,11 @@ class AGGAN(Method):
         perceptual_features: str = "vgg19",  # network of Eq. 14, see `PretrainedLosses`
         perceptual_weights: str = "imagenet",  # of VGG-19, see `aggan.losses.vgg19_features`
         identity: str = "mobilefacenet",  # recogniser of Eq. 11 for `load_embedder`, or "none"
-        identity_reference: str = "visible",  # target of Eq. 11: "visible" (§4.3) or "thermal"
+        identity_reference: Literal["visible", "thermal"] = "visible",  # target of Eq. 11 (§4.3)
         gcam: bool = True,  # Eq. 12
         dcam: bool = True,  # Eq. 13
     ):
         super().__init__()
-        check_choice("identity_reference", identity_reference, ("visible", "thermal"))
         check_size(max(discriminator_layers), image_size, image_size)
         self.generator = Generator(attention, width, blocks, channels, 3, head, image_size)
         scales = discriminator_width, discriminator_layers, channels + 3
