@@ -19,15 +19,6 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor
 
-# %% auto #0
-__all__ = ['USUAL', 'NEEDS_NO_PAIRS', 'THERMAL_ENDS', 'VISIBLE_ENDS', 'HASHED_BYTES', 'ASPECT_TOLERANCE', 'Naming',
-           'check_naming', 'find_folder', 'suggest_suffixes', 'pair_folders', 'layout_folders', 'list_side_by_side',
-           'list_folder', 'read_row', 'list_manifest', 'drop_duplicates', 'describe_unseen', 'list_pairs',
-           'describe_files', 'check_even_width', 'check_aspects', 'check_size', 'split_sides', 'read_pair', 'SetInfo',
-           'summarise_headers', 'warn_of_sizes', 'uniform', 'load_pair', 'folder_identity', 'FolderPairs',
-           'UnpairedFolder', 'EmptySplit', 'open_folder']
-
-# %% ../../nbs/data/folders.ipynb #cb49038e
 from .colormap import survey_colours
 from aggan.data.images import (
     ASPECTS,
@@ -49,6 +40,16 @@ from aggan.data.images import (
     to_unit,
     warn_of_previews,
 )
+
+# %% auto #0
+__all__ = ['USUAL', 'NEEDS_NO_PAIRS', 'THERMAL_ENDS', 'VISIBLE_ENDS', 'HASHED_BYTES', 'ASPECT_TOLERANCE', 'Naming',
+           'check_naming', 'find_folder', 'suggest_suffixes', 'pair_folders', 'layout_folders', 'list_side_by_side',
+           'list_folder', 'read_row', 'list_manifest', 'drop_duplicates', 'describe_unseen', 'list_pairs',
+           'describe_files', 'check_even_width', 'check_aspects', 'check_size', 'split_sides', 'read_pair', 'SetInfo',
+           'summarise_headers', 'warn_of_sizes', 'uniform', 'load_pair', 'folder_identity', 'FolderPairs',
+           'UnpairedFolder', 'EmptySplit', 'open_folder']
+
+# %% ../../nbs/data/folders.ipynb #cb49038e
 from aggan.data.pairs import (
     ROLES,
     SPLITS,

@@ -35,8 +35,9 @@ __all__ = ['FRAME_BOX', 'NOTES', 'REGISTRATION', 'SHEET_PAIRS', 'LEFT_OUT_ROWS',
            'scale_location', 'match_sizes', 'locate_registered', 'locate_unregistered', 'align_image', 'frame_points',
            'notes_of', 'align_source', 'file_stamp', 'problem_kind', 'AlignedSources', 'unchanged', 'align_all',
            'PrepareReport', 'find_registration', 'place_and_register', 'check_options', 'open_writer', 'stored_splits',
-           'announce', 'prepare', 'Progress', 'key_of', 'read_progress', 'fill_store', 'check_against_store',
-           'add_pair', 'summarise', 'contact_sheet', 'image_tag', 'query_table', 'report_sections', 'write_report']
+           'announce', 'resolve_options', 'prepare', 'Progress', 'key_of', 'read_progress', 'fill_store',
+           'check_against_store', 'add_pair', 'summarise', 'contact_sheet', 'image_tag', 'query_table',
+           'report_sections', 'write_report']
 
 # %% ../../nbs/data/prepare.ipynb #18eac87d
 from . import arl_vtf, speakingfaces, tufts_eurecom_carl  # noqa: F401
@@ -57,6 +58,8 @@ from aggan.data.images import (
     split_zip,
     to_unit,
 )
+
+# %% ../../nbs/data/prepare.ipynb #fa2743f8
 from .pairs import FaceLocation, Source, SourceList
 from .people import describe_people
 from aggan.data.registration import (
@@ -494,6 +497,28 @@ def announce(found: SourceList) -> None:
     people = describe_people(source.record for source in found.sources)
     print("\n".join([people, *found.notes]), flush=True)
 
+# %% ../../nbs/data/prepare.ipynb #5ac86725
+def resolve_options(
+    output: Path,
+    dataset: str,
+    size: int,
+    thermal_mode: str | None,  # this and the following as `prepare` takes them
+    thermal_range: str | None,
+    thermal_side: str,
+    detect: bool | None,
+    aspect: str | None,
+) -> Options:
+    "Options with the defaults of a data set or of the store."
+    is_speakingfaces, kept = dataset == "speakingfaces", stored_settings(output)
+    return Options(
+        size,
+        thermal_mode or ("raw" if is_speakingfaces else "grey"),
+        thermal_range or kept.get("thermal_range", "robust"),
+        thermal_side,
+        is_speakingfaces if detect is None else detect,
+        aspect or kept.get("aspect", "squeeze" if kept else "pad"),
+    )
+
 # %% ../../nbs/data/prepare.ipynb #04649966
 def prepare(
     root: str | Path,  # the data set as it was downloaded, a folder of pairs, or a CSV manifest
@@ -513,22 +538,17 @@ def prepare(
 ) -> PrepareReport:
     "Align a data set into a store, resuming an earlier run; raises ValueError if no pair is left."
     root, output = Path(root), Path(output)
-    is_speakingfaces = dataset == "speakingfaces"
-    mode = thermal_mode or ("raw" if is_speakingfaces else "grey")
-    detect = is_speakingfaces if detect is None else detect
-    kept = stored_settings(output)
-    thermal_range = thermal_range or kept.get("thermal_range", "robust")
-    aspect = aspect or kept.get("aspect", "squeeze" if kept else "pad")
-    chosen = Options(size, mode, thermal_range, thermal_side, detect, aspect)
+    given = size, thermal_mode, thermal_range, thermal_side, detect, aspect
+    chosen = resolve_options(output, dataset, *given)
     check_options(chosen, root, output)
     found = list_sources(dataset, root, stored_splits(output), **options)
-    given = faces, boards, register
-    found, notes, registration = place_and_register(found, chosen, *given, output)
-    thermal_planes = 3 if mode in ("raw", "iron") else 1
+    places = faces, boards, register
+    found, notes, registration = place_and_register(found, chosen, *places, output)
+    thermal_planes = 3 if chosen.thermal_mode in ("raw", "iron") else 1
     visible_planes = 0 if found.sources[0].record.visible is None else 3
     settings = chosen._asdict() | dict(dataset=dataset, options=options, faces=bool(faces))
     settings |= {"register": registration.points} if registration else {}
-    if aspect == "squeeze":  # as stores without this setting have it
+    if chosen.aspect == "squeeze":  # as stores without this setting have it
         del settings["aspect"]
     announce(found)
     with open_writer(output, thermal_planes + visible_planes, size, settings) as writer:

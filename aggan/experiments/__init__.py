@@ -526,7 +526,7 @@ def taught_by(
     name = header["method_kwargs"].get("identity", "synthetic-arcface")
     return {"identity": f"synthetic-{name}" if name in FORMER_NAMES else name}
 
-
+# %% ../../nbs/experiments/experiment.ipynb #8ed3d334
 def experiment_with(
     weights: str | Path,  # run folder or checkpoint
     **settings,  # of `Experiment`: the data, the matcher

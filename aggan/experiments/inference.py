@@ -13,6 +13,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -194,21 +195,18 @@ def translate_images(
         return names, ((visible + 1) / 2).mul(255).byte()
 
     depth = os.cpu_count()
-    with (
-        ThreadPoolExecutor(depth) as pool,
-        tqdm(total=len(missing), desc="translating", unit="image") as bar,
-    ):
-        loaded = prefetch_map(
-            lambda batch: load_readable(images, batch, unreadable), batches, pool, depth
-        )
+    read = partial(load_readable, images, problems=unreadable)
+    bar = tqdm(total=len(missing), desc="translating", unit="image")
+    with ThreadPoolExecutor(depth) as pool, bar:
+        loaded = prefetch_map(read, batches, pool, depth)
         faces = (forward(names, pixels) for names, pixels in loaded if names)
         sized = (at_size(images, size, *made) for made in faces)
         for count in prefetch_map(lambda made: save_faces(output, *made), sized, pool, depth):
             bar.update(count)
     if unreadable and problems is None:
         raise ValueError("\n".join(map(str, unreadable)))
-    problems = [] if problems is None else problems
-    problems += unreadable
+    if problems is not None:
+        problems += unreadable
     return len(missing) - len(unreadable)
 
 # %% ../../nbs/experiments/inference.ipynb #dfe1eb1d
