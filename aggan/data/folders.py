@@ -17,6 +17,13 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor
 
+# %% auto #0
+__all__ = ['SUBJECT_PATTERN', 'SPECTRA', 'HASHED_BYTES', 'ASPECT_TOLERANCE', 'subject_of', 'find_folder', 'pair_folders',
+           'list_folder', 'read_row', 'list_manifest', 'drop_duplicates', 'list_pairs', 'describe_files',
+           'check_even_width', 'check_aspects', 'check_size', 'split_sides', 'read_pair', 'SetInfo', 'inspect_pairs',
+           'warn_of_sizes', 'uniform', 'load_pair', 'folder_identity', 'FolderPairs', 'open_folder']
+
+# %% ../../nbs/data/folders.ipynb #70c22642
 from .colormap import survey_colours
 from aggan.data.images import (
     ASPECTS,
@@ -47,12 +54,6 @@ from aggan.data.pairs import (
 )
 from ..runtime.checks import check_choice
 from ..runtime.files import content_hash
-
-# %% auto #0
-__all__ = ['SUBJECT_PATTERN', 'SPECTRA', 'HASHED_BYTES', 'ASPECT_TOLERANCE', 'subject_of', 'find_folder', 'pair_folders',
-           'list_folder', 'read_row', 'list_manifest', 'drop_duplicates', 'list_pairs', 'describe_files',
-           'check_even_width', 'check_aspects', 'check_size', 'split_sides', 'read_pair', 'SetInfo', 'inspect_pairs',
-           'warn_of_sizes', 'uniform', 'load_pair', 'folder_identity', 'FolderPairs', 'open_folder']
 
 # %% ../../nbs/data/folders.ipynb #8d465678
 SUBJECT_PATTERN = r"([^/_]+)[^/]*$"  # the file name up to its first underscore

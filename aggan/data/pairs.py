@@ -238,11 +238,6 @@ class PairDataset(Dataset, ABC):
     def __len__(self) -> int:
         return len(self.records)
 
-    @property
-    def preparation(self) -> dict:
-        "How thermal images from files show temperature: colours, thermal_range, aspect, …"
-        return {}
-
     def prepare_data(self) -> None:
         "Do what `load` needs once; called before worker processes start."
 
@@ -254,6 +249,12 @@ class PairDataset(Dataset, ABC):
         return make_sample(self.load(index), self.records[index], self.image_size, self.channels)
 
 # %% ../../nbs/data/pairs.ipynb #778dcefb
+@patch(as_prop=True)
+def preparation(self: PairDataset) -> dict:  # empty for rendered faces
+    "How thermal images from files show temperature: colours, thermal_range, aspect, size."
+    return {}
+
+
 @patch
 def load_images(self: PairDataset, index: int) -> tuple[Tensor, Tensor]:
     "The thermal and the visible image as they are stored, without landmarks and regions."

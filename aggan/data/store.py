@@ -28,10 +28,10 @@ from ..runtime.checks import check_choice
 from ..runtime.files import content_hash, read_json, write_json
 
 # %% auto #0
-__all__ = ['INDEX', 'MANIFEST', 'FORMAT', 'COLUMNS', 'UPDATABLE_COLUMNS', 'SCHEMA', 'RECORD_COLUMNS', 'is_store',
-           'stored_settings', 'named_errors', 'Manifest', 'StoreWriter', 'check_pixels_file', 'check_space',
-           'read_index', 'StoreFiles', 'role_in', 'StorePairs', 'store_preparation', 'select_positions', 'select_lists',
-           'open_store', 'StoredThermal']
+__all__ = ['INDEX', 'MANIFEST', 'FORMAT', 'COLUMNS', 'UPDATABLE_COLUMNS', 'SCHEMA', 'RECORD_COLUMNS', 'is_store', 'named_errors',
+           'stored_settings', 'Manifest', 'StoreWriter', 'check_pixels_file', 'check_space', 'read_index', 'StoreFiles',
+           'role_in', 'StorePairs', 'store_preparation', 'select_positions', 'select_lists', 'open_store',
+           'StoredThermal']
 
 # %% ../../nbs/data/store.ipynb #f101da35
 INDEX, MANIFEST, FORMAT = "store.json", "manifest.sqlite", 1
@@ -57,16 +57,6 @@ def is_store(path: str | Path | None) -> bool:
     return path is not None and (Path(path) / MANIFEST).is_file()
 
 
-def stored_settings(folder: Path) -> dict:  # empty for a folder that is no store
-    "Settings of a store, finished or not."
-    if not is_store(folder):
-        return {}
-    with named_errors(folder / MANIFEST), closing(sqlite3.connect(folder / MANIFEST)) as manifest:
-        manifest.executescript(SCHEMA)
-        rows = manifest.execute("SELECT value FROM settings").fetchall()
-    return json.loads(rows[0][0]) if rows else {}
-
-
 @contextmanager
 def named_errors(path: Path) -> Iterator[None]:
     "Turn an error of SQLite or the disk into an OSError that names the file and a remedy."
@@ -77,6 +67,16 @@ def named_errors(path: Path) -> Iterator[None]:
             f"{path} could not be used ({error}): free some space and run the same again, it goes "
             f"on; if it is damaged, delete {path.parent} first"
         ) from error
+
+# %% ../../nbs/data/store.ipynb #4ad72a95
+def stored_settings(folder: Path) -> dict:  # empty for a folder that is no store
+    "Settings of a store, finished or not."
+    if not is_store(folder):
+        return {}
+    with named_errors(folder / MANIFEST), closing(sqlite3.connect(folder / MANIFEST)) as manifest:
+        manifest.executescript(SCHEMA)
+        rows = manifest.execute("SELECT value FROM settings").fetchall()
+    return json.loads(rows[0][0]) if rows else {}
 
 # %% ../../nbs/data/store.ipynb #55a11a68
 class Manifest:

@@ -429,7 +429,7 @@ def experiment_with(
         settings["dataset_kwargs"] = reading_options(trained, settings.get("root"), own)
     return Experiment(header["method"], **settings)
 
-
+# %% ../../nbs/experiments/experiment.ipynb #70aafd81
 def evaluate_weights(
     weights: str | Path,  # run folder or checkpoint
     split: str = "test",
