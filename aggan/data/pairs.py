@@ -251,11 +251,6 @@ class PairDataset(Dataset, ABC):
     def __len__(self) -> int:
         return len(self.records)
 
-    @property
-    def preparation(self) -> dict:
-        "How thermal images from files show temperature: colours, thermal_range, aspect, …"
-        return {}
-
     def prepare_data(self) -> None:
         "Do what `load` needs once; called before worker processes start."
 
@@ -271,6 +266,12 @@ class PairDataset(Dataset, ABC):
 def subjects(self: PairDataset) -> list[str]:
     "The subject of each pair."
     return [record.subject for record in self.records]
+
+
+@patch(as_prop=True)
+def preparation(self: PairDataset) -> dict:  # empty for rendered faces
+    "How thermal images from files show temperature: colours, thermal_range, aspect, size."
+    return {}
 
 
 @patch
