@@ -398,6 +398,9 @@ def test_other_colours_are_converted_or_refused(iron_run, tmp_path, make_weights
         said = run(command, "--weights", weights, "--output", output, *options, code=1)
         assert "trained on thermal images in iron" in said and "--thermal-mode iron" in said
         assert not output.exists()
+    options = (*options[:-1], folder / "pairs")
+    said = run("evaluate", "--weights", weights, "--output", tmp_path / "own", *options)
+    assert "AUC" in said
 
     def faces(weights, source, name):
         files = ("--input", source / "thermal", "--output", tmp_path / name)

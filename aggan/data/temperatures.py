@@ -52,7 +52,9 @@ def _separator(line: str) -> str | None:
 def _cells_as_numbers(text: str) -> np.ndarray:  # (rows, columns) float32
     "The numbers of a table; raises ValueError that names the first other cell."
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    separator = _separator(lines[0]) if lines else None
+    if not lines:
+        raise ValueError("it is empty")
+    separator = _separator(lines[0])
     if separator != ",":
         lines = [line.replace(",", ".") for line in lines]
     if separator:
