@@ -47,7 +47,7 @@ def add_experiment_options(parser: ArgumentParser) -> None:
     add("--root", help="store that aggan prepare made of the data set")
     help = 'of the data set, e.g. \'{"subject_pattern": "^([^/_]+)", "suffixes": ["_T", "_V"]}\''
     add_json(parser, "--dataset-kwargs", help, default={})
-    add("--profile", help='"smoke", "demo" (default), "gpu" or "paper"')
+    add("--profile", help='"smoke", "demo" (default), "shipped", "gpu" or "paper"')
     add("--seed", type=int, help="of every random choice (default 0)")
     add_json(parser, "--overrides", "of the profile, e.g. '{\"steps\": 1000}'")
     help = 'of the method (reproduce: by method or row), e.g. \'{"identity": "none"}\''
