@@ -32,7 +32,7 @@ __all__ = ['FRAME_BOX', 'SHEET_PAIRS', 'LEFT_OUT_ROWS', 'PAGE', 'COUNTS_SQL', 'L
            'PEOPLE_SQL', 'KINDS_SQL', 'LEFT_OUT_SQL', 'alignment_matrix', 'Options', 'AlignedPair', 'check_image_size',
            'decode_pair', 'register_visible', 'locate_registered', 'locate_unregistered', 'align_image', 'frame_points',
            'align_source', 'file_stamp', 'problem_kind', 'AlignedSources', 'unchanged', 'align_all', 'PrepareReport',
-           'add_location', 'check_options', 'open_writer', 'stored_splits', 'announce', 'prepare', 'Progress', 'key_of',
+           'add_location', 'check_options', 'open_writer', 'stored_splits', 'prepare', 'Progress', 'key_of',
            'read_progress', 'fill_store', 'check_against_store', 'add_pair', 'summarise', 'contact_sheet', 'image_tag',
            'query_table', 'report_sections', 'write_report']
 
@@ -50,7 +50,7 @@ from aggan.data.images import (
     to_unit,
 )
 from .pairs import FaceLocation, Source, SourceList
-from .people import describe_people
+from .people import announce
 from .sources import list_sources, read_face_locations
 from aggan.data.store import (
     MANIFEST,
@@ -412,12 +412,6 @@ def stored_splits(
         sql = "SELECT DISTINCT subject, split FROM pairs WHERE split != 'all'"
         return dict(manifest.execute(sql).fetchall())
 
-
-def announce(found: SourceList) -> None:
-    "Print who was found, and what else, before the work."
-    people = describe_people(source.record for source in found.sources)
-    print("\n".join([people, *found.notes]), flush=True)
-
 # %% ../../nbs/data/prepare.ipynb #04649966
 def prepare(
     root: str | Path,  # the data set as it was downloaded, a folder of pairs, or a CSV manifest
@@ -447,7 +441,7 @@ def prepare(
     thermal_planes = 3 if mode == "raw" else 1
     visible_planes = 0 if found.sources[0].record.visible is None else 3
     settings = chosen._asdict() | dict(dataset=dataset, options=options, faces=bool(faces))
-    announce(found)
+    announce([source.record for source in found.sources], found.notes)
     with open_writer(output, thermal_planes + visible_planes, size, settings) as writer:
         report = fill_store(writer, found, chosen, thermal_planes, workers)
         write_report(output)

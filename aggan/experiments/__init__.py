@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LOSS_NETWORKS', 'SYNTHETIC_JUDGE', 'MISSING', 'FORMER_NAMES', 'weights_hash', 'meant_network', 'Experiment',
-           'check_matcher', 'second_judge', 'network_notes', 'data_identities', 'experiment_config', 'describe_data',
+           'check_matcher', 'second_judge', 'network_notes', 'data_identities', 'experiment_config', 'check_data',
            'validation_settings', 'training_settings', 'lock_run', 'run_training', 'evaluate_experiment', 'unmeasured',
            'run_evaluation', 'parameter_counts', 'run_experiment', 'reference_report', 'seconds_per_step', 'taught_by',
            'experiment_with', 'evaluate_weights', 'default_device', 'load_method', 'translator', 'Profile',
@@ -24,9 +24,9 @@ from fastcore.basics import patch
 from filelock import FileLock, Timeout
 
 import aggan
-from ..data import SPLITS, EmptySplit, PairDataset, collate, open_pairs
+from ..data import SPLITS, EmptySplit, PairDataset, PairRecord, collate, open_pairs
 from ..data.pairs import check_disjoint
-from ..data.people import check_comparable, describe_people
+from ..data.people import announce, check_comparable
 from ..evaluation import REFERENCES, evaluate
 from .inference import default_device, load_method, translator
 from .profiles import Profile, resolve_profile
@@ -254,8 +254,10 @@ MISSING = {
 }
 
 
-def describe_data(experiment: Experiment) -> str:
-    """Who is in the data, and what cannot be measured.
+def check_data(
+    experiment: Experiment,
+) -> tuple[list[PairRecord], list[str]]:  # all pairs; sentences on what else was found
+    """The pairs of all splits, and what cannot be measured.
 
     Raises ValueError for a subject in two splits, and for a validation or test split without
     genuine or impostor pairs."""
@@ -272,8 +274,7 @@ def describe_data(experiment: Experiment) -> str:
             records |= {(record.split, record.name): record for record in pairs.records}
         notes += pairs.notes
     check_disjoint(records.values())
-    people = [describe_people(records.values())] if records else []
-    return "\n".join(dict.fromkeys([*people, *notes]))
+    return list(records.values()), list(dict.fromkeys(notes))
 
 # %% ../../nbs/experiments/experiment.ipynb #b7124cda
 def validation_settings(experiment: Experiment) -> dict:
@@ -339,16 +340,16 @@ def run_training(
     """Train, or resume; returns at once if the last checkpoint exists.
 
     The result does not depend on `devices` and `nodes`. Raises RuntimeError if another program is
-    training the run, and ValueError for data that cannot be evaluated, see `describe_data`."""
+    training the run, and ValueError for data that cannot be evaluated, see `check_data`."""
     profile, run = experiment.resolved_profile, RunFolder(experiment.folder)
     start_processes(devices, nodes, profile.batch_size, profile.precision)
     pairs = experiment.pairs("train")
     steps = profile.total_steps(len(pairs))
     if run.steps_done == steps and run.checkpoint(steps).exists():
         return
-    found = describe_data(experiment)
+    found = check_data(experiment)
     if rank() == 0 and not experiment.dataset.startswith("synthetic"):
-        print(found, flush=True)
+        announce(*found)
     for note in network_notes(experiment):
         warnings.warn(f"{method_label(experiment.method)} is {note}.", stacklevel=2)
     torch.manual_seed(experiment.seed)
