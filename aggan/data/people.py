@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import unicodedata
 from collections import defaultdict
@@ -17,8 +18,8 @@ from .pairs import SPLITS, PairRecord
 
 # %% auto #0
 __all__ = ['SUBJECT_PATTERN', 'ONE_PICTURE_EACH', 'SPECTRA', 'LAYOUT_FOLDERS', 'USUAL_PATTERNS', 'NO_PERSON', 'SPLIT_NAMES',
-           'person_folder', 'compile_pattern', 'subject_of', 'describe_people', 'similar_names', 'as_option',
-           'suggest_pattern', 'doubt_people', 'check_people', 'check_comparable']
+           'person_folder', 'compile_pattern', 'subject_of', 'describe_people', 'similar_names', 'announce',
+           'as_option', 'suggest_pattern', 'doubt_people', 'check_people', 'check_comparable']
 
 # %% ../../nbs/data/people.ipynb #8d465678
 SUBJECT_PATTERN = r"([^/_]+)[^/]*$"  # the file name up to its first underscore
@@ -106,6 +107,15 @@ def similar_names(subjects: Iterable[str]) -> str:  # a sentence; empty where th
         return ""
     shown = ", ".join(alike[:3]) + (", …" if len(alike) > 3 else "")
     return f"Warning: {shown} may be one person each: give them one name if they are"
+
+# %% ../../nbs/data/people.ipynb #b37d26c5
+def announce(records: Sequence[PairRecord], notes: Iterable[str] = ()) -> None:
+    "Log who was found, before the work, and warn of what else was found."
+    logger = logging.getLogger("aggan")
+    if records:
+        logger.info(describe_people(records))
+    for note in notes:
+        logger.warning(note)
 
 # %% ../../nbs/data/people.ipynb #8f167ed0
 # usual patterns, without backslashes, which a shell and JSON would need twice

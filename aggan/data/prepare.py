@@ -35,9 +35,8 @@ __all__ = ['FRAME_BOX', 'NOTES', 'REGISTRATION', 'SHEET_PAIRS', 'LEFT_OUT_ROWS',
            'scale_location', 'match_sizes', 'locate_registered', 'locate_unregistered', 'align_image', 'frame_points',
            'notes_of', 'align_source', 'file_stamp', 'problem_kind', 'AlignedSources', 'unchanged', 'align_all',
            'PrepareReport', 'find_registration', 'place_and_register', 'check_options', 'open_writer', 'stored_splits',
-           'announce', 'resolve_options', 'prepare', 'Progress', 'key_of', 'read_progress', 'fill_store',
-           'check_against_store', 'add_pair', 'summarise', 'contact_sheet', 'image_tag', 'query_table',
-           'report_sections', 'write_report']
+           'resolve_options', 'prepare', 'Progress', 'key_of', 'read_progress', 'fill_store', 'check_against_store',
+           'add_pair', 'summarise', 'contact_sheet', 'image_tag', 'query_table', 'report_sections', 'write_report']
 
 # %% ../../nbs/data/prepare.ipynb #18eac87d
 from . import arl_vtf, speakingfaces, tufts_eurecom_carl  # noqa: F401
@@ -61,7 +60,7 @@ from aggan.data.images import (
 
 # %% ../../nbs/data/prepare.ipynb #fa2743f8
 from .pairs import FaceLocation, Source, SourceList
-from .people import describe_people
+from .people import announce
 from aggan.data.registration import (
     Registration,
     register_by_boards,
@@ -491,12 +490,6 @@ def stored_splits(
         sql = "SELECT DISTINCT subject, split FROM pairs WHERE split != 'all'"
         return dict(manifest.execute(sql).fetchall())
 
-
-def announce(found: SourceList) -> None:
-    "Print who was found, and what else, before the work."
-    people = describe_people(source.record for source in found.sources)
-    print("\n".join([people, *found.notes]), flush=True)
-
 # %% ../../nbs/data/prepare.ipynb #5ac86725
 def resolve_options(
     output: Path,
@@ -550,7 +543,7 @@ def prepare(
     settings |= {"register": registration.points} if registration else {}
     if chosen.aspect == "squeeze":  # as stores without this setting have it
         del settings["aspect"]
-    announce(found)
+    announce([source.record for source in found.sources], found.notes)
     with open_writer(output, thermal_planes + visible_planes, size, settings) as writer:
         if registration:
             write_json(output / REGISTRATION, registration._asdict())

@@ -103,8 +103,10 @@ def is_preview(image: Image.Image) -> bool:
 
 def read_radiometric(data: bytes) -> np.ndarray:  # (H, W) float32, kelvin
     "The temperatures in a FLIR JPEG; raises ValueError if they cannot be decoded."
-    import flyr
-
+    try:
+        import flyr
+    except ImportError:
+        raise ValueError("is a FLIR JPEG, which needs flyr: pip install 'aggan[flir]'") from None
     try:
         return flyr.unpack(io.BytesIO(data)).kelvin.astype(np.float32)
     except Exception as error:

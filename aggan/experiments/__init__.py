@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['LOSS_NETWORKS', 'SYNTHETIC_JUDGE', 'MISSING', 'SCORES', 'FORMER_NAMES', 'weights_hash', 'meant_network', 'Experiment',
            'check_matching', 'check_matcher', 'second_judge', 'knows_rendered_people', 'network_notes',
-           'data_identities', 'experiment_config', 'describe_data', 'validation_settings', 'training_settings',
-           'lock_run', 'run_training', 'evaluate_experiment', 'real_face_context', 'unmeasured', 'run_evaluation',
+           'data_identities', 'experiment_config', 'check_data', 'validation_settings', 'training_settings', 'lock_run',
+           'run_training', 'evaluate_experiment', 'real_face_context', 'unmeasured', 'run_evaluation',
            'parameter_counts', 'run_experiment', 'reference_report', 'seconds_per_step', 'taught_by', 'experiment_with',
            'evaluate_weights', 'default_device', 'load_method', 'translator', 'Profile', 'PRECISIONS',
            'fast_translator', 'translate_folder', 'translate_images', 'PROFILES']
@@ -24,10 +24,10 @@ import torch
 from fastcore.basics import patch
 
 import aggan
-from ..data import SPLITS, EmptySplit, PairDataset, collate, open_pairs
+from ..data import SPLITS, EmptySplit, PairDataset, PairRecord, collate, open_pairs
 from ..data.face_locations import alignment_quality
 from ..data.pairs import check_disjoint
-from ..data.people import check_comparable, describe_people
+from ..data.people import announce, check_comparable
 from ..evaluation import REFERENCES, evaluate
 from .inference import default_device, load_method, translator
 from .preparation import check_preparation, reading_options, trained_preparation
@@ -290,8 +290,10 @@ MISSING = {
 }
 
 
-def describe_data(experiment: Experiment) -> str:
-    """Who is in the data, and what cannot be measured.
+def check_data(
+    experiment: Experiment,
+) -> tuple[list[PairRecord], list[str]]:  # all pairs; sentences on what else was found
+    """The pairs of all splits, and what cannot be measured.
 
     Raises ValueError for a subject in two splits, and for a validation or test split without
     genuine or impostor pairs."""
@@ -308,8 +310,7 @@ def describe_data(experiment: Experiment) -> str:
             records |= {(record.split, record.name): record for record in pairs.records}
         notes += pairs.notes
     check_disjoint(records.values())
-    people = [describe_people(records.values())] if records else []
-    return "\n".join(dict.fromkeys([*people, *notes]))
+    return list(records.values()), list(dict.fromkeys(notes))
 
 # %% ../../nbs/experiments/experiment.ipynb #b7124cda
 def validation_settings(experiment: Experiment) -> dict:
@@ -366,7 +367,7 @@ def run_training(
     """Train, or resume; returns at once if the last checkpoint exists.
 
     The result does not depend on `devices` and `nodes`. Raises RuntimeError if another program is
-    training the run, and ValueError for data that cannot be evaluated, see `describe_data`."""
+    training the run, and ValueError for data that cannot be evaluated, see `check_data`."""
     profile = experiment.resolved_profile
     start_processes(devices, nodes, profile.batch_size, profile.precision)
     run = RunFolder(experiment.folder)
@@ -374,9 +375,9 @@ def run_training(
     steps = profile.total_steps(len(pairs))
     if run.steps_done == steps and run.checkpoint(steps).exists():
         return
-    found = describe_data(experiment)
+    found = check_data(experiment)
     if rank() == 0 and not experiment.dataset.startswith("synthetic"):
-        print(found, flush=True)
+        announce(*found)
     for note in network_notes(experiment):
         warnings.warn(f"{method_label(experiment.method)} is {note}.", stacklevel=2)
     torch.manual_seed(experiment.seed)

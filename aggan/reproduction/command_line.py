@@ -7,11 +7,12 @@ __all__ = ['COMMANDS', 'json_object', 'add_json', 'add_experiment_options', 'exp
            'add_face_places', 'add_prepare', 'prepare', 'add_weights', 'weights', 'list_weights', 'check_weights',
            'add_train', 'train', 'score_text', 'print_report', 'print_real_faces', 'add_weights_option',
            'add_translate', 'translate', 'add_evaluate', 'evaluate', 'add_explain', 'explain', 'add_reproduce',
-           'reproduce', 'add_notebook', 'notebook', 'add_bench', 'bench', 'parser', 'main', 'program']
+           'reproduce', 'add_notebook', 'notebook', 'add_bench', 'bench', 'parser', 'show_log', 'main', 'program']
 
 # %% ../../nbs/reproduction/command_line.ipynb #cc372609
 import argparse
 import json
+import logging
 import signal
 import sys
 from argparse import ArgumentParser, Namespace
@@ -429,11 +430,19 @@ def parser() -> ArgumentParser:
     return root
 
 # %% ../../nbs/reproduction/command_line.ipynb #410ae31e
+def show_log() -> None:
+    "Print what the package says of its work, such as who was found in the data."
+    logger = logging.getLogger("aggan")
+    logger.handlers = [logging.StreamHandler(sys.stdout)]
+    logger.setLevel(logging.INFO)
+
+
 def main(
     arguments: Sequence[str] | None = None,  # None: those of the process
 ) -> int:  # exit code
     "Run one command."
     args = parser().parse_args(arguments)
+    show_log()
     try:
         args.run(args)
     except KeyboardInterrupt:
