@@ -16,9 +16,10 @@ from torch import Tensor
 
 from .colormap import convert_thermal
 from .face_locations import check_location
-from .folders import list_pairs
+from .folders import Naming, list_pairs
 from .images import read_image, scale_depth, to_unit
 from .pairs import Source
+from .people import ONE_PICTURE_EACH
 from ..recognition.alignment import detect_face
 
 # %% auto #0
@@ -248,7 +249,7 @@ def register_by_boards(
     boards: str | Path,  # folder of pairs of pictures of the board
 ) -> Registration:
     "Registration of the cameras that photographed a board; raises ValueError if it fails."
-    records = list_pairs(boards)
+    records = list_pairs(boards, Naming(ONE_PICTURE_EACH))
     pairs = [(read_grey(record.thermal), read_grey(record.visible)) for record in records]
     dictionary = board_dictionary([visible for _, visible in pairs[:3]])
     found = (board_match(*pair, dictionary) for pair in pairs)

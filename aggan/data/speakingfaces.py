@@ -106,7 +106,7 @@ def evenly_spaced(
 
 def complete_pairs(
     files: dict[Frame, dict[int, Path]],  # files by stream
-    images_per_position: int,  # of each trial; 0: all
+    images_per_position: int | None,  # of each trial; None: all
     problems: list[Exception],
 ) -> dict[Frame, dict[int, Path]]:
     "Frames with a thermal and a visible image, as many of each trial and position as asked for."
@@ -155,7 +155,7 @@ def subject_pairs(
     root: Path,
     subject: int,
     session: int,
-    images_per_position: int,  # of each trial; 0: all
+    images_per_position: int | None,  # of each trial; None: all
     problems: list[Exception],
 ) -> dict[Frame, dict[int, Path]]:  # files by stream
     "Pairs of a subject to be used; missing and duplicate files are problems."
@@ -315,7 +315,7 @@ def list_speakingfaces(
     root: Path,  # with image_only/ and image_audio/, or train_data/, valid_data/ and test_data/
     subject_list: str = "paper",  # "paper", "official" or "released"
     session: int = 1,  # 1: silent, 2: speaking
-    images_per_position: int = 3,  # of each trial; 0: all
+    images_per_position: int | None = 3,  # of each trial; None: all
 ) -> SourceList:
     "Pairs of SpeakingFaces by one of its protocols; raises ValueError for unexpected metadata."
     check_choice("subject list", subject_list, SUBJECT_LISTS)

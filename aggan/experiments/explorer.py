@@ -84,7 +84,9 @@ def experiment_of(
     config = RunFolder(run).config
     names = ("method", "dataset", "seed", "method_kwargs", "dataset_kwargs", "matcher")
     settings = {name: config[name] for name in names}
-    return Experiment(overrides=config["profile"], **settings, **location)
+    profile = dict(config["profile"])
+    del profile["epochs" if profile["steps"] else "steps"]  # one of them sets the length
+    return Experiment(overrides=profile, **settings, **location)
 
 
 def checkpoints_by_epoch(experiment: Experiment, run: str | Path) -> dict[str, Path]:
