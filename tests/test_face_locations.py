@@ -39,13 +39,14 @@ def run(folder, header, rows, *options):
     lines = [f"{name},{','.join(map(str, numbers))}" for name, numbers in rows]
     (folder / "faces.csv").write_text("\n".join([header, *lines]))
     said, errors = io.StringIO(), io.StringIO()
+    people = ("--dataset-kwargs", '{"subject_pattern": "one picture each"}')
     command = ("prepare", "--root", "pairs", "--output", "store", "--size", "64", *options)
     with (
         contextlib.chdir(folder),
         contextlib.redirect_stdout(said),
         contextlib.redirect_stderr(errors),
     ):
-        code = main([*command, "--faces", "faces.csv", "--workers", "0"])
+        code = main([*command, *people, "--faces", "faces.csv", "--workers", "0"])
     return code, said.getvalue() + errors.getvalue()
 
 
