@@ -7,7 +7,7 @@ __all__ = ['COMMANDS', 'json_object', 'add_json', 'add_experiment_options', 'exp
            'add_face_places', 'add_prepare', 'prepare', 'add_weights', 'weights', 'list_weights', 'check_weights',
            'add_train', 'train', 'score_text', 'print_report', 'print_real_faces', 'add_weights_option',
            'add_translate', 'translate', 'add_evaluate', 'evaluate', 'add_explain', 'explain', 'add_reproduce',
-           'reproduce', 'add_notebook', 'notebook', 'add_bench', 'bench', 'parser', 'show_log', 'main', 'program']
+           'reproduce', 'add_notebook', 'notebook', 'add_bench', 'bench', 'parser', 'shown_log', 'main', 'program']
 
 # %% ../../nbs/reproduction/command_line.ipynb #cc372609
 import argparse
@@ -16,7 +16,8 @@ import logging
 import signal
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from ..runtime.allocator import restart_with_allocator_settings
 
@@ -430,11 +431,18 @@ def parser() -> ArgumentParser:
     return root
 
 # %% ../../nbs/reproduction/command_line.ipynb #410ae31e
-def show_log() -> None:
-    "Print what the package says of its work, such as who was found in the data."
+@contextmanager
+def shown_log() -> Iterator[None]:
+    "Print what the package says of its work meanwhile, such as who was found in the data."
     logger = logging.getLogger("aggan")
+    before, level = logger.handlers, logger.level
     logger.handlers = [logging.StreamHandler(sys.stdout)]
     logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.handlers = before
+        logger.setLevel(level)
 
 
 def main(
@@ -442,9 +450,9 @@ def main(
 ) -> int:  # exit code
     "Run one command."
     args = parser().parse_args(arguments)
-    show_log()
     try:
-        args.run(args)
+        with shown_log():
+            args.run(args)
     except KeyboardInterrupt:
         print("Stopped; the same command goes on from here.", file=sys.stderr)
         return 130
