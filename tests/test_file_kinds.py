@@ -138,6 +138,7 @@ def make_weights(tmp_path_factory):
     """Weights of a small AG-GAN with a header that says how its images were prepared."""
     folder = tmp_path_factory.mktemp("weights")
     kwargs = dict(image_size=32, width=16, discriminator_width=16, identity="none")
+    kwargs["discriminator_layers"] = [4]
     method = create_method("ag-gan", **kwargs)
 
     def make(name, **preparation):

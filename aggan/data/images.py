@@ -572,13 +572,12 @@ def source_stamps(self: ThermalImages) -> dict[str, str]:  # by name
 def leave_out_unreadable(
     paths: dict[str, Path],  # by name
     problems: list | None,  # see `report_problem`
-) -> dict[str, Path]:
-    "The images whose headers can be read."
+) -> dict[str, ImageInfo]:  # by name
+    "What is known of the images that can be read."
     readable = {}
     for name, path in paths.items():
         try:
-            open_header(path).close()
-            readable[name] = path
+            readable[name] = image_info(path)
         except (UnusableFile, OSError) as problem:
             report_problem(problem, problems)
     return readable
@@ -616,6 +615,7 @@ def open_thermal(
         paths = {n: p for n, p in paths.items() if not {*p.resolve().parents} & {*leave_out}}
     if not paths:
         raise ValueError(f"{folder} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    paths = leave_out_unreadable(paths, problems)
-    warn_of_previews([path for path in paths.values() if image_info(path).preview])
+    readable = leave_out_unreadable(paths, problems)
+    warn_of_previews([paths[name] for name, info in readable.items() if info.preview])
+    paths = {name: paths[name] for name in readable}
     return ThermalImages(paths, image_size, channels, thermal_range, aspect)

@@ -280,10 +280,10 @@ def record_translation(
     if note.exists():
         known = read_json(note)
     recorded = known.pop("sources", None)
-    if known != made_with:
+    if other := [key for key in known | made_with if known.get(key) != made_with.get(key)]:
         raise ValueError(
             f"{output} holds images made with other weights, in another precision or with other "
-            "options: choose another output folder."
+            f"options ({', '.join(other)}): choose another output folder."
         )
     for face in outdated_faces(images, output, recorded):
         face.unlink()

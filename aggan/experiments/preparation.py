@@ -115,6 +115,8 @@ def given_preparation(images: ThermalImages | StoredThermal) -> dict:
     "How images to be translated are prepared, but for their colours."
     if isinstance(images, StoredThermal):
         return store_preparation(images.files) | {"colours": None}
+    if not images.names:
+        return {}
     try:
         deep = image_info(images.paths[images.names[0]]).bits > 8
     except (ValueError, OSError):  # it is named when it is translated
