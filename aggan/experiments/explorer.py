@@ -67,7 +67,7 @@ SHOWN = {"subjects": {"test": 20}, "images_per_subject": 8}  # people for a mode
 def shipped_models() -> dict[str, dict[str, Path]]:  # method label -> name -> weights
     "The trained models that ship with the package, by method."
     models: dict[str, dict[str, Path]] = {}
-    for path in sorted(MODELS.glob("*.safetensors"), reverse=True):
+    for path in sorted(MODELS.glob("*.safetensors")):
         _, header = read_checkpoint(path)
         name = f"shipped, {header['method_kwargs']['image_size']} px, {path.stem}"
         models.setdefault(method_label(header["method"]), {})[name] = path
