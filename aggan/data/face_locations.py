@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .images import UnusableFile, open_header
+from .images import UnusableFile, image_info
 from .pairs import FaceLocation, PairRecord, Source
 from ..recognition.alignment import template_residual, transform_homography
 
@@ -146,7 +146,8 @@ def in_thermal(
     if source.homography:
         matrix = torch.tensor(source.homography).view(3, 3)
     else:
-        sizes = [torch.tensor(open_header(path).size) for path in (record.thermal, record.visible)]
+        infos = map(image_info, (record.thermal, record.visible))
+        sizes = [torch.tensor([info.width, info.height]) for info in infos]
         matrix = torch.diag(torch.cat([sizes[0] / sizes[1], torch.ones(1)]))
     points, box = location
     if points:

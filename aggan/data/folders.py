@@ -34,6 +34,7 @@ from aggan.data.images import (
     make_square,
     naming,
     read_image,
+    read_thermal,
     report_problem,
     scale_depth,
     square_of,
@@ -46,8 +47,8 @@ __all__ = ['USUAL', 'NEEDS_NO_PAIRS', 'THERMAL_ENDS', 'VISIBLE_ENDS', 'HASHED_BY
            'check_naming', 'find_folder', 'suggest_suffixes', 'pair_folders', 'layout_folders', 'list_side_by_side',
            'list_folder', 'read_row', 'list_manifest', 'drop_duplicates', 'describe_unseen', 'list_pairs',
            'describe_files', 'check_even_width', 'check_aspects', 'check_size', 'split_sides', 'read_pair', 'SetInfo',
-           'summarise_headers', 'warn_of_sizes', 'uniform', 'load_pair', 'folder_identity', 'FolderPairs',
-           'UnpairedFolder', 'EmptySplit', 'open_folder']
+           'summarise_headers', 'warn_of_sizes', 'uniform', 'load_pair', 'effective_options', 'folder_identity',
+           'FolderPairs', 'UnpairedFolder', 'EmptySplit', 'open_folder']
 
 # %% ../../nbs/data/folders.ipynb #cb49038e
 from aggan.data.pairs import (
@@ -608,6 +609,14 @@ def load_pair(
     )
 
 # %% ../../nbs/data/folders.ipynb #49e56bc4
+def effective_options(
+    info: SetInfo, thermal_range: str, aspect: str
+) -> tuple[str, ...]:  # the range, and the aspect where it counts
+    "Options as far as they change the pixels of a set."
+    shape = () if info.square or aspect == "squeeze" else (aspect,)
+    return (thermal_range if info.deep[0] else "image", *shape)
+
+
 def folder_identity(
     records: Sequence[PairRecord],
     *options,  # what decides the pixels
@@ -652,9 +661,8 @@ class FolderPairs(PairDataset):
     def identity(self) -> str:
         "Short SHA-256 of the files and of the options that change their pixels."
         thermal_range, thermal_side, aspect = self.options
-        thermal_range = thermal_range if self.info.deep[0] else "image"
-        shape = [] if self.info.square or aspect == "squeeze" else [aspect]
-        return folder_identity(self.records, thermal_range, thermal_side, *shape)
+        known, *shape = effective_options(self.info, thermal_range, aspect)
+        return folder_identity(self.records, known, thermal_side, *shape)
 
 # %% ../../nbs/data/folders.ipynb #46c89e75
 class UnpairedFolder(PairDataset):
@@ -682,17 +690,15 @@ class UnpairedFolder(PairDataset):
         count = max(len(thermal), len(self.visible))
         super().__init__([thermal[n % len(thermal)] for n in range(count)], image_size, channels)
         self.single, self.options = records, (thermal_range, aspect)
-        self.info = summarise_headers(
-            [image_info(record.thermal) for record in thermal],
-            [image_info(record.visible) for record in self.visible],
-        )
+        infos = [image_info(record.thermal) for record in thermal]
+        self.info = summarise_headers(infos, [image_info(own.visible) for own in self.visible])
+        warn_of_previews([own.thermal for own, info in zip(thermal, infos) if info.preview])
 
     def load(self, index: int) -> Stored:
-        thermal, visible = self.records[index].thermal, self.visible[index % len(self.visible)]
+        path = self.visible[index % len(self.visible)].visible
         thermal_range, aspect = self.options
-        with naming(thermal, "range"):
-            image = scale_depth(read_image(thermal), thermal_range)
-        sides = image, scale_depth(read_image(visible.visible))
+        visible = scale_depth(check_visible(path, read_image(path)))
+        sides = read_thermal(self.records[index].thermal, thermal_range), visible
         return Stored(*map(uniform, sides, self.info.channels, self.info.deep, (aspect, aspect)))
 
 # %% ../../nbs/data/folders.ipynb #cabdf97c
@@ -713,10 +719,8 @@ def identity(self: UnpairedFolder) -> str:
     "Short SHA-256 of names and files."
     files = [record.thermal or record.visible for record in self.single]
     names = [(record.name, record.subject) for record in self.single]
-    thermal_range, aspect = self.options
-    known = thermal_range if self.info.deep[0] else "image"
-    shape = [] if self.info.square or aspect == "squeeze" else [aspect]
-    return content_hash([names, describe_files(files), known, *shape])
+    options = effective_options(self.info, *self.options)
+    return content_hash([names, describe_files(files), *options])
 
 # %% ../../nbs/data/folders.ipynb #a4cc7152
 @patch(as_prop=True)

@@ -21,7 +21,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2.functional import to_pil_image
@@ -87,7 +86,7 @@ from aggan.recognition.alignment import (
     warp_homography,
 )
 from ..runtime.checks import check_choice
-from ..runtime.files import atomic_write, content_hash, read_json, write_json
+from ..runtime.files import atomic_write, content_hash, lock_file, read_json, write_json
 
 # %% ../../nbs/data/prepare.ipynb #606267d1
 # left, top, right, bottom of a face's box, as fractions of the side of the frame
@@ -467,17 +466,11 @@ def open_writer(
     settings: dict,
 ) -> Iterator[StoreWriter]:
     "The locked store to be filled; raises RuntimeError if another process is filling it."
-    output.mkdir(parents=True, exist_ok=True)
-    try:
-        with (
-            FileLock(output / "prepare.lock", timeout=0),
-            closing(StoreWriter(output, planes, size, settings)) as writer,
-        ):
-            yield writer
-    except Timeout:
-        raise RuntimeError(
-            f"another process is preparing {output}: wait for it, or stop it, then run again"
-        ) from None
+    with (
+        lock_file(output / "prepare.lock", f"preparing {output}"),
+        closing(StoreWriter(output, planes, size, settings)) as writer,
+    ):
+        yield writer
 
 # %% ../../nbs/data/prepare.ipynb #8e4d7113
 def stored_splits(
