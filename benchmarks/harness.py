@@ -9,6 +9,7 @@ as a table and writes NAME.json and NAME.md where `--output` says.
 import argparse
 import importlib.util
 import json
+import logging
 import os
 import platform
 import statistics
@@ -94,6 +95,7 @@ def main(name: str, arguments: Sequence[str]) -> None:
     parser.add_argument("--output", help="folder for NAME.json and NAME.md")
     module.add_arguments(parser)
     given = parser.parse_args(arguments)
+    logging.getLogger("aggan").setLevel(logging.WARNING)  # the table is what is printed
     rows = module.measure(given)
     table = pd.DataFrame(rows).to_markdown(index=False, floatfmt=".3g")
     print(table)

@@ -27,18 +27,20 @@ def write_frames(root: Path, count: int) -> None:
     """
     faces = render([FaceKey(n) for n in range(16)], size=256)
     rows, rng = [], np.random.default_rng(0)
+    people = min(40, count // 2)  # two pictures of a person at least
     for side in ("thermal", "visible"):
         (root / side).mkdir(parents=True)
     for n in range(count):
+        name = f"{n % people}_{n}.png"
         left, top = rng.integers(0, 464 - 256), rng.integers(0, 348 - 256)
         for side, images in (("thermal", iron_palette(faces.thermal)), ("visible", faces.visible)):
             frame = np.full((348, 464, 3), (10, 10, 60), np.uint8)
             frame[top : top + 256, left : left + 256] = (
                 images[n % 16].mul(255).byte().movedim(0, -1).numpy()
             )
-            Image.fromarray(np.roll(frame, n // 16, axis=1)).save(root / side / f"{n % 40}_{n}.png")
+            Image.fromarray(np.roll(frame, n // 16, axis=1)).save(root / side / name)
         points = faces.landmarks[n % 16] + torch.tensor([left + n // 16, top])
-        rows.append([f"thermal/{n % 40}_{n}.png", *points.flatten().tolist()])
+        rows.append([f"thermal/{name}", *points.flatten().tolist()])
     with open(root / "faces.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerows([["image", *(f"{axis}{k}" for k in range(1, 6) for axis in "xy")], *rows])

@@ -245,6 +245,7 @@ def write_pages() -> None:
     for page in (
         "data/README.md",
         "aggan/weights/README.md",
+        "aggan/weights/models/README.md",
         "cluster/README.md",
         "docs/glossary.md",
         "CONTRIBUTING.md",
@@ -265,6 +266,7 @@ def write_pages() -> None:
                 "data/index",
                 "Data sets: availability <data/README>",
                 "Weights in the package <aggan/weights/README>",
+                "Model card of AG-GAN and AG-GAN+ <aggan/weights/models/README>",
                 "synthetic/index",
                 "recognition/index",
                 "methods/index",

@@ -33,7 +33,7 @@ def test_prepare(measured):
 
 def test_translate(measured):
     forward, folder = measured(
-        "translate", "--size", 32, "--width", 8, "--images", 12, "--rounds", 1
+        "translate", "--size", 96, "--width", 8, "--images", 12, "--rounds", 1
     )
     assert forward["difference"] < 1e-4 and forward["ours GFLOP"] < forward["reference GFLOP"]
     assert folder["what"].startswith("folder of 12") and folder["ratio"] > 0
