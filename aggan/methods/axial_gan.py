@@ -59,6 +59,8 @@ class AxialAttention(nn.Module):
         "Initialise as the public code does."
         nn.init.normal_(self.qkv.weight, 0, self.qkv.in_channels**-0.5)
         nn.init.normal_(self.distances, 0, (self.heads / self.qkv.in_channels) ** 0.5)
+        for norm in (self.norm_qkv, self.norm_output):
+            nn.init.ones_(norm.weight)
 
 # %% ../../nbs/methods/axial-gan.ipynb #0517c164
 @patch
@@ -71,7 +73,7 @@ def forward(
     rq, rk, rv = self.distances[:, self.offsets].split(self.sizes)  # (size,n,n)
     content = torch.einsum("bhcli,bhclj->bhlij", q, k)
     query_position = torch.einsum("bhcli,cij->bhlij", q, rq)
-    key_position = torch.einsum("bhclj,cij->bhlij", k, rk)
+    key_position = torch.einsum("bhclj,cji->bhlij", k, rk)
     parts = torch.cat((content, query_position, key_position), 1).flatten(2, 3)
     logits = self.norm_logits(parts).unflatten(1, (3, -1)).sum(1).view(content.shape)
     attention = at_least_float32(logits).softmax(-1).to(v.dtype)

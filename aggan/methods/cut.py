@@ -135,8 +135,8 @@ class PatchHead(nn.Module):
     ) -> list[Tensor]:  # (B,P,256) by layer
         vectors = []
         for layer, x, index in zip(self.layers, features, positions):
-            projected = layer(x.flatten(2)[:, :, index].transpose(1, 2))
-            vectors.append(F.normalize(at_least_float32(projected), dim=2))
+            projected = at_least_float32(layer(x.flatten(2)[:, :, index].transpose(1, 2)))
+            vectors.append(projected / (projected.norm(dim=2, keepdim=True) + 1e-7))
         return vectors
 
 # %% ../../nbs/methods/cut.ipynb #5b3e5a96

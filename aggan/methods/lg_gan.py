@@ -58,15 +58,17 @@ class AdaIN(nn.InstanceNorm2d):
 
 
 class LayerNorm(nn.Module):
-    "Normalisation over channels and positions, with a learned scale and shift per channel."
+    "MUNIT's normalisation over channels and positions, with a scale and shift per channel."
 
     def __init__(self, channels: int):
         super().__init__()
-        self.scale = nn.Parameter(torch.ones(channels))
+        self.scale = nn.Parameter(torch.rand(channels))
         self.shift = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        normalised = F.layer_norm(at_least_float32(x), x.shape[1:]).to(x.dtype)
+        exact = at_least_float32(x)
+        std, mean = torch.std_mean(exact, dim=(1, 2, 3), keepdim=True)
+        normalised = ((exact - mean) / (std + 1e-5)).to(x.dtype)
         return normalised * self.scale[:, None, None] + self.shift[:, None, None]
 
 
