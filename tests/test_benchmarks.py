@@ -187,6 +187,33 @@ def test_peers_networks_take_their_steps(step, peer, capsys):
         peers.steps_of(folder / "models")
 
 
+SGGAN = """
+from aggan.methods.blocks import BatchNorm, PatchGAN, UNetGenerator
+from torch import nn
+class Generator(UNetGenerator):
+    def forward(self, x): return FACTOR * super().forward(x)
+def define_G(input_nc, output_nc, ngf, which_model_netG, norm, use_dropout):
+    return Generator(128, input_nc, ngf)
+def define_D(input_nc, ndf, which_model_netD, use_sigmoid):
+    return nn.Sequential(PatchGAN(input_nc, ndf, norm=BatchNorm), nn.Sigmoid())
+"""
+
+
+@pytest.mark.parametrize("factor, least, most", [(1.0, 0.0, 1e-9), (0.99, 1e-4, 1.0)])
+def test_conformance_finds_another_formula(measured, peer, factor, least, most):
+    folder = peer("models/pix2pix_model.py", "import caffe")
+    peer("models/__init__.py", "")
+    peer("models/networks.py", SGGAN.replace("FACTOR", str(factor)))
+    (row,) = measured("conformance", "--peer", folder)
+    assert (row["method"], row["code"]) == ("sg-gan", folder.name)
+    assert all(least <= row[column] <= most for column in ("image", "loss terms", "weights"))
+
+
+def test_conformance_needs_public_code(tmp_path):
+    said = aggan("bench", "conformance", "--peer", tmp_path, cwd=tmp_path, check=False)
+    assert said.returncode == 1 and "UGATIT-pytorch" in said.stderr
+
+
 def test_step_of_a_peers_modules_is_the_plain_one(step, peer):
     plain, theirs = (
         step.contestant("plain", 32, 8)(),
