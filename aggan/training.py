@@ -70,6 +70,7 @@ def in_precision(
 
 def set_up(fabric, method: Method) -> dict[str, Optimizer]:
     "Move a method to the device of `start_processes`' Fabric; the optimisers of its networks"
+    free_memory()  # that earlier trainings of this process held
     method.to(fabric.device).train()
     distributed.broadcast_module(method)
     optimizers = method.optimizers()
@@ -289,7 +290,6 @@ def train(
 
     Raises FloatingPointError for a NaN or infinite loss, RuntimeError for too little memory."""
     settings = TrainingSettings(**options)
-    free_memory()
     with memory_explained(settings.batch_size):
         run_steps(method, pairs, RunFolder(folder), settings)
     distributed.barrier()

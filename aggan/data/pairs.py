@@ -28,7 +28,7 @@ from ..runtime.files import content_hash
 __all__ = ['SPLITS', 'ROLES', 'HELD_OUT_FRACTION', 'PROGRESS_BAR_MIN', 'Sample', 'Batch', 'collate', 'PairRecord', 'FaceLocation',
            'Source', 'SourceList', 'rank_subjects', 'assign_splits', 'check_disjoint', 'subsample', 'Stored',
            'describe', 'make_sample', 'PairDataset', 'Crop', 'AugmentedPairs', 'cut_out', 'UnpairedImages',
-           'ScaledImages', 'ResidentPairs']
+           'ScaledImages', 'MixedImages', 'ResidentPairs']
 
 # %% ../../nbs/data/pairs.ipynb #f904d17e
 class Sample(NamedTuple):
@@ -408,6 +408,10 @@ class ScaledImages(Dataset):
         return self.images.scaled(index)
 
 
+class MixedImages(ValueError):
+    "Images of a training set differ in channels or bits, so that one tensor cannot hold them."
+
+
 class ResidentPairs:
     "All images of a training set on one device; crops and flips are made there."
 
@@ -435,10 +439,10 @@ class ResidentPairs:
 # %% ../../nbs/data/pairs.ipynb #00525a42
 @patch
 def _store(self: ResidentPairs, index: int, pair: tuple[Tensor, Tensor], name: str) -> None:
-    "Copy a pair to the device; raises ValueError for another number of channels or bits."
+    "Copy a pair to the device; raises MixedImages for another number of channels or bits."
     for images, image in zip(self.images, pair):
         if (image.shape, image.dtype) != (images.shape[1:], images.dtype):
-            raise ValueError(
+            raise MixedImages(
                 f"{name} has another number of channels or bits than the first pair: "
                 "convert the images by `aggan prepare`"
             )

@@ -5,6 +5,7 @@
 # %% ../../nbs/runtime/distributed.ipynb #5c74b512
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -258,6 +259,8 @@ def start_processes(
     torch.backends.cudnn.benchmark = True  # shapes do not change
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The `srun` command is available")
+        # its advice on precisions, which are decided here
+        logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
         fabric = Fabric(
             accelerator=default_device().type,
             devices=devices,
