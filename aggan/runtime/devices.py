@@ -78,8 +78,8 @@ def check_precision(
     if capability < BFLOAT16_CAPABILITY:
         raise ValueError(
             f"{torch.cuda.get_device_name()} has compute capability {capability[0]}."
-            f"{capability[1]} and no bfloat16 units (8.0 and newer have): choose the precision "
-            '32-true instead of bf16-mixed; for training, --overrides \'{"precision": "32-true"}\'.'
+            f"{capability[1]} and no bfloat16 units, which bf16-mixed needs (8.0 and newer have "
+            "them): choose --precision 32-true"
         )
 
 # %% ../../nbs/runtime/devices.ipynb #f14162c2
