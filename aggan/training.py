@@ -275,8 +275,8 @@ def memory_explained(
     except torch.OutOfMemoryError as error:
         raise RuntimeError(
             f"The GPU's memory does not suffice for training with a batch_size of {batch_size}: "
-            "choose a smaller one (--overrides '{\"batch_size\": …}'), or --no-cuda-graph, since a "
-            f"recorded step keeps its memory while others run. PyTorch says: {error}"
+            "choose a smaller one, or --no-cuda-graph (AGGAN_CUDA_GRAPH=off), since a recorded "
+            f"step keeps its memory while it is not replayed. PyTorch says: {error}"
         ) from error
 
 
