@@ -26,7 +26,7 @@ class Host:
 
     transfers = 0
     recording = False
-    in_backward = 0  # autograd makes zeros of its own there, which are on no simulated device
+    in_backward = 0  # autograd makes zeros of its own there, which do not say that they are here
 
     @classmethod
     def reads(cls, what: str) -> None:
@@ -62,7 +62,7 @@ class GpuTensor(torch.Tensor):
         name, keywords = str(function), dict(keywords or {})
         check_devices(name, arguments, keywords)
         to_host = "copy_" in name and not isinstance(arguments[0], GpuTensor)
-        if to_host or name in READ_BY_HOST:
+        if to_host and not Host.in_backward or name in READ_BY_HOST:
             Host.reads(name)
         device = keywords.get("device")
         if device is not None:

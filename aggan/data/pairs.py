@@ -28,7 +28,7 @@ from ..runtime.files import content_hash
 __all__ = ['SPLITS', 'ROLES', 'HELD_OUT_FRACTION', 'PROGRESS_BAR_MIN', 'Sample', 'Batch', 'collate', 'PairRecord', 'FaceLocation',
            'Source', 'SourceList', 'rank_subjects', 'assign_splits', 'check_disjoint', 'subsample', 'Stored',
            'describe', 'make_sample', 'PairDataset', 'Crop', 'AugmentedPairs', 'cut_out', 'UnpairedImages',
-           'ScaledImages', 'MixedImages', 'ResidentPairs']
+           'ScaledImages', 'ResidentPairs', 'MixedImages']
 
 # %% ../../nbs/data/pairs.ipynb #f904d17e
 class Sample(NamedTuple):
@@ -408,10 +408,6 @@ class ScaledImages(Dataset):
         return self.images.scaled(index)
 
 
-class MixedImages(ValueError):
-    "Images of a training set differ in channels or bits, so that one tensor cannot hold them."
-
-
 class ResidentPairs:
     "All images of a training set on one device; crops and flips are made there."
 
@@ -437,6 +433,10 @@ class ResidentPairs:
         return len(images) * sum(one.numel() * one.element_size() for one in images.scaled(0))
 
 # %% ../../nbs/data/pairs.ipynb #00525a42
+class MixedImages(ValueError):
+    "Images of a training set differ in channels or bits, so that one tensor cannot hold them."
+
+
 @patch
 def _store(self: ResidentPairs, index: int, pair: tuple[Tensor, Tensor], name: str) -> None:
     "Copy a pair to the device; raises MixedImages for another number of channels or bits."

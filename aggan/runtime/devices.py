@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BFLOAT16_CAPABILITY', 'default_device', 'describe_device', 'listed_gpus', 'unused_gpu', 'announce_device',
-           'check_precision', 'set_float32_precision', 'free_memory']
+           'check_precision', 'set_float32_precision', 'in_precision', 'free_memory', 'memory_explained']
 
 # %% ../../nbs/runtime/devices.ipynb #10277e96
 import gc
@@ -12,6 +12,8 @@ import logging
 import os
 import shutil
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -94,9 +96,39 @@ def set_float32_precision(
     torch.backends.cudnn.conv.fp32_precision = "ieee" if exact else "tf32"
     torch.backends.cuda.matmul.fp32_precision = "ieee" if exact else "tf32"
 
+# %% ../../nbs/runtime/devices.ipynb #d5ca0d27
+def in_precision(
+    function: Callable,  # of tensors, or lists and dicts of them
+    precision,  # of Fabric, e.g. `fabric.strategy.precision`
+) -> Callable:
+    "The function computed as Fabric computes a network's `forward`"
+
+    def run(*args, **kwargs):
+        args, kwargs = precision.convert_input((args, kwargs))
+        with precision.forward_context():
+            output = function(*args, **kwargs)
+        return precision.convert_output(output)
+
+    return run
+
 # %% ../../nbs/runtime/devices.ipynb #968f0358
 def free_memory() -> None:
     "Give the GPU memory of objects that are no longer used back to the device"
     gc.collect()
     if default_device().type == "cuda":
         torch.cuda.empty_cache()
+
+# %% ../../nbs/runtime/devices.ipynb #b7f436ef
+@contextmanager
+def memory_explained(
+    batch_size: int,  # of all processes together
+) -> Iterator[None]:
+    "Raise a RuntimeError that says what to change where the memory of the GPU does not suffice"
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise RuntimeError(
+            f"The GPU's memory does not suffice for training with a batch_size of {batch_size}: "
+            "choose a smaller one, or --no-cuda-graph (AGGAN_CUDA_GRAPH=off), since a recorded "
+            f"step keeps its memory while it is not replayed. PyTorch says: {error}"
+        ) from error
