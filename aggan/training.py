@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TrainingSettings', 'set_up', 'set_learning_rates', 'make_step', 'network_tensors', 'optimizer_tensors',
            'save_checkpoint', 'read_checkpoint', 'load_networks', 'load_optimizers', 'save_state', 'resume',
-           'save_and_validate', 'train']
+           'save_and_validate', 'run_steps', 'train']
 
 # %% ../nbs/09_training.ipynb #c036b4e9
 import json
@@ -23,7 +23,8 @@ from torch.optim import Optimizer
 from .data import Batch, PairDataset, batches
 from .methods import Method
 from .runtime import distributed
-from .runtime.cuda_graphs import GraphedStep, make_capturable, set_rate
+from .runtime.cuda_graphs import GraphedStep, graphs_wanted, make_capturable, set_rate
+from .runtime.devices import free_memory, in_precision, memory_explained
 from .runtime.files import atomic_write
 from .runtime.metrics import MetricsLogger
 from .runtime.run_folder import RunFolder
@@ -45,6 +46,7 @@ class TrainingSettings:
     devices: int = 1  # as for `start_processes`
     nodes: int = 1  # machines
     workers: int = 0  # processes that load images
+    cuda_graph: bool = True  # record the step on one GPU, unless AGGAN_CUDA_GRAPH is off
     validate: Callable[[Method], dict[str, float]] = lambda method: {}  # e.g. {"eer": 0.1}
     samples: Batch | None = None  # translated at every checkpoint
     header: dict = field(default_factory=dict)  # of every checkpoint, e.g. the method's options
@@ -52,17 +54,18 @@ class TrainingSettings:
 # %% ../nbs/09_training.ipynb #f67fa272
 def set_up(fabric, method: Method) -> dict[str, Optimizer]:
     "Move a method to the device of `start_processes`' Fabric; the optimisers of its networks"
-    on_gpu = fabric.device.type == "cuda"
-    layout = torch.channels_last if on_gpu else torch.preserve_format
-    method.to(fabric.device, memory_format=layout).train()
+    free_memory()  # that earlier trainings of this process held
+    method.to(fabric.device).train()
     distributed.broadcast_module(method)
     optimizers = method.optimizers()
     for name in method.trainable:
-        if on_gpu:
+        if fabric.device.type == "cuda":
             make_capturable(optimizers[name])
         network, optimizers[name] = fabric.setup(getattr(method, name), optimizers[name])
         for function in method.forward_methods.get(name, ()):
-            network.mark_forward_method(function)
+            # in the wrapper alone: within `forward` the network calls its own function
+            whole = in_precision(getattr(network.module, function), fabric.strategy.precision)
+            network.__dict__[function] = whole
         setattr(method, name, network)
     return optimizers
 
@@ -79,14 +82,21 @@ def make_step(
     optimizers: dict[str, Optimizer],
     fabric,  # of `start_processes`
     make_batch: Callable[..., Batch],  # from a step's inputs
+    cuda_graph: bool = True,  # record the step where that is possible
 ) -> Callable[..., dict[str, Tensor]]:
     "The training step as a function from its inputs to its losses"
 
     def step(*inputs: Tensor) -> dict[str, Tensor]:
         return method.training_step(make_batch(*inputs), optimizers, fabric.backward)
 
-    one_gpu = fabric.device.type == "cuda" and distributed.world_size() == 1
-    return GraphedStep(step, fabric.device) if one_gpu and method.cuda_graph else step
+    def forget_gradients() -> None:
+        for optimizer in optimizers.values():
+            optimizer.zero_grad()
+
+    wanted = cuda_graph and method.cuda_graph and graphs_wanted()
+    if wanted and fabric.device.type == "cuda" and distributed.world_size() == 1:
+        return GraphedStep(step, fabric.device, forget_gradients)
+    return step
 
 # %% ../nbs/09_training.ipynb #81641fbb
 def network_tensors(method: Method, extra: tuple[str, ...] = ()) -> dict[str, Tensor]:
@@ -201,14 +211,13 @@ def save_and_validate(
     return scores
 
 # %% ../nbs/09_training.ipynb #a00f8127
-def train(
+def run_steps(
     method: Method,
     pairs: PairDataset,  # training set
-    folder: str | Path,  # run folder
-    **options,  # fields of `TrainingSettings`
+    run: RunFolder,
+    settings: TrainingSettings,
 ) -> None:
-    "Train or resume. Raises FloatingPointError for a NaN or infinite loss."
-    run, settings = RunFolder(folder), TrainingSettings(**options)
+    "Take the steps that are left, with their logs, checkpoints and validation"
     processes = settings.devices, settings.nodes, settings.batch_size
     fabric = distributed.start_processes(*processes, settings.precision)
     optimizers = set_up(fabric, method)
@@ -219,7 +228,8 @@ def train(
     order = len(pairs), settings.batch_size, settings.seed, start, settings.steps
     sampler = batches.ResumableBatchSampler(*order)
     inputs, make_batch = batches.step_inputs(images, sampler, fabric.device, settings.workers)
-    step, saved = make_step(method, optimizers, fabric, make_batch), time.monotonic()
+    step = make_step(method, optimizers, fabric, make_batch, settings.cuda_graph)
+    saved = time.monotonic()
     with MetricsLogger(run, start, settings.steps) as logger:
         for done, tensors in enumerate(inputs, start + 1):
             torch.manual_seed(batches.derive_seed(settings.seed, done))
@@ -237,4 +247,18 @@ def train(
             if at_checkpoint or time.monotonic() - saved > settings.resume_seconds:
                 save_state(run, method, optimizers, done)
                 saved = time.monotonic()
+
+# %% ../nbs/09_training.ipynb #a0877647
+def train(
+    method: Method,
+    pairs: PairDataset,  # training set
+    folder: str | Path,  # run folder
+    **options,  # fields of `TrainingSettings`
+) -> None:
+    """Train or resume.
+
+    Raises FloatingPointError for a NaN or infinite loss, RuntimeError for too little memory."""
+    settings = TrainingSettings(**options)
+    with memory_explained(settings.batch_size):
+        run_steps(method, pairs, RunFolder(folder), settings)
     distributed.barrier()

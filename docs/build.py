@@ -25,6 +25,7 @@ PAGES_OF = {  # Markdown files that are pages of their own
     "README.md": "/index.ipynb",
     "docs/benchmarks.md": "/benchmarks.md",
     "docs/glossary.md": "/glossary.md",
+    "docs/gpu.md": "/gpu.md",
     "CONTRIBUTING.md": "/contributing.md",
 }
 SECTIONS = {
@@ -248,6 +249,7 @@ def write_pages() -> None:
         "aggan/weights/models/README.md",
         "cluster/README.md",
         "docs/glossary.md",
+        "docs/gpu.md",
         "CONTRIBUTING.md",
     ):
         text = relinked((PROJECT / page).read_text(encoding="utf-8"), PROJECT / page)
@@ -273,6 +275,7 @@ def write_pages() -> None:
                 "experiments/index",
                 "reproduction/index",
                 "runtime/index",
+                "gpu",
                 "Clusters <cluster/README>",
                 "api/index",
                 "glossary",

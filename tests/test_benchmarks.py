@@ -274,6 +274,28 @@ def test_gpu_says_when_there_is_none(tmp_path):
     )
 
 
+def test_first_gpu(measured):
+    checks = ("machine", "resident_crops", "instance_norm_gradient", "translation")
+    rows = measured("first_gpu", "--checks", *checks)
+    assert [(row["check"], row["result"]) for row in rows] == [(name, "OK") for name in checks]
+
+
+def test_first_gpu_skips_what_the_time_does_not_suffice_for(measured):
+    (row,) = measured("first_gpu", "--checks", "kernels", "--seconds", 1)
+    assert row["result"] == "SKIP"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_first_gpu_does_not_pass_what_a_cpu_cannot_show(measured):
+    rows = measured("first_gpu", "--checks", "recorded_steps_equal_steps", "unrecordable_step")
+    assert {row["result"] for row in rows} == {"SKIP"}
+
+
+@pytest.mark.soak
+def test_first_gpu_runs_through(measured):
+    assert {row["result"] for row in measured("first_gpu", "--seconds", 3600)} <= {"OK", "SKIP"}
+
+
 def test_scaling(measured):
     size, width, batch, pairs = measured(
         "scaling",

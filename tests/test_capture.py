@@ -54,7 +54,7 @@ def losses(name, pairs, make_graph, device):
     if make_graph:
         for optimizer in optimizers.values():
             make_capturable(optimizer)
-        step = GraphedStep(step, device, make_graph)
+        step = GraphedStep(step, device, pytest.fail, make_graph)
     rows = []
     for number in range(STEPS):
         torch.manual_seed(number)
@@ -71,18 +71,18 @@ on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 @pytest.mark.parametrize(
-    "make_graph, device",
-    [(HostGraph, "cpu"), pytest.param(CudaGraph, "cuda", marks=on_gpu)],
+    "make_graph, device, tolerance",  # a GPU's atomic additions have no fixed order
+    [(HostGraph, "cpu", 1e-9), pytest.param(CudaGraph, "cuda", 1e-6, marks=on_gpu)],
     ids=["cpu", "gpu"],
 )
 @pytest.mark.parametrize("name", list_methods())
-def test_a_replayed_step_equals_the_step(name, pairs, make_graph, device):
+def test_a_replayed_step_equals_the_step(name, pairs, make_graph, device, tolerance):
     device = torch.device(device)
     expected = losses(name, pairs, None, device)
     replayed = losses(name, pairs, make_graph, device)
     assert len({tuple(row) for row in expected}) == STEPS
     for one, other in zip(expected, replayed):
-        assert other == pytest.approx(one, rel=1e-9)
+        assert other == pytest.approx(one, rel=tolerance)
 
 
 def test_a_recorded_branch_stays_as_it_was_recorded():
@@ -90,6 +90,7 @@ def test_a_recorded_branch_stays_as_it_was_recorded():
     step = GraphedStep(
         lambda x: {"absolute": x.sum() if x.sum() > 0 else -x.sum()},
         torch.device("cpu"),
+        pytest.fail,
         HostGraph,
         warm_up=0,
     )

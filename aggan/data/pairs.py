@@ -28,7 +28,7 @@ from ..runtime.files import content_hash
 __all__ = ['SPLITS', 'ROLES', 'HELD_OUT_FRACTION', 'PROGRESS_BAR_MIN', 'Sample', 'Batch', 'collate', 'PairRecord', 'FaceLocation',
            'Source', 'SourceList', 'rank_subjects', 'assign_splits', 'check_disjoint', 'subsample', 'Stored',
            'describe', 'make_sample', 'PairDataset', 'Crop', 'AugmentedPairs', 'cut_out', 'UnpairedImages',
-           'ScaledImages', 'ResidentPairs']
+           'ScaledImages', 'ResidentPairs', 'MixedImages']
 
 # %% ../../nbs/data/pairs.ipynb #f904d17e
 class Sample(NamedTuple):
@@ -433,12 +433,16 @@ class ResidentPairs:
         return len(images) * sum(one.numel() * one.element_size() for one in images.scaled(0))
 
 # %% ../../nbs/data/pairs.ipynb #00525a42
+class MixedImages(ValueError):
+    "Images of a training set differ in channels or bits, so that one tensor cannot hold them."
+
+
 @patch
 def _store(self: ResidentPairs, index: int, pair: tuple[Tensor, Tensor], name: str) -> None:
-    "Copy a pair to the device; raises ValueError for another number of channels or bits."
+    "Copy a pair to the device; raises MixedImages for another number of channels or bits."
     for images, image in zip(self.images, pair):
         if (image.shape, image.dtype) != (images.shape[1:], images.dtype):
-            raise ValueError(
+            raise MixedImages(
                 f"{name} has another number of channels or bits than the first pair: "
                 "convert the images by `aggan prepare`"
             )

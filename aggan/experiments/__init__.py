@@ -44,6 +44,7 @@ from aggan.methods import (
 from ..recognition import SHIPPED, SYNTHETIC, load_embedder
 from ..recognition.pretrained import PRETRAINED
 from ..runtime.checks import check_options
+from ..runtime.devices import announce_device, set_float32_precision
 from ..runtime.distributed import rank, rank_zero_first, start_processes
 from ..runtime.files import content_hash, lock_file, read_json, write_json
 from ..runtime.run_folder import RunFolder, resolve_checkpoint
@@ -363,11 +364,13 @@ def run_training(
     experiment: Experiment,
     devices: int = 1,  # GPUs of each machine, or processes on CPUs, that share every batch
     nodes: int = 1,  # machines
+    cuda_graph: bool = True,  # record the step on one GPU, see `TrainingSettings`
 ) -> None:
     """Train, or resume; returns at once if the last checkpoint exists.
 
-    The result does not depend on `devices` and `nodes`. Raises RuntimeError if another program is
-    training the run, and ValueError for data that cannot be evaluated, see `check_data`."""
+    The result does not depend on `devices`, `nodes` and `cuda_graph`. Raises RuntimeError if
+    another program is training the run, and ValueError for data that cannot be evaluated, see
+    `check_data`, or as `start_processes` does."""
     profile = experiment.resolved_profile
     start_processes(devices, nodes, profile.batch_size, profile.precision)
     run = RunFolder(experiment.folder)
@@ -376,8 +379,10 @@ def run_training(
     if run.steps_done == steps and run.checkpoint(steps).exists():
         return
     found = check_data(experiment)
-    if rank() == 0 and not experiment.dataset.startswith("synthetic"):
-        announce(*found)
+    if rank() == 0:
+        announce_device("training")
+        if not experiment.dataset.startswith("synthetic"):
+            announce(*found)
     for note in network_notes(experiment):
         warnings.warn(f"{method_label(experiment.method)} is {note}.", stacklevel=2)
     torch.manual_seed(experiment.seed)
@@ -387,7 +392,8 @@ def run_training(
     with lock_run(run.path):
         if rank() == 0:
             write_json(run.config_file, experiment.config)
-        train(method, pairs, run, steps=steps, devices=devices, nodes=nodes, **settings)
+        settings |= {"devices": devices, "nodes": nodes, "cuda_graph": cuda_graph}
+        train(method, pairs, run, steps=steps, **settings)
 
 # %% ../../nbs/experiments/experiment.ipynb #8e348ae7
 def evaluate_experiment(
@@ -397,6 +403,7 @@ def evaluate_experiment(
 ) -> dict:  # report of `evaluate`, with `matcher`, `synthetic_auc` …, and `network_notes`
     "Evaluate any translation on a split of the experiment's data."
     profile, pairs = experiment.resolved_profile, experiment.pairs(split)
+    set_float32_precision("32-true")  # whatever the precision of the training
 
     def judged(name: str) -> dict:
         matcher = load_embedder(name).to(default_device())
@@ -472,9 +479,10 @@ def run_experiment(
     experiment: Experiment,
     devices: int = 1,  # as for `run_training`
     nodes: int = 1,
+    cuda_graph: bool = True,
 ) -> dict:  # the test report
     "Train and evaluate; nothing is done twice."
-    run_training(experiment, devices, nodes)
+    run_training(experiment, devices, nodes, cuda_graph)
     with rank_zero_first():
         return run_evaluation(experiment)
 

@@ -44,13 +44,19 @@ class BatchNorm(nn.BatchNorm2d):
     def __init__(self, channels: int):
         super().__init__(channels)
         self.register_buffer("per_image", torch.tensor(False))
+        self.single = False  # as `per_image`
+
+    def _load_from_state_dict(self, state_dict, prefix, *rest):
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        self.single = bool(state_dict.get(f"{prefix}per_image", self.single))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
-            self.per_image.fill_(world_size() * len(x) == 1)
+            self.single = world_size() * len(x) == 1
+            self.per_image.fill_(self.single)
             if world_size() > 1:
                 return sync_batch_norm(self, x)
-        elif self.per_image:
+        elif self.single:
             return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
         return super().forward(x)
 

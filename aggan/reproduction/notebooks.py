@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['CLONE', 'TEMPLATE_FOLDERS', 'JSON_SETTINGS', 'KERNEL_STARTS', 'KEPT_TYPES', 'template', 'notebook_parameters',
-           'parse_settings', 'check_parameters', 'run_command', 'run_notebook', 'run_in_notebook', 'train_in_notebooks',
-           'run_experiments', 'code_hash', 'target_folder', 'target_parameters', 'commit', 'provenance', 'regenerate',
-           'reproduce', 'kept_output', 'keep_outputs', 'keep_results']
+           'parse_settings', 'check_parameters', 'run_command', 'run_notebook', 'job_gpus', 'run_in_notebook',
+           'train_in_notebooks', 'run_experiments', 'code_hash', 'target_folder', 'target_parameters', 'commit',
+           'provenance', 'regenerate', 'reproduce', 'kept_output', 'keep_outputs', 'keep_results']
 
 # %% ../../nbs/reproduction/notebooks.ipynb #d87526b7
 import json
@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
+from queue import SimpleQueue
 from threading import Event
 
 import torch
@@ -119,6 +120,7 @@ def run_notebook(
     parameters: Mapping,
     threads: int | None = None,  # of torch in the notebook; None: as many as there are cores
     stop: Event | None = None,  # ends the execution once it is set
+    gpu: str | None = None,  # the only one that the notebook sees; None: all
 ) -> None:
     "Execute a notebook. Raises ValueError for unknown parameters, RuntimeError when it fails."
     check_parameters(path, parameters)
@@ -126,6 +128,8 @@ def run_notebook(
     environment = allocator_environment(os.environ)
     if threads is not None:
         environment = environment | {"OMP_NUM_THREADS": str(threads)}
+    if gpu is not None:
+        environment = environment | {"CUDA_VISIBLE_DEVICES": gpu}
     command = [sys.executable, "-m", "papermill", str(path), str(output)]
     command += ["-y", json.dumps(dict(parameters)), "-k", "python3", "--no-progress-bar"]
     for _ in range(KERNEL_STARTS):
@@ -142,16 +146,33 @@ def run_notebook(
         raise RuntimeError(f"{output} failed: {last_line[0]}")
 
 # %% ../../nbs/reproduction/notebooks.ipynb #2bf6adfa
+def job_gpus(
+    jobs: int,  # how many at a time
+) -> list[str | None]:  # as CUDA_VISIBLE_DEVICES names them; None where there are not several
+    "The GPU of each job"
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count < 2:
+        return [None] * jobs
+    named = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
+    gpus = [gpu.strip() for gpu in named.split(",")][:count]
+    return [gpus[job % count] for job in range(jobs)]
+
+
 def run_in_notebook(
     experiment: Experiment,
     threads: int | None,  # of torch; None: as many as there are cores
     stop: Event,  # ends the run once it is set
+    gpus: SimpleQueue,  # that no job uses, of `job_gpus`
 ) -> None:
     "Train and evaluate an experiment by executing `train.ipynb` into its run folder."
-    parameters = notebook_parameters(asdict(experiment))
-    run_notebook(template("train"), experiment.folder / "train.ipynb", parameters, threads, stop)
+    parameters, gpu = notebook_parameters(asdict(experiment)), gpus.get()
+    output = experiment.folder / "train.ipynb"
+    try:
+        run_notebook(template("train"), output, parameters, threads, stop, gpu)
+    finally:
+        gpus.put(gpu)
 
-
+# %% ../../nbs/reproduction/notebooks.ipynb #50db503c
 def train_in_notebooks(
     experiments: Sequence[Experiment],  # without a report
     jobs: int,  # how many at a time
@@ -159,10 +180,12 @@ def train_in_notebooks(
     "Run experiments in notebooks with a progress bar; an interruption ends those under way."
     steps = sum(e.resolved_profile.total_steps(len(e.pairs("train"))) for e in experiments)
     threads = max(1, os.cpu_count() // jobs) if jobs > 1 else None
-    stop = Event()
+    stop, gpus = Event(), SimpleQueue()
+    for gpu in job_gpus(jobs):
+        gpus.put(gpu)
     bar = tqdm(total=steps, desc="training", unit="step", mininterval=1.0)
     with ThreadPoolExecutor(jobs) as pool, bar:
-        running = [pool.submit(run_in_notebook, e, threads, stop) for e in experiments]
+        running = [pool.submit(run_in_notebook, e, threads, stop, gpus) for e in experiments]
         try:
             while not all(future.done() for future in running):
                 time.sleep(1.0)

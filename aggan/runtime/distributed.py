@@ -5,9 +5,16 @@
 # %% ../../nbs/runtime/distributed.ipynb #5c74b512
 from __future__ import annotations
 
+import logging
+import os
+import sys
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
+from functools import cache
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,13 +22,15 @@ import torch.distributed as distributed
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from .devices import check_precision, default_device, set_float32_precision
+
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 # %% auto #0
 __all__ = ['world_size', 'rank', 'shard', 'all_reduce_mean', 'all_reduce_gradients', 'broadcast_module',
            'update_running_statistics', 'sync_batch_norm', 'all_gather', 'Dropout', 'barrier', 'rank_zero_first',
-           'check_split', 'gradient_averaging', 'start_processes']
+           'check_split', 'gradient_averaging', 'end_with', 'watch_rank_zero', 'check_interactive', 'start_processes']
 
 # %% ../../nbs/runtime/distributed.ipynb #84358050
 def world_size() -> int:
@@ -196,7 +205,38 @@ def gradient_averaging():
             all_reduce_gradients(optimizer)
             return super().optimizer_step(optimizer, **kwargs)
 
-    return GradientAveraging()
+    return GradientAveraging(timeout=timedelta(days=1))
+
+# %% ../../nbs/runtime/distributed.ipynb #520ff1dd
+def end_with(
+    process: int,  # id of the parent process
+    seconds: float = 5.0,  # between two looks
+) -> None:
+    "End this process once its parent is gone"
+    while os.getppid() == process:
+        time.sleep(seconds)
+    os._exit(1)
+
+
+@cache
+def watch_rank_zero() -> None:
+    "End the processes that rank 0 starts on this machine when it ends; call it before they start"
+    first = int(os.environ.setdefault("AGGAN_RANK_ZERO", str(os.getpid())))
+    if first == os.getppid():
+        Thread(target=end_with, args=(first,), daemon=True).start()
+
+# %% ../../nbs/runtime/distributed.ipynb #4a4b90b3
+def check_interactive(
+    processes: int,  # in all
+) -> None:
+    "Raise ValueError if a notebook or a console would have to start further processes"
+    started = "LOCAL_RANK" in os.environ or "SLURM_NTASKS" in os.environ
+    if processes > 1 and hasattr(sys, "ps1") and not started:
+        raise ValueError(
+            f"A notebook trains in one process, not in {processes}: leave out devices and nodes "
+            f"here, or run `aggan train --devices {processes}` in a terminal; a notebook can "
+            "then load the run."
+        )
 
 # %% ../../nbs/runtime/distributed.ipynb #44593f1a
 def start_processes(
@@ -207,24 +247,29 @@ def start_processes(
 ) -> Fabric:
     """Start or join the processes that train together.
 
-    Raises ValueError as `check_split` does, RuntimeError if some processes are missing."""
+    Raises ValueError for a batch that cannot be split, a precision that the GPU does not have,
+    or several processes in a notebook; RuntimeError if some processes are missing."""
     from lightning_fabric import Fabric
 
+    expected = devices * nodes
     check_split(devices, nodes, batch_size)
-    tf32, expected = precision == "tf32", devices * nodes
-    torch.backends.cudnn.conv.fp32_precision = "tf32" if tf32 else "ieee"
-    torch.backends.cuda.matmul.fp32_precision = "tf32" if tf32 else "ieee"
+    check_precision(precision)
+    check_interactive(expected)
+    set_float32_precision(precision)
     torch.backends.cudnn.benchmark = True  # shapes do not change
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The `srun` command is available")
+        # its advice on precisions, which are decided here
+        logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
         fabric = Fabric(
-            accelerator="auto",
+            accelerator=default_device().type,
             devices=devices,
             num_nodes=nodes,
-            precision="32-true" if tf32 else precision,
+            precision="32-true" if precision == "tf32" else precision,
             strategy=gradient_averaging() if expected > 1 else "auto",
         )
     if expected > 1:
+        watch_rank_zero()
         fabric.launch()
         if world_size() != expected:
             raise RuntimeError(

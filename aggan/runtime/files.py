@@ -30,7 +30,7 @@ def atomic_write(
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield part
-        with open(part, "rb") as file:
+        with open(part, "r+b") as file:  # Windows synchronises only files open for writing
             os.fsync(file.fileno())
         os.replace(part, path)
     except OSError as error:
