@@ -269,6 +269,9 @@ def data_identities(experiment: Experiment) -> dict[str, str]:
 def experiment_config(experiment: Experiment) -> dict:
     "Everything that determines an experiment's result, as JSON has it."
     networks = (experiment.matcher, *experiment.loss_networks.values())
+    profile = asdict(replace(experiment.resolved_profile, method_kwargs={}))
+    if not profile["skip_nonfinite"]:  # as runs without this field have it
+        del profile["skip_nonfinite"]
     config = {
         "aggan": aggan.__version__,
         "method": experiment.method,
@@ -276,7 +279,7 @@ def experiment_config(experiment: Experiment) -> dict:
         "dataset": experiment.dataset,
         "data": data_identities(experiment),
         "dataset_kwargs": experiment.dataset_kwargs,
-        "profile": asdict(replace(experiment.resolved_profile, method_kwargs={})),
+        "profile": profile,
         "seed": experiment.seed,
         "matcher": experiment.matcher,
         "networks": {name: weights_hash(name) for name in networks},
@@ -334,7 +337,7 @@ def training_settings(
 ) -> dict:
     "Arguments of `aggan.training.train`."
     profile = experiment.resolved_profile
-    names = ("batch_size", "image_size", "load_size", "precision", "workers")
+    names = ("batch_size", "image_size", "load_size", "precision", "workers", "skip_nonfinite")
     header = {
         "method": experiment.method,
         "method_kwargs": experiment.resolved_method_kwargs,
