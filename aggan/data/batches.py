@@ -18,6 +18,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.utils import make_grid
 
 from . import AugmentedPairs, Batch, PairDataset, ResidentPairs, UnpairedImages, collate
+from ..runtime.child_processes import end_worker_with_parent
 from ..runtime.distributed import shard
 from ..runtime.files import atomic_write
 
@@ -90,6 +91,7 @@ def loader(images: AugmentedPairs, order: ResumableBatchSampler, workers: int) -
         num_workers=workers,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=end_worker_with_parent,
     )
 
 # %% ../../nbs/data/batches.ipynb #e6faa740

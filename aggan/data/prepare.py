@@ -86,6 +86,7 @@ from aggan.recognition.alignment import (
     warp_homography,
 )
 from ..runtime.checks import check_choice
+from ..runtime.child_processes import end_worker_with_parent
 from ..runtime.files import atomic_write, content_hash, lock_file, read_json, write_json
 
 # %% ../../nbs/data/prepare.ipynb #606267d1
@@ -376,6 +377,7 @@ def align_all(
         num_workers=workers,
         collate_fn=unchanged,
         prefetch_factor=16 if workers else None,
+        worker_init_fn=end_worker_with_parent,
     )
     # the workers must start before the progress bar, or they would print copies of it
     results = iter(loader)

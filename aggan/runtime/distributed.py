@@ -15,6 +15,8 @@ import torch.distributed as distributed
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from .child_processes import follow_parent
+
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
@@ -224,6 +226,7 @@ def start_processes(
             precision="32-true" if tf32 else precision,
             strategy=gradient_averaging() if expected > 1 else "auto",
         )
+    follow_parent()
     if expected > 1:
         fabric.launch()
         if world_size() != expected:
