@@ -3,8 +3,10 @@
 docs/robustness.md lists them with the test of each.
 """
 
+import errno
 import json
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -12,11 +14,19 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
+import numpy as np
 import psutil
 import pytest
+import torch
 from conftest import PROJECT
+from safetensors.torch import save_file
 
+from aggan.data.protocols import reserved_memmap
+from aggan.experiments import load_method
+from aggan.methods import create_method
 from aggan.reproduction.notebooks import run_notebook
+from aggan.runtime.files import delete_temporary
+from aggan.training import network_tensors, save_checkpoint
 
 # Processes that are killed
 
@@ -167,3 +177,148 @@ def test_hostile_tables_of_runs_are_refused(tmp_path, changed):
     table = write_table(tmp_path / "runs.csv", ROW | changed)
     with pytest.raises(ValueError, match="was not written by aggan reproduce --list"):
         snakefile(table, tmp_path)
+
+
+# Weights
+
+
+SMALL = {
+    "image_size": 32,
+    "width": 8,
+    "blocks": 1,
+    "discriminator_width": 8,
+    "discriminator_layers": [3, 4],
+    "identity": "none",
+}
+HEADER = {"method": "ag-gan", "method_kwargs": SMALL}
+
+
+@pytest.fixture(scope="module")
+def tensors():
+    torch.manual_seed(0)
+    return network_tensors(create_method("ag-gan", **SMALL))
+
+
+def first_weight(tensors, change):
+    """The same tensors with the first weight of the generator changed."""
+    name = next(name for name in tensors if name.startswith("generator.") and "weight" in name)
+    return tensors | {name: change(tensors[name].clone())}
+
+
+WRONG_TENSORS = {
+    "NaN": (lambda weight: weight.fill_(float("nan")), "not finite"),
+    "infinite": (lambda weight: weight / 0, "not finite"),
+    "integers": (lambda weight: weight.round().int(), "holds torch.int32"),
+    "other shape": (lambda weight: weight[..., :1], "does not fit"),
+}
+
+
+@pytest.mark.parametrize("change, message", WRONG_TENSORS.values(), ids=WRONG_TENSORS)
+def test_wrong_tensors_are_refused(tensors, tmp_path, change, message):
+    save_checkpoint(tmp_path / "a.safetensors", first_weight(tensors, change), HEADER)
+    with pytest.raises(ValueError, match=f"a.safetensors.*{message}"):
+        load_method(tmp_path / "a.safetensors")
+
+
+def test_flipped_bits_are_noticed(tensors, tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_checkpoint(path, tensors, HEADER)
+    load_method(path)
+    whole = path.read_bytes()
+    start = 8 + int.from_bytes(whole[:8], "little")  # of the tensors
+    random = np.random.default_rng(0)
+    for place in random.integers(start, len(whole), 20):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << int(random.integers(8))
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="a.safetensors"):
+            load_method(path)
+
+
+def test_weights_without_a_sum_are_read(tensors, tmp_path):
+    header = {name: json.dumps(value) for name, value in HEADER.items()}
+    save_file(tensors, tmp_path / "a.safetensors", header)
+    load_method(tmp_path / "a.safetensors")
+
+
+HOSTILE_HEADERS = {
+    "no method": {},
+    "method a list": {"method": ["ag-gan"]},
+    "method a mapping": {"method": {}},
+    "method unknown": {"method": "os.system"},
+    "options a list": {"method_kwargs": [1]},
+    "options a number": {"method_kwargs": 1},
+    "options null": {"method_kwargs": None},
+    "deep": {"taught_by": "DEEP"},
+    **{
+        f"{name} {value!r:.20}": {"method_kwargs": SMALL | {name: value}}
+        for name, values in {
+            "width": (3000, 10**6, 10**12, -1, 0, "8", [8], None, 1e308, True),
+            "blocks": (10**7, 10**4, -1, "many"),
+            "discriminator_layers": ([10**6], [3] * 10**5, [], [[3]], "34", 4, [3, 10**9]),
+            "discriminator_width": (10**5, {}, "x"),
+            "image_size": (10**9, "32", -32, None),
+            "channels": (2, 10**6, "3"),
+            "attention": ("none", "__import__('os')", 1, ["cam"]),
+            "identity": ("../../etc/passwd", "os:system", 3),
+            "unknown": (1,),
+            "learning_rate": ("1", float("nan"), -1),
+        }.items()
+        for value in values
+    },
+}
+
+
+def write_header(path, tensors, changed):
+    header = {name: json.dumps(value) for name, value in (HEADER | changed).items()}
+    if changed == {}:
+        header = {}
+    if changed.get("taught_by") == "DEEP":
+        header["taught_by"] = "[" * 10**5
+    save_file(tensors, path, header)
+
+
+def test_hostile_headers_are_refused_by_name(tensors, tmp_path):
+    path, accepted = tmp_path / "a.safetensors", []
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for name, changed in HOSTILE_HEADERS.items():
+        write_header(path, tensors, changed)
+        began = time.monotonic()
+        try:
+            load_method(path)
+        except ValueError as error:
+            assert "a.safetensors" in str(error) and "\n" not in str(error), (name, str(error))
+        else:
+            accepted.append(name)
+        assert time.monotonic() - began < 10, name
+    # options that loading replaces, or that decide nothing about the tensors
+    assert set(accepted) <= {
+        *(name for name in HOSTILE_HEADERS if name.startswith(("identity", "learning_rate"))),
+        "image_size 1000000000",
+    }
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 2**20, "KiB"
+
+
+# Disks
+
+
+def test_full_disk_refuses_the_face_cache_before_it_is_mapped(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left"):
+        reserved_memmap(tmp_path / "faces.npy", np.uint8, (1000, 4, 8, 8))
+    monkeypatch.undo()
+    reserved_memmap(tmp_path / "faces.npy", np.uint8, (1000, 4, 8, 8))
+    assert (tmp_path / "faces.npy").stat().st_blocks * 512 >= 1000 * 256
+
+
+def test_temporary_files_of_a_killed_program_are_deleted(tmp_path):
+    left = tmp_path / "checkpoints" / ".step_0000003.safetensors.01ab23cd.tmp"
+    left.parent.mkdir()
+    left.touch()
+    (tmp_path / ".notes.tmp").touch()
+    delete_temporary(tmp_path)
+    assert {path.name for path in tmp_path.rglob("*.tmp")} == {".notes.tmp"}

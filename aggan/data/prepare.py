@@ -87,7 +87,14 @@ from aggan.recognition.alignment import (
 )
 from ..runtime.checks import check_choice
 from ..runtime.child_processes import end_worker_with_parent
-from ..runtime.files import atomic_write, content_hash, lock_file, read_json, write_json
+from aggan.runtime.files import (
+    atomic_write,
+    content_hash,
+    delete_temporary,
+    lock_file,
+    read_json,
+    write_json,
+)
 
 # %% ../../nbs/data/prepare.ipynb #606267d1
 # left, top, right, bottom of a face's box, as fractions of the side of the frame
@@ -472,6 +479,7 @@ def open_writer(
         lock_file(output / "prepare.lock", f"preparing {output}"),
         closing(StoreWriter(output, planes, size, settings)) as writer,
     ):
+        delete_temporary(output)
         yield writer
 
 # %% ../../nbs/data/prepare.ipynb #8e4d7113

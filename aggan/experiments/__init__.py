@@ -45,7 +45,7 @@ from ..recognition import SHIPPED, SYNTHETIC, load_embedder
 from ..recognition.pretrained import PRETRAINED
 from ..runtime.checks import check_options
 from ..runtime.distributed import rank, rank_zero_first, start_processes
-from ..runtime.files import content_hash, lock_file, read_json, write_json
+from ..runtime.files import content_hash, delete_temporary, lock_file, read_json, write_json
 from ..runtime.run_folder import RunFolder, resolve_checkpoint
 from ..training import read_checkpoint, train
 
@@ -389,6 +389,7 @@ def run_training(
         settings = training_settings(experiment, steps)
     with lock_run(run.path):
         if rank() == 0:
+            delete_temporary(run)
             write_json(run.config_file, experiment.config)
         train(method, pairs, run, steps=steps, devices=devices, nodes=nodes, **settings)
 
