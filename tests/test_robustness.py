@@ -7,9 +7,12 @@ import errno
 import json
 import re
 import resource
+import shutil
+import sqlite3
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,8 +22,12 @@ import psutil
 import pytest
 import torch
 from conftest import PROJECT
+from PIL import Image
 from safetensors.torch import save_file
 
+from aggan.data import open_pairs
+from aggan.data.images import read_image
+from aggan.data.prepare import prepare
 from aggan.data.protocols import reserved_memmap
 from aggan.experiments import load_method
 from aggan.methods import create_method
@@ -322,3 +329,140 @@ def test_temporary_files_of_a_killed_program_are_deleted(tmp_path):
     (tmp_path / ".notes.tmp").touch()
     delete_temporary(tmp_path)
     assert {path.name for path in tmp_path.rglob("*.tmp")} == {".notes.tmp"}
+
+
+# Stores and pictures
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """A folder of noise pairs: four of each of six subjects."""
+    root, random = tmp_path / "pairs", np.random.default_rng(0)
+    for side, shape in (("thermal", (40, 40)), ("visible", (40, 40, 3))):
+        (root / side).mkdir(parents=True)
+        for name in (f"s{subject}_{number}" for subject in range(6) for number in range(4)):
+            picture = Image.fromarray(random.integers(0, 255, shape, np.uint8))
+            picture.save(root / side / f"{name}.png")
+    return root
+
+
+def test_what_the_machine_lacks_is_not_remembered(pairs, tmp_path, monkeypatch):
+    path, open_file = pairs / "thermal" / "s0_0.png", Path.read_bytes
+    for fault in (
+        PermissionError(errno.EACCES, "denied"),
+        OSError(errno.EIO, "I/O"),
+        MemoryError(),
+    ):
+        store = tmp_path / f"store {type(fault).__name__}"
+
+        def read(self, fault=fault):
+            if self == path:
+                raise fault
+            return open_file(self)
+
+        monkeypatch.setattr(Path, "read_bytes", read)
+        report = prepare(pairs, store, size=16, workers=0)
+        assert (report.written, report.left_out) == (23, {"not read this time": 1})
+        monkeypatch.undo()
+        report = prepare(pairs, store, size=16, workers=0)
+        assert (report.written, report.kept, report.left_out) == (1, 23, {})
+
+
+def test_large_pictures_are_refused_before_they_are_decoded(tmp_path):
+    Image.new("L", (9000, 9000)).save(tmp_path / "large.png")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("zeros.png", "w", force_zip64=True) as member:
+            for _ in range(300):
+                member.write(bytes(2**20))
+    head = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000, 1000000), }\n"
+    npy = b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head
+    (tmp_path / "claim.npy").write_bytes(npy)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for name in ("large.png", "a.zip/zeros.png", "claim.npy"):
+        with pytest.raises(ValueError, match=Path(name).name):
+            read_image(tmp_path / name)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**18, "KiB"
+
+
+ROWS = {
+    "huge frame": {"frame": str(10**30)},
+    "frame a text": {"frame": "one"},
+    "over-long path": {"thermal": "a" * 5000 + ".png"},
+    "path of zeros": {"thermal": "a\0b.png"},
+}
+
+
+def test_hostile_rows_of_a_manifest_are_left_out_by_name(pairs, tmp_path):
+    columns = ("thermal", "visible", "subject", "frame", "o'x\"); DROP TABLE pairs --")
+    lines = [columns]
+    for path in sorted((pairs / "thermal").iterdir()):
+        subject = path.stem.split("_")[0]
+        lines.append((f"thermal/{path.name}", f"visible/{path.name}", subject, "1", "a'b\"c"))
+    for changed in ROWS.values():
+        lines.append(tuple((dict(zip(columns, lines[1])) | changed).values()))
+    text = "\n".join(
+        ",".join('"' + cell.replace('"', '""') + '"' for cell in line) for line in lines
+    )
+    (pairs / "manifest.csv").write_text(text + "\n")
+    report = prepare(pairs, tmp_path / "store", size=16, workers=0)
+    assert report.written == 24 and sum(report.left_out.values()) == len(ROWS), report
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A store of noise pairs."""
+    folder = tmp_path_factory.mktemp("store")
+    root, random = folder / "pairs", np.random.default_rng(0)
+    for split, subjects in (("train", "abc"), ("test", "de")):
+        for side in ("thermal", "visible"):
+            (root / split / side).mkdir(parents=True)
+            for name in (f"{subject}_{number}" for subject in subjects for number in range(3)):
+                picture = Image.fromarray(random.integers(0, 255, (20, 20), np.uint8))
+                picture.save(root / split / side / f"{name}.png")
+    prepare(root, folder / "store", size=16, workers=0)
+    return folder / "store"
+
+
+def damage(value, random):
+    """A JSON value with one part replaced, removed or added."""
+    odd = [None, -1, 10**30, 1.5, "", "../x", [], {}, [[]], True, {"a": 1}, float("nan")]
+    if isinstance(value, (dict, list)) and value and random.random() < 0.8:
+        copy = dict(value) if isinstance(value, dict) else list(value)
+        key = random.choice(list(copy)) if isinstance(copy, dict) else random.randrange(len(copy))
+        if random.random() < 0.2:
+            del copy[key]
+        else:
+            copy[key] = damage(copy[key], random)
+        return copy
+    return random.choice(odd)
+
+
+def test_fuzzed_descriptions_of_a_store(store, tmp_path):
+    from random import Random
+
+    random, path = Random(0), tmp_path / "store" / "store.json"
+    shutil.copytree(store, tmp_path / "store")
+    index, refused = json.loads(path.read_text()), 0
+    for number in range(300):
+        text = json.dumps(damage(index, random))
+        path.write_text(text[: random.randrange(len(text))] if number % 10 == 0 else text)
+        try:
+            opened = open_pairs("store", root=tmp_path / "store", image_size=16)
+            assert len(opened[0].thermal) == 3
+        except (ValueError, OSError) as error:
+            assert str(tmp_path) in str(error), (path.read_text(), error)
+            refused += 1
+    assert refused > 100
+
+
+def test_view_without_end_is_refused(store, tmp_path):
+    shutil.copytree(store, tmp_path / "store")
+    with sqlite3.connect(tmp_path / "store" / "manifest.sqlite") as manifest:
+        manifest.executescript(
+            "ALTER TABLE pairs RENAME TO others; CREATE VIEW pairs AS WITH RECURSIVE "
+            "n(position) AS (SELECT 0 UNION ALL SELECT position + 1 FROM n) "
+            "SELECT * FROM n JOIN others;"
+        )
+    manifest.close()
+    with pytest.raises(OSError, match="holds a view"):
+        open_pairs("store", root=tmp_path / "store", image_size=16)

@@ -48,6 +48,7 @@ from aggan.data.images import (
     check_visible,
     fixed_range,
     image_info,
+    is_transient,
     make_square,
     naming,
     read_image,
@@ -348,6 +349,7 @@ def file_stamp(source: Source) -> str:  # "" for a file that does not exist
 def problem_kind(problem: Exception) -> str:
     "A short name of a problem, by which problems are counted."
     default = "missing" if isinstance(problem, FileNotFoundError) else "unusable"
+    default = "not read this time" if is_transient(problem) else default
     return getattr(problem, "kind", default)
 
 # %% ../../nbs/data/prepare.ipynb #c4c19900
@@ -363,7 +365,9 @@ class AlignedSources(Dataset):
     def __getitem__(self, index: int) -> AlignedPair | Exception:
         try:
             return align_source(self.sources[index], self.options)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not is_transient(error):
+                raise
             return error
 
 
@@ -611,7 +615,9 @@ def fill_store(
         notes.update(getattr(result, "notes", ()))
         result = check_against_store(result, source, writer, progress.stored.get(key))
         if isinstance(result, Exception):
-            left_out.append((*key, problem_kind(result), str(result), progress.stamps[key]))
+            # without a stamp it is tried again
+            stamp = "" if is_transient(result) else progress.stamps[key]
+            left_out.append((*key, problem_kind(result), str(result) or repr(result), stamp))
         elif key in progress.stored:
             writer.manifest.update_metadata(source.record, progress.stamps[key])
         else:
