@@ -25,6 +25,7 @@ PAGES_OF = {  # Markdown files that are pages of their own
     "README.md": "/index.ipynb",
     "docs/benchmarks.md": "/benchmarks.md",
     "docs/glossary.md": "/glossary.md",
+    "docs/robustness.md": "/robustness.md",
     "CONTRIBUTING.md": "/contributing.md",
 }
 SECTIONS = {
@@ -248,6 +249,7 @@ def write_pages() -> None:
         "aggan/weights/models/README.md",
         "cluster/README.md",
         "docs/glossary.md",
+        "docs/robustness.md",
         "CONTRIBUTING.md",
     ):
         text = relinked((PROJECT / page).read_text(encoding="utf-8"), PROJECT / page)
@@ -275,6 +277,7 @@ def write_pages() -> None:
                 "runtime/index",
                 "Clusters <cluster/README>",
                 "api/index",
+                "Faults and promises <robustness>",
                 "glossary",
                 "contributing",
             ],

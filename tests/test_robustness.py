@@ -110,6 +110,27 @@ def test_killed_program_leaves_no_worker(tmp_path):
     assert_gone(workers)
 
 
+def killed(task, number, folder):
+    """Kill a task so often at random moments; it goes on, and ends with the same bytes."""
+    program = PROJECT / "tests" / "kills.py"
+    command = [sys.executable, program, task, str(number), folder]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == number
+
+
+@pytest.mark.parametrize("task, number", [("train", 4), ("prepare", 3), ("translate", 3)])
+def test_killed_tasks_end_with_the_same_bytes(tmp_path, task, number):
+    killed(task, number, tmp_path)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("task, number", [("train", 50), ("prepare", 25), ("translate", 25)])
+def test_a_hundred_kills(tmp_path, task, number):
+    killed(task, number, tmp_path)
+
+
 # Code of others
 
 
@@ -466,3 +487,27 @@ def test_view_without_end_is_refused(store, tmp_path):
     manifest.close()
     with pytest.raises(OSError, match="holds a view"):
         open_pairs("store", root=tmp_path / "store", image_size=16)
+
+
+# Importing
+
+
+QUIET = """
+import sys
+
+def watch(event, arguments):
+    writes = event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+")
+    if writes or event.startswith("socket.") or event in ("os.mkdir", "subprocess.Popen"):
+        print(event, arguments)
+
+sys.dont_write_bytecode = True
+sys.addaudithook(watch)
+import aggan
+"""
+
+
+def test_importing_opens_no_socket_and_writes_no_file(tmp_path):
+    command = [sys.executable, "-c", QUIET]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert not list(tmp_path.iterdir())

@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from .files import read_json
 
 # %% auto #0
-__all__ = ['MODELS', 'RunFolder', 'parse_row', 'resolve_checkpoint']
+__all__ = ['MODELS', 'RunFolder', 'read_mapping', 'parse_row', 'resolve_checkpoint']
 
 # %% ../../nbs/runtime/run_folder.ipynb #db5d3538
 class RunFolder(PathLike):
@@ -49,16 +49,24 @@ class RunFolder(PathLike):
         return self.path / "samples" / f"step_{step:07d}.png"
 
 # %% ../../nbs/runtime/run_folder.ipynb #48921cdf
+def read_mapping(path: Path) -> dict:
+    "Read a JSON object. Raises FileNotFoundError, or ValueError naming a damaged file."
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds {type(value).__name__}, no mapping: delete it, run again.")
+    return value
+
+
 @patch(as_prop=True)
 def config(self: RunFolder) -> dict:
     "The configuration of the run"
-    return read_json(self.config_file)
+    return read_mapping(self.config_file)
 
 
 @patch(as_prop=True)
 def report(self: RunFolder) -> dict:
     "The test scores of the run"
-    return read_json(self.report_file)
+    return read_mapping(self.report_file)
 
 # %% ../../nbs/runtime/run_folder.ipynb #49a2f050
 def parse_row(line: str) -> dict | None:  # None for anything else
