@@ -511,3 +511,24 @@ def test_importing_opens_no_socket_and_writes_no_file(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_full_disk_at_any_write(tmp_path, monkeypatch):
+    import kills
+
+    kills.run_train(None, tmp_path / "whole")
+    expected = kills.made_train(tmp_path / "whole")
+    for number in (0, 1, 2, 7, 20, 33):  # of some forty files that a training writes
+        left = [number]
+
+        def full(file, left=left):
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("os.fsync", full)
+        with pytest.raises(OSError, match="could not be written .*Free some space"):
+            kills.run_train(None, tmp_path / str(number))
+        monkeypatch.undo()
+        kills.run_train(None, tmp_path / str(number))
+        assert kills.made_train(tmp_path / str(number)) == expected
