@@ -40,7 +40,7 @@ def check_size(
     width: int,  # pixels
 ) -> None:
     "Raise ValueError for images that are too small for a discriminator of that many layers"
-    smallest = smallest_size(layers)
+    smallest = smallest_size(min(layers, 40))  # a number that can be computed and printed
     if min(height, width) < smallest:
         raise ValueError(
             f"a discriminator of {layers} layers needs images of at least {smallest} "

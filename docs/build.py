@@ -26,6 +26,7 @@ PAGES_OF = {  # Markdown files that are pages of their own
     "docs/benchmarks.md": "/benchmarks.md",
     "docs/glossary.md": "/glossary.md",
     "docs/gpu.md": "/gpu.md",
+    "docs/robustness.md": "/robustness.md",
     "CONTRIBUTING.md": "/contributing.md",
 }
 SECTIONS = {
@@ -250,6 +251,7 @@ def write_pages() -> None:
         "cluster/README.md",
         "docs/glossary.md",
         "docs/gpu.md",
+        "docs/robustness.md",
         "CONTRIBUTING.md",
     ):
         text = relinked((PROJECT / page).read_text(encoding="utf-8"), PROJECT / page)
@@ -278,6 +280,7 @@ def write_pages() -> None:
                 "gpu",
                 "Clusters <cluster/README>",
                 "api/index",
+                "Faults and promises <robustness>",
                 "glossary",
                 "contributing",
             ],

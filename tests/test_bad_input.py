@@ -130,6 +130,7 @@ def test_damaged_resume_file_is_named(smoke_runs, tmp_path):
     resume = next(tmp_path.glob("runs/synthetic-arl/ag-gan/*/resume.safetensors"))
     for path in [*resume.parent.glob("checkpoints/*"), resume.parent / "report.json"]:
         path.unlink()
-    resume.write_bytes(resume.read_bytes()[:1000])
+    for path in (resume, resume.with_name("resume_previous.safetensors")):
+        path.write_bytes(path.read_bytes()[:1000])  # one of them alone is replaced by the other
     message = refusal("train", "--profile", "smoke", cwd=tmp_path)
     assert "resume.safetensors is not a whole checkpoint" in message

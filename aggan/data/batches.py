@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['derive_seed', 'ResumableBatchSampler', 'augmented', 'loader', 'training_batches', 'save_grid', 'resident',
-           'step_inputs']
+           'step_inputs', 'image_names']
 
 # %% ../../nbs/data/batches.ipynb #2acecbec
 import warnings
@@ -20,6 +20,7 @@ from torchvision.utils import make_grid
 
 from . import AugmentedPairs, Batch, PairDataset, ResidentPairs, UnpairedImages, collate
 from .pairs import MixedImages
+from ..runtime.child_processes import end_worker_with_parent
 from ..runtime.distributed import shard
 from ..runtime.files import atomic_write
 
@@ -48,6 +49,7 @@ class ResumableBatchSampler:
     ):
         self.pairs, self.batch_size, self.seed = pairs, batch_size, seed
         self.start, self.steps = start, steps
+        self.epoch, self.order = -1, []  # the permutation in use
 
     def __len__(self) -> int:
         return self.steps - self.start
@@ -57,16 +59,18 @@ class ResumableBatchSampler:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch))
         return torch.randperm(self.pairs, generator=generator).tolist()
 
+    def whole_batch(self, step: int) -> list[tuple[int, int]]:
+        "The batch of all processes"
+        batch = []
+        for position in range(step * self.batch_size, (step + 1) * self.batch_size):
+            epoch, place = divmod(position, self.pairs)
+            if epoch != self.epoch:
+                self.epoch, self.order = epoch, self.permutation(epoch)
+            batch.append((self.order[place], derive_seed(self.seed, epoch, position)))
+        return batch
+
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        current, order = -1, []
-        for step in range(self.start, self.steps):
-            batch = []
-            for position in range(step * self.batch_size, (step + 1) * self.batch_size):
-                epoch, place = divmod(position, self.pairs)
-                if epoch != current:
-                    current, order = epoch, self.permutation(epoch)
-                batch.append((order[place], derive_seed(self.seed, epoch, position)))
-            yield shard(batch)
+        return (shard(self.whole_batch(step)) for step in range(self.start, self.steps))
 
 # %% ../../nbs/data/batches.ipynb #ad9080a6
 def augmented(
@@ -89,6 +93,7 @@ def loader(images: AugmentedPairs, order: ResumableBatchSampler, workers: int) -
         num_workers=workers,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=end_worker_with_parent,
     )
 
 # %% ../../nbs/data/batches.ipynb #e6faa740
@@ -158,3 +163,16 @@ def step_inputs(
 
     loaded = loader(images, order, workers)
     return ((batch.thermal, batch.visible) for batch in loaded), make_batch
+
+# %% ../../nbs/data/batches.ipynb #8aa985e9
+def image_names(
+    images: AugmentedPairs,  # or `UnpairedImages`
+    batch: list[tuple[int, int]],  # of `ResumableBatchSampler.whole_batch`
+) -> list[str]:  # files where there are files
+    "The thermal and the visible images of a batch"
+    names = []
+    for thermal, visible in map(images.crops, batch):
+        record = images.pairs.records[thermal.index]
+        names.append(str(record.thermal or record.name))
+        names.append(str(record.visible or images.pairs.visible_name(visible.index)))
+    return list(dict.fromkeys(names))

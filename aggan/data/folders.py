@@ -45,10 +45,10 @@ from aggan.data.images import (
 # %% auto #0
 __all__ = ['USUAL', 'NEEDS_NO_PAIRS', 'THERMAL_ENDS', 'VISIBLE_ENDS', 'HASHED_BYTES', 'ASPECT_TOLERANCE', 'Naming',
            'check_naming', 'find_folder', 'suggest_suffixes', 'pair_folders', 'layout_folders', 'list_side_by_side',
-           'list_folder', 'read_row', 'list_manifest', 'drop_duplicates', 'describe_unseen', 'list_pairs',
-           'describe_files', 'check_even_width', 'check_aspects', 'check_size', 'split_sides', 'read_pair', 'SetInfo',
-           'summarise_headers', 'warn_of_sizes', 'uniform', 'load_pair', 'effective_options', 'folder_identity',
-           'FolderPairs', 'UnpairedFolder', 'EmptySplit', 'open_folder']
+           'list_folder', 'whole_number', 'read_row', 'list_manifest', 'drop_duplicates', 'describe_unseen',
+           'list_pairs', 'describe_files', 'check_even_width', 'check_aspects', 'check_size', 'split_sides',
+           'read_pair', 'SetInfo', 'summarise_headers', 'warn_of_sizes', 'uniform', 'load_pair', 'effective_options',
+           'folder_identity', 'FolderPairs', 'UnpairedFolder', 'EmptySplit', 'open_folder']
 
 # %% ../../nbs/data/folders.ipynb #cb49038e
 from aggan.data.pairs import (
@@ -288,6 +288,14 @@ def _files_of_row(cell: dict[str, str], folder: Path) -> tuple[Path, Path]:  # t
     return paths
 
 
+def whole_number(cell: dict[str, str], key: str) -> int | None:
+    "A number of a manifest's row, None for none; raises ValueError for a text or a huge one."
+    number = int(cell[key]) if cell.get(key) else None
+    if number is not None and abs(number) >= 2**63:  # the largest that a store keeps
+        raise ValueError(f"{key} {cell[key]} is too large")
+    return number
+
+
 def _landmarks_of_row(cell: dict[str, str]) -> tuple[float, ...] | None:
     "The landmarks of a manifest's row, None if there are none."
     points = tuple(float(number) for number in cell.get("landmarks", "").split())
@@ -314,9 +322,7 @@ def read_row(
     split, role = cell.get("split", ""), cell.get("role", "") or "both"
     check_choice("split", split, ("", *SPLITS))
     check_choice("role", role, ROLES)
-    numbers = {
-        key: int(cell[key]) if cell.get(key) else None for key in ("pose", "session", "frame")
-    }
+    numbers = {key: whole_number(cell, key) for key in ("pose", "session", "frame")}
     stem = Path(_portable(cell["thermal"], folder)).with_suffix("").as_posix()
     return PairRecord(
         _name_of_row(cell, stem),
@@ -342,7 +348,7 @@ def _read_rows(path: Path, problems: list | None) -> Iterator[PairRecord]:
         for row in reader:
             try:
                 yield read_row(row, path.parent)
-            except (ValueError, FileNotFoundError) as error:
+            except (ValueError, OSError) as error:  # a path may be too long
                 kind = "no partner" if isinstance(error, FileNotFoundError) else "manifest line"
                 message = f"{path}, line {reader.line_num}: {error}"
                 report_problem(UnusableFile(kind, message), problems)

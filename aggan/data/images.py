@@ -5,6 +5,7 @@
 # %% ../../nbs/data/images.ipynb #80b8159b
 from __future__ import annotations
 
+import errno
 import io
 import os
 import warnings
@@ -37,13 +38,13 @@ from aggan.data.temperatures import (
 from ..runtime.checks import check_choice
 
 # %% auto #0
-__all__ = ['IMAGE_SUFFIXES', 'MATRIX_READERS', 'EIGHT_BIT_MODES', 'NUMBER_MODES', 'ORIENTATION', 'THERMAL_RANGES',
-           'ROBUST_PERCENTILES', 'MIN_INSIDE', 'ASPECTS', 'SYSTEM_FOLDERS', 'UnusableFile', 'split_zip', 'open_zip',
-           'read_file', 'is_image_name', 'open_header', 'naming', 'read_image', 'check_visible', 'ImageInfo',
-           'image_info', 'fixed_range', 'value_limits', 'scale_depth', 'read_thermal', 'to_unit', 'to_network',
-           'unit_range', 'resize', 'square_of', 'make_square', 'undo_square', 'list_files', 'report_problem',
-           'list_images', 'describe_other_files', 'ThermalImages', 'leave_out_unreadable', 'warn_of_previews',
-           'open_thermal']
+__all__ = ['SETTLED', 'MAX_BYTES', 'MAX_PIXELS', 'IMAGE_SUFFIXES', 'MATRIX_READERS', 'EIGHT_BIT_MODES', 'NUMBER_MODES',
+           'ORIENTATION', 'THERMAL_RANGES', 'ROBUST_PERCENTILES', 'MIN_INSIDE', 'ASPECTS', 'SYSTEM_FOLDERS',
+           'UnusableFile', 'split_zip', 'is_transient', 'check_bounds', 'open_zip', 'read_file', 'is_image_name',
+           'open_header', 'naming', 'read_image', 'check_visible', 'ImageInfo', 'image_info', 'fixed_range',
+           'value_limits', 'scale_depth', 'read_thermal', 'to_unit', 'to_network', 'unit_range', 'resize', 'square_of',
+           'make_square', 'undo_square', 'list_files', 'report_problem', 'list_images', 'describe_other_files',
+           'ThermalImages', 'leave_out_unreadable', 'warn_of_previews', 'open_thermal']
 
 # %% ../../nbs/data/images.ipynb #d969ad91
 class UnusableFile(ValueError):
@@ -65,6 +66,33 @@ def split_zip(
         if parent.suffix.lower() == ".zip" and parent.is_file():
             return parent, Path(path).relative_to(parent).as_posix()
     return None
+
+# %% ../../nbs/data/images.ipynb #b6cf5222
+# without a number: of Pillow or zipfile, about the contents
+SETTLED = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
+
+
+def is_transient(error: Exception) -> bool:
+    "Whether reading the same file later may succeed."
+    memory = isinstance(error, MemoryError) or "t allocate memory" in str(error)
+    return memory or (isinstance(error, OSError) and error.errno not in SETTLED)
+
+# %% ../../nbs/data/images.ipynb #32687191
+MAX_BYTES, MAX_PIXELS = 2**28, 50_000_000  # of a file, and of its picture
+
+
+def check_bounds(
+    path: str | Path,
+    size: int,  # bytes or pixels
+    limit: int,
+    unit: str,
+) -> None:
+    "Raise UnusableFile for more than can be a photograph."
+    if size > limit:
+        raise UnusableFile(
+            "too large",
+            f"{path} has {size:,} {unit}, more than {limit:,}: make it smaller or take it out",
+        )
 
 # %% ../../nbs/data/images.ipynb #5149cee9
 @lru_cache(maxsize=4)
@@ -92,9 +120,11 @@ def read_file(
     if not place:
         if not Path(path).exists():
             raise FileNotFoundError(f"there is no image {path}")
+        check_bounds(path, Path(path).stat().st_size, MAX_BYTES, "bytes")
         return Path(path).read_bytes()
     archive, name = open_zip(place[0]), place[1]
     try:
+        check_bounds(path, archive.getinfo(name).file_size, MAX_BYTES, "bytes")
         return archive.read(name)
     except KeyError:
         raise FileNotFoundError(f"there is no {name} in {place[0]}") from None
@@ -162,11 +192,12 @@ def open_header(
     image = None
     try:
         image = Image.open(path if data is None else io.BytesIO(data))
+        check_bounds(path, image.width * image.height, MAX_PIXELS, "pixels")
         _check_kind(image, path)
     except Exception as error:
         if image is not None:
             image.close()
-        if isinstance(error, UnusableFile):
+        if isinstance(error, UnusableFile) or is_transient(error):
             raise
         if isinstance(error, FileNotFoundError):
             raise FileNotFoundError(f"there is no image {path}") from None
@@ -235,6 +266,8 @@ def _decode(path: str | Path) -> np.ndarray:  # (H, W) or (H, W, 3)
         try:
             return (_radiometric if is_radiometric(image) else _picture)(image, data)
         except (OSError, SyntaxError, RuntimeError) as error:
+            if is_transient(error):
+                raise
             message = f"{path} is truncated or damaged ({error}): fetch it again or take it out"
             raise UnusableFile("truncated", message) from error
 

@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 
 from .images import resize, to_network, to_unit
 from ..runtime.checks import check_choice
+from ..runtime.child_processes import end_worker_with_parent
 from ..runtime.files import content_hash
 
 # %% auto #0
@@ -422,7 +423,12 @@ class ResidentPairs:
             torch.empty(len(images), *one.shape, dtype=one.dtype, device=device)
             for one in images.scaled(0)
         ]
-        loader = DataLoader(ScaledImages(images), batch_size=None, num_workers=workers)
+        loader = DataLoader(
+            ScaledImages(images),
+            batch_size=None,
+            num_workers=workers,
+            worker_init_fn=end_worker_with_parent,
+        )
         quiet = len(images) <= PROGRESS_BAR_MIN
         for index, pair in enumerate(tqdm(loader, desc="to the device", disable=quiet)):
             self._store(index, pair, images.pairs.records[index].name)

@@ -48,6 +48,7 @@ from aggan.data.images import (
     check_visible,
     fixed_range,
     image_info,
+    is_transient,
     make_square,
     naming,
     read_image,
@@ -86,7 +87,15 @@ from aggan.recognition.alignment import (
     warp_homography,
 )
 from ..runtime.checks import check_choice
-from ..runtime.files import atomic_write, content_hash, lock_file, read_json, write_json
+from ..runtime.child_processes import end_worker_with_parent
+from aggan.runtime.files import (
+    atomic_write,
+    content_hash,
+    delete_temporary,
+    lock_file,
+    read_json,
+    write_json,
+)
 
 # %% ../../nbs/data/prepare.ipynb #606267d1
 # left, top, right, bottom of a face's box, as fractions of the side of the frame
@@ -340,6 +349,7 @@ def file_stamp(source: Source) -> str:  # "" for a file that does not exist
 def problem_kind(problem: Exception) -> str:
     "A short name of a problem, by which problems are counted."
     default = "missing" if isinstance(problem, FileNotFoundError) else "unusable"
+    default = "not read this time" if is_transient(problem) else default
     return getattr(problem, "kind", default)
 
 # %% ../../nbs/data/prepare.ipynb #c4c19900
@@ -355,7 +365,9 @@ class AlignedSources(Dataset):
     def __getitem__(self, index: int) -> AlignedPair | Exception:
         try:
             return align_source(self.sources[index], self.options)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not is_transient(error):
+                raise
             return error
 
 
@@ -376,6 +388,7 @@ def align_all(
         num_workers=workers,
         collate_fn=unchanged,
         prefetch_factor=16 if workers else None,
+        worker_init_fn=end_worker_with_parent,
     )
     # the workers must start before the progress bar, or they would print copies of it
     results = iter(loader)
@@ -470,6 +483,7 @@ def open_writer(
         lock_file(output / "prepare.lock", f"preparing {output}"),
         closing(StoreWriter(output, planes, size, settings)) as writer,
     ):
+        delete_temporary(output)
         yield writer
 
 # %% ../../nbs/data/prepare.ipynb #8e4d7113
@@ -601,7 +615,9 @@ def fill_store(
         notes.update(getattr(result, "notes", ()))
         result = check_against_store(result, source, writer, progress.stored.get(key))
         if isinstance(result, Exception):
-            left_out.append((*key, problem_kind(result), str(result), progress.stamps[key]))
+            # without a stamp it is tried again
+            stamp = "" if is_transient(result) else progress.stamps[key]
+            left_out.append((*key, problem_kind(result), str(result) or repr(result), stamp))
         elif key in progress.stored:
             writer.manifest.update_metadata(source.record, progress.stamps[key])
         else:

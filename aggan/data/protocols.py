@@ -5,6 +5,7 @@
 # %% ../../nbs/data/protocols.ipynb #4ff96107
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from functools import cached_property
@@ -31,8 +32,8 @@ from ..synthetic.rendering import FaceKey, render
 # %% auto #0
 __all__ = ['PROTOCOLS', 'SESSIONS', 'RECOGNITION_POOL_START', 'ADDED_START', 'ADDED_IMAGES', 'RENDER_BATCH', 'PLANES',
            'RENDERER_VERSION', 'STALE_AFTER', 'Protocol', 'split_subjects', 'subject_keys', 'own_keys', 'added_keys',
-           'protocol_keys', 'render_into', 'faces_identity', 'delete_stale_files', 'render_faces', 'SyntheticPairs',
-           'record_of', 'open_protocol', 'recognition_pool']
+           'protocol_keys', 'render_into', 'faces_identity', 'delete_stale_files', 'reserved_memmap', 'render_faces',
+           'SyntheticPairs', 'record_of', 'open_protocol', 'recognition_pool']
 
 # %% ../../nbs/data/protocols.ipynb #d770a6c7
 class Protocol(NamedTuple):
@@ -200,7 +201,20 @@ def delete_stale_files(cache: str | Path) -> None:
         if time.time() - path.stat().st_mtime > STALE_AFTER:
             path.unlink(missing_ok=True)
 
+# %% ../../nbs/data/protocols.ipynb #979e1ff3
+def reserved_memmap(
+    path: Path,
+    kind: type,  # of the numbers
+    shape: tuple[int, ...],
+) -> np.memmap:
+    "A new, mapped .npy file whose space is reserved; raises OSError if the disk is too full"
+    array = np.lib.format.open_memmap(path, "w+", kind, shape)
+    with open(path, "r+b") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+    return array
 
+# %% ../../nbs/data/protocols.ipynb #bf277b1a
 def render_faces(
     keys: Sequence[FaceKey],
     size: int,  # side, pixels
@@ -218,8 +232,8 @@ def render_faces(
     if not all(path.is_file() for path in paths):
         delete_stale_files(cache)
         with atomic_write(paths[0]) as faces_file, atomic_write(paths[1]) as landmarks_file:
-            faces = np.lib.format.open_memmap(faces_file, "w+", np.uint8, shapes[0])
-            landmarks = np.lib.format.open_memmap(landmarks_file, "w+", np.float32, shapes[1])
+            faces = reserved_memmap(faces_file, np.uint8, shapes[0])
+            landmarks = reserved_memmap(landmarks_file, np.float32, shapes[1])
             render_into(faces, landmarks, keys, seed)
             faces.flush()
             landmarks.flush()

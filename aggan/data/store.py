@@ -28,10 +28,10 @@ from ..runtime.checks import check_choice
 from ..runtime.files import content_hash, read_json, write_json
 
 # %% auto #0
-__all__ = ['INDEX', 'MANIFEST', 'FORMAT', 'COLUMNS', 'UPDATABLE_COLUMNS', 'SCHEMA', 'RECORD_COLUMNS', 'is_store', 'named_errors',
-           'stored_settings', 'Manifest', 'StoreWriter', 'check_pixels_file', 'check_space', 'read_index', 'StoreFiles',
-           'role_in', 'StorePairs', 'store_preparation', 'select_positions', 'select_lists', 'open_store',
-           'StoredThermal']
+__all__ = ['INDEX', 'MANIFEST', 'FORMAT', 'COLUMNS', 'UPDATABLE_COLUMNS', 'SCHEMA', 'IDENTITY_SQL', 'RECORD_COLUMNS', 'SAMPLED',
+           'COUNTED', 'is_store', 'named_errors', 'stored_settings', 'Manifest', 'StoreWriter', 'check_pixels_file',
+           'check_space', 'check_index', 'read_index', 'StoreFiles', 'check_store', 'verify_store', 'role_in',
+           'StorePairs', 'store_preparation', 'select_positions', 'select_lists', 'open_store', 'StoredThermal']
 
 # %% ../../nbs/data/store.ipynb #f101da35
 INDEX, MANIFEST, FORMAT = "store.json", "manifest.sqlite", 1
@@ -49,6 +49,8 @@ CREATE TABLE IF NOT EXISTS pairs ({", ".join(COLUMNS)}, PRIMARY KEY (split, posi
 CREATE UNIQUE INDEX IF NOT EXISTS names ON pairs (split, name);
 CREATE INDEX IF NOT EXISTS sources ON pairs (source_hash);
 CREATE TABLE IF NOT EXISTS left_out (split, name, kind, reason, stamp);
+CREATE TABLE IF NOT EXISTS sums (split, position, sum, PRIMARY KEY (split, position))
+    WITHOUT ROWID;
 """
 
 
@@ -150,15 +152,14 @@ def replace_left_out(self: Manifest, rows: list[tuple]) -> None:
     self.write("INSERT INTO left_out VALUES (?, ?, ?, ?, ?)", rows)
 
 # %% ../../nbs/data/store.ipynb #49b3e888
+IDENTITY_SQL = """SELECT name, subject, role, pose, session, attributes, source_hash FROM pairs
+WHERE split = ? AND position < ? ORDER BY position"""
+
+
 @patch
-def identity(self: Manifest, split: str) -> str:
-    "Short SHA-256 of a split's pairs."
-    rows = self.connection.execute(
-        "SELECT name, subject, role, pose, session, attributes, source_hash FROM pairs "
-        "WHERE split = ? ORDER BY position",
-        [split],
-    )
-    return reduce(content_hash, rows, "")
+def identity(self: Manifest, split: str, count: int) -> str:
+    "Short SHA-256 of the first pairs of a split."
+    return reduce(content_hash, self.connection.execute(IDENTITY_SQL, [split, count]), "")
 
 # %% ../../nbs/data/store.ipynb #dbcca82e
 class StoreWriter:
@@ -244,6 +245,9 @@ def flush(self: StoreWriter) -> None:
             file.flush()
             os.fsync(file.fileno())
     rows = [row for *_, row in self.pending]
+    # split and position are the first columns
+    sums = [(*row[:2], content_hash(pixels)) for _, pixels, row in self.pending]
+    self.manifest.write("INSERT OR REPLACE INTO sums VALUES (?, ?, ?)", sums)
     self.manifest.write(f"INSERT INTO pairs VALUES ({', '.join('?' * len(COLUMNS))})", rows)
     self.pending.clear()
 
@@ -256,7 +260,7 @@ def finish(
     "Write `store.json`: the store can be opened, with all pairs added so far."
     self.flush()
     splits = {
-        split: dict(pairs=count, identity=self.manifest.identity(split))
+        split: dict(pairs=count, identity=self.manifest.identity(split, count))
         for split, count in sorted(self.counts.items())
     }
     index = dict(format=FORMAT, settings=self.manifest.settings, splits=splits, **facts)
@@ -285,6 +289,23 @@ def check_space(
             "choose another disk or a smaller size"
         )
 
+# %% ../../nbs/data/store.ipynb #888a86c6
+def check_index(index: object, path: Path) -> None:
+    "Raise ValueError for the contents of a `store.json` that no writer has written."
+    try:
+        sizes = [index["settings"]["planes"], index["settings"]["size"], index["thermal_planes"]]
+        splits = {split: facts["pairs"] for split, facts in index["splits"].items()}
+        texts = [*splits, *(facts["identity"] for facts in index["splits"].values())]
+        lists = [name for names in (index.get("lists") or {}).values() for name in names]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error!r}): run the same aggan prepare again"
+        ) from error
+    numbers = all(type(number) is int and number > 0 for number in (*sizes, *splits.values()))
+    numbers = numbers and sizes[2] in (1, 3) and sizes[0] - sizes[2] in (0, 3)
+    if not numbers or not all(isinstance(text, str) and "/" not in text for text in texts + lists):
+        raise ValueError(f"{path} is damaged: run the same aggan prepare again")
+
 # %% ../../nbs/data/store.ipynb #be06fbc0
 def read_index(folder: Path) -> dict:  # the contents of `store.json`
     "Description of a store; raises ValueError or FileNotFoundError if it is not finished."
@@ -299,10 +320,11 @@ def read_index(folder: Path) -> dict:  # the contents of `store.json`
             "and name that"
         )
     index = read_json(folder / INDEX)
-    if index.get("format") != FORMAT:
+    if isinstance(index, dict) and index.get("format", FORMAT) != FORMAT:
         raise ValueError(
             f"{folder} has the format {index.get('format')}, this version reads {FORMAT}"
         )
+    check_index(index, folder / INDEX)
     pair_size = index["settings"]["planes"] * index["settings"]["size"] ** 2
     for split, facts in index["splits"].items():
         check_pixels_file(folder / f"{split}.pixels", facts["pairs"] * pair_size)
@@ -334,7 +356,11 @@ class StoreFiles:
     def _connect(self) -> sqlite3.Connection:
         "A read-only connection, which read-only disks allow too."
         uri = f"{(self.folder / MANIFEST).absolute().as_uri()}?mode=ro&immutable=1"
-        return sqlite3.connect(uri, uri=True, check_same_thread=False)
+        connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+        # a view is a program, which may run without end
+        if connection.execute("SELECT name FROM sqlite_master WHERE type = 'view'").fetchone():
+            raise sqlite3.DatabaseError("it holds a view, which aggan prepare does not write")
+        return connection
 
     def query(self, sql: str, *values) -> sqlite3.Cursor:
         "Query the manifest."
@@ -360,6 +386,53 @@ def record(self: StoreFiles, split: str, position: int) -> PairRecord:
     row["landmarks"] = points and tuple(points)
     row["attributes"] = json.loads(row["attributes"])
     return PairRecord(**row)
+
+# %% ../../nbs/data/store.ipynb #4f3547c3
+SAMPLED, COUNTED = 8, 200_000  # pairs whose pixels, and at most whose rows are compared at opening
+
+
+@patch
+def damaged_pairs(self: StoreFiles, split: str, positions: Sequence[int]) -> list[str]:
+    "Names of those among some pairs whose pixels do not have their sum."
+    if not self.query("SELECT 1 FROM sqlite_master WHERE name = 'sums'").fetchone():
+        return []
+    sql = "SELECT sum, name FROM sums JOIN pairs USING (split, position) WHERE split = ? AND "
+    pixels, damaged = self.pixels(split), []
+    for position in positions:
+        row = self.query(f"{sql} position = ?", split, position).fetchone()
+        if row and content_hash(np.ascontiguousarray(pixels[position])) != row[0]:
+            damaged.append(row[1])
+    return damaged
+
+
+def check_store(
+    files: StoreFiles,
+    split: str,
+    whole: bool = False,  # all pairs, instead of a few
+) -> None:
+    "Raise ValueError for pixels or rows that are not those that were prepared."
+    count, identity = (files.index["splits"][split][key] for key in ("pairs", "identity"))
+    if whole or count <= COUNTED:
+        rows = files.query(IDENTITY_SQL, split, count)
+        if reduce(content_hash, rows, "") != identity:
+            raise ValueError(
+                f"{files.folder / MANIFEST} has other pairs in {split} than {INDEX} says: run the "
+                f"same aggan prepare again, or delete {files.folder} first if it was altered"
+            )
+    spaced = np.linspace(0, count - 1, min(count, SAMPLED)).astype(int).tolist()
+    if damaged := files.damaged_pairs(split, range(count) if whole else spaced):
+        raise ValueError(
+            f"{files.folder / split}.pixels is damaged: {len(damaged)} pairs are not as they were "
+            f"prepared, e.g. {damaged[0]}: delete {files.folder} and prepare it again"
+        )
+
+# %% ../../nbs/data/store.ipynb #4cf75d2c
+def verify_store(folder: str | Path) -> dict[str, int]:  # split -> number of pairs
+    "Compare all pairs of a store with their sums; raises ValueError that names a damaged pair."
+    files = StoreFiles(folder)
+    for split in files.index["splits"]:
+        check_store(files, split, whole=True)
+    return {split: facts["pairs"] for split, facts in files.index["splits"].items()}
 
 # %% ../../nbs/data/store.ipynb #38e49735
 def role_in(
@@ -545,6 +618,8 @@ def open_store(
         own: select_positions(files, own, (subjects or {}).get(own), images_per_subject, lists)
         for own in splits
     }
+    for own in splits:
+        check_store(files, own)
     if not sum(map(len, chosen.values())):
         raise ValueError(f"the split {split!r} of {root} is empty")
     return StorePairs(files, chosen, image_size, channels, lists)
@@ -564,6 +639,7 @@ class StoredThermal(Dataset):
         splits = self.files.index["splits"]
         sql = "SELECT name FROM pairs WHERE split = ? AND position < ? ORDER BY position"
         for split, facts in splits.items():
+            check_store(self.files, split)
             self.positions += [(split, n) for n in range(facts["pairs"])]
             rows = self.files.query(sql, split, facts["pairs"])
             self.names += [name if len(splits) == 1 else f"{split}/{name}" for (name,) in rows]

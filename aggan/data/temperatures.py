@@ -37,7 +37,7 @@ def read_npy(data: bytes) -> np.ndarray:  # see `as_picture`
     "The array of an .npy file; raises ValueError for objects, other shapes and damaged files."
     try:
         return as_picture(np.load(io.BytesIO(data), allow_pickle=False))
-    except (EOFError, OSError) as error:
+    except (EOFError, OSError, MemoryError) as error:  # its header may ask for any amount
         raise ValueError(f"is no whole .npy file: {error}") from error
 
 # %% ../../nbs/data/temperatures.ipynb #4ab5e61c

@@ -29,6 +29,7 @@ class Profile:
     resamples: int = 1000  # bootstrap resamples of a confidence interval
     precision: str = "32-true"  # as Lightning Fabric names it
     workers: int = 0  # processes that load images
+    skip_nonfinite: int = 0  # steps with a NaN or infinite number that are left out at most
 
     def total_steps(self, pairs: int) -> int:
         "Number of updates for a training set of `pairs` pairs."

@@ -10,6 +10,7 @@ import shutil
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import platformdirs
 from tqdm.auto import tqdm
@@ -18,8 +19,8 @@ from ..runtime.checks import check_choice
 from ..runtime.files import atomic_write, content_hash
 
 # %% auto #0
-__all__ = ['PRETRAINED', 'Pretrained', 'cache_folder', 'matches_checksum', 'download', 'extract_member', 'fetch_weights',
-           'describe_weights', 'verify_weights']
+__all__ = ['PRETRAINED', 'LARGEST', 'Pretrained', 'cache_folder', 'pinned_sum', 'is_torch_file', 'matches_checksum',
+           'secure_session', 'download', 'extract_member', 'pin', 'fetch_weights', 'describe_weights', 'verify_weights']
 
 # %% ../../nbs/recognition/pretrained.ipynb #28e35c13
 class Pretrained(NamedTuple):
@@ -28,7 +29,7 @@ class Pretrained(NamedTuple):
     file: str  # its name in the cache
     address: str  # URL of the file, or of the zip archive that holds it
     sha256: str  # of the file, or its first digits if only these are published; "" if none are
-    size: int  # bytes; 0 if not published
+    size: int  # bytes; 0 if not published, then `LARGEST` is not exceeded
     licence: str
     what: str  # network, training data, input normalisation
     member: str = ""  # path within the zip archive; "" if the URL is the file itself
@@ -81,51 +82,95 @@ PRETRAINED["vgg19"] = Pretrained(
 )
 
 # %% ../../nbs/recognition/pretrained.ipynb #cd549586
+LARGEST = 2**30  # bytes of a file or an archive whose size is not published
+
+
 def cache_folder() -> Path:
     "Folder of the weights: in `AGGAN_CACHE`, or in the cache folder of the operating system."
     cache = os.environ.get("AGGAN_CACHE") or platformdirs.user_cache_dir("aggan", appauthor=False)
     return Path(cache) / "weights"
 
+# %% ../../nbs/recognition/pretrained.ipynb #ef93b504
+def pinned_sum(path: Path) -> str:  # 64 digits; "" before the first use
+    "SHA-256 of the weights that were fetched first"
+    pin = path.with_name(path.name + ".sha256")
+    return pin.read_text().strip() if pin.is_file() else ""
 
-def matches_checksum(path: Path, known: Pretrained) -> bool:
-    "Whether a file exists and has the published size and checksum, as far as they are published."
+
+def is_torch_file(path: Path) -> bool:
+    "Whether a .pt or .pth file begins as PyTorch writes it; other files are not looked at"
+    if path.suffixes[-1:] not in ([".pt"], [".pth"]):
+        return True
+    with open(path, "rb") as file:
+        return file.read(2) in (b"PK", b"\x80\x02")
+
+# %% ../../nbs/recognition/pretrained.ipynb #89a5ae20
+def matches_checksum(
+    path: Path,
+    known: Pretrained,
+    pinned: str = "",  # of `pinned_sum`
+) -> bool:
+    "Whether a file exists and has the size and the checksums that are known"
     if not path.is_file() or known.size not in (0, path.stat().st_size):
         return False
-    return content_hash(path, digits=64).startswith(known.sha256)
+    found = content_hash(path, digits=64)
+    return found.startswith(known.sha256) and found.startswith(pinned)
 
 # %% ../../nbs/recognition/pretrained.ipynb #912939dc
-def _stream(response, file: Path, offset: int) -> None:
-    "Write a response to `file` from `offset`; raises OSError if it is incomplete."
+def _stream(response, file: Path, offset: int, limit: int) -> None:
+    "Write a response to `file` from `offset`; raises OSError if it is incomplete or too large."
     total = offset + int(response.headers.get("Content-Length", 0))
     style = dict(total=total, initial=offset, unit="B", unit_scale=True, desc=file.stem)
+    size = max(offset, total if total > limit else 0)
     with open(file, "ab" if offset else "wb") as part, tqdm(**style) as bar:
-        for block in response.iter_content(2**16):
+        for block in () if size > limit else response.iter_content(2**16):
+            size += len(block)
+            if size > limit:
+                break
             bar.update(part.write(block))
-    size = file.stat().st_size
+    if size > limit:
+        file.unlink()
+        raise OSError(f"the answer has more than the {limit} bytes of the published file")
     if "Content-Length" in response.headers and size != total:
         raise OSError(f"the connection ended after {size} of {total} bytes")
 
 
+def secure_session(
+    address: str,  # its own server is asked in any case
+):
+    "A session of requests that raises OSError for an address, or a redirection, without TLS"
+    import requests
+
+    class Secure(requests.Session):
+        def send(self, request, **options):
+            own = urlsplit(request.url)[:2] == urlsplit(address)[:2]
+            if not own and urlsplit(request.url).scheme != "https":
+                raise OSError(f"it leads to {request.url}, which is not encrypted")
+            return super().send(request, **options)
+
+    return Secure()
+
+# %% ../../nbs/recognition/pretrained.ipynb #8d82bf88
 def download(
     address: str,
     path: Path,  # where the complete file goes; the partial file is beside it
+    limit: int = LARGEST,  # bytes
 ) -> None:
     "Download a file, resuming an interrupted download. Raises OSError."
-    import requests
-
     part = path.with_name(path.name + ".part")
     path.parent.mkdir(parents=True, exist_ok=True)
     have = part.stat().st_size if part.is_file() else 0
     headers = {"Range": f"bytes={have}-"} if have else {}
-    with requests.get(address, headers=headers, stream=True, timeout=30) as response:
+    options = dict(headers=headers, stream=True, timeout=30)
+    with secure_session(address) as session, session.get(address, **options) as response:
         if response.status_code != 416:  # 416: no bytes remain, or the file is a different one
             response.raise_for_status()
-            _stream(response, part, have if response.status_code == 206 else 0)
+            _stream(response, part, have if response.status_code == 206 else 0, limit)
     os.replace(part, path)
 
 # %% ../../nbs/recognition/pretrained.ipynb #95b26219
-def extract_member(archive: Path, member: str, path: Path) -> None:
-    "Extract one file from a zip archive; raises OSError if it is missing or damaged."
+def extract_member(archive: Path, member: str, path: Path, limit: int = LARGEST) -> None:
+    "Extract one file from a zip archive; raises OSError if it is missing, damaged or too large."
     try:
         with (
             zipfile.ZipFile(archive) as opened,
@@ -133,6 +178,8 @@ def extract_member(archive: Path, member: str, path: Path) -> None:
             opened.open(member) as source,
             open(part, "wb") as target,
         ):
+            if opened.getinfo(member).file_size > limit:
+                raise OSError(f"{member} in {archive} has more than {limit} bytes")
             shutil.copyfileobj(source, target)
     except (zipfile.BadZipFile, KeyError) as error:
         raise OSError(f"{archive} does not contain {member} ({error})") from error
@@ -140,18 +187,29 @@ def extract_member(archive: Path, member: str, path: Path) -> None:
 # %% ../../nbs/recognition/pretrained.ipynb #4b62cb02
 def _fetch(known: Pretrained, fetched: Path) -> None:
     "Download weights to `fetched`, from their zip archive if need be. Raises OSError."
+    limit = known.size or LARGEST
     if not known.member:
-        return download(known.address, fetched)
+        return download(known.address, fetched, limit)
     archive = fetched.with_name(known.address.rsplit("/", 1)[1])
     download(known.address, archive)
-    extract_member(archive, known.member, fetched)
-    archive.unlink()
+    try:
+        extract_member(archive, known.member, fetched, limit)
+    finally:
+        archive.unlink()
 
 
 def _checksum_error(path: Path, known: Pretrained) -> str:
     "Says that a file has a wrong checksum."
-    found = content_hash(path)[:12]
-    return f"is not the published file (SHA-256 {found}…, expected {known.sha256[:12]}…)"
+    found, expected = content_hash(path)[:12], (known.sha256 or pinned_sum(path))[:12]
+    return f"is not the published file (SHA-256 {found}…, expected {expected or 'another'}…)"
+
+
+def pin(path: Path, known: Pretrained) -> Path:  # the same path
+    "Keep the sum of weights beside them, where no whole one is published"
+    if len(known.sha256) < 64 and not pinned_sum(path):
+        with atomic_write(path.with_name(path.name + ".sha256")) as part:
+            part.write_text(content_hash(path, digits=64) + "\n")
+    return path
 
 # %% ../../nbs/recognition/pretrained.ipynb #7d76686f
 def fetch_weights(
@@ -161,11 +219,12 @@ def fetch_weights(
     check_choice("set of weights", name, PRETRAINED)
     known = PRETRAINED[name]
     path = cache_folder() / known.file
-    if matches_checksum(path, known):
-        return path
+    pinned = pinned_sum(path)
+    if matches_checksum(path, known, pinned) and is_torch_file(path):
+        return pin(path, known)
     if path.is_file():
         raise OSError(f"{path} {_checksum_error(path, known)}: delete it to download it again")
-    fetched = path.with_name(path.name + ".fetched")
+    fetched = path.with_name(f"fetched_{path.name}")
     try:
         _fetch(known, fetched)
     except OSError as error:
@@ -174,12 +233,12 @@ def fetch_weights(
             f"the weights {name!r} could not be downloaded ({error}): download {known.address} "
             f"on another machine{inside} and place it at {path}"
         ) from error
-    if not matches_checksum(fetched, known):
+    if not (matches_checksum(fetched, known, pinned) and is_torch_file(fetched)):
         message = f"the file at {known.address} {_checksum_error(fetched, known)}: nothing was kept"
         fetched.unlink()
         raise OSError(message)
     os.replace(fetched, path)
-    return path
+    return pin(path, known)
 
 # %% ../../nbs/recognition/pretrained.ipynb #55db2a72
 def describe_weights() -> list[dict[str, str]]:  # a row per set of weights
@@ -190,7 +249,7 @@ def describe_weights() -> list[dict[str, str]]:  # a row per set of weights
             here="yes" if (cache_folder() / known.file).is_file() else "no",
             licence=known.licence,
             what=known.what,
-            checksum=known.sha256 or "none published",
+            checksum=known.sha256 or pinned_sum(cache_folder() / known.file) or "none published",
             address=known.address,
         )
         for name, known in PRETRAINED.items()
@@ -203,7 +262,8 @@ def verify_weights() -> dict[str, str]:  # name -> "right", "wrong" or "not here
     for name, known in PRETRAINED.items():
         path = cache_folder() / known.file
         if path.is_file():
-            verdicts[name] = "right" if matches_checksum(path, known) else "wrong"
+            right = matches_checksum(path, known, pinned_sum(path)) and is_torch_file(path)
+            verdicts[name] = "right" if right else "wrong"
         else:
             verdicts[name] = "not here"
     return verdicts

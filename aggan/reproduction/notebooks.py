@@ -14,7 +14,6 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +32,7 @@ from .pictures import caption
 from .targets import FIGURES, TARGETS, target_experiments, unique_experiments
 from ..runtime.allocator import allocator_environment
 from ..runtime.checks import check_options
+from ..runtime.child_processes import IN_BATCH, SAFE_PATH, module_command
 from ..runtime.files import atomic_write, content_hash, read_json, write_json
 from ..runtime.run_folder import RunFolder
 
@@ -125,13 +125,13 @@ def run_notebook(
     "Execute a notebook. Raises ValueError for unknown parameters, RuntimeError when it fails."
     check_parameters(path, parameters)
     Path(output).parent.mkdir(parents=True, exist_ok=True)
-    environment = allocator_environment(os.environ)
+    environment = allocator_environment(os.environ) | SAFE_PATH | IN_BATCH
     if threads is not None:
         environment = environment | {"OMP_NUM_THREADS": str(threads)}
     if gpu is not None:
         environment = environment | {"CUDA_VISIBLE_DEVICES": gpu}
-    command = [sys.executable, "-m", "papermill", str(path), str(output)]
-    command += ["-y", json.dumps(dict(parameters)), "-k", "python3", "--no-progress-bar"]
+    given = ["-y", json.dumps(dict(parameters)), "-k", "python3", "--no-progress-bar"]
+    command = module_command("papermill", str(path), str(output), *given)
     for _ in range(KERNEL_STARTS):
         code, messages = run_command(command, environment, stop or Event())
         if "Kernel died before replying to kernel_info" not in messages:

@@ -22,6 +22,7 @@ import torch.distributed as distributed
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from .child_processes import follow_parent
 from .devices import check_precision, default_device, set_float32_precision
 
 if TYPE_CHECKING:
@@ -268,6 +269,7 @@ def start_processes(
             precision="32-true" if precision == "tf32" else precision,
             strategy=gradient_averaging() if expected > 1 else "auto",
         )
+    follow_parent()
     if expected > 1:
         watch_rank_zero()
         fabric.launch()

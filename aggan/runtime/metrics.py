@@ -14,6 +14,7 @@ from fastcore.basics import patch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from .checkpoints import NonFinite
 from .distributed import all_reduce_mean, rank
 from .files import atomic_write
 from .run_folder import RunFolder
@@ -29,12 +30,15 @@ class MetricsLogger:
         run: RunFolder,
         start: int,  # step that training resumes from
         steps: int,  # at the end of training
+        last: dict | None = None,  # the row of `start`, which may not be in the file yet
     ):
-        self.run, self.sums, self.count, self.began = run, {}, 0, time.monotonic()
+        self.run, self.began = run, time.monotonic()
+        self.sums: dict[int, dict[str, Tensor]] = {}  # after each step since the last reading
         if rank() == 0:
-            rows = [json.dumps(row) + "\n" for row in run.metrics() if row["step"] <= start]
+            rows = [row for row in run.metrics() if row["step"] <= start]
+            rows += [last] if last and last["step"] not in {row["step"] for row in rows} else []
             with atomic_write(run.metrics_file) as part:
-                part.write_text("".join(rows), encoding="utf-8")
+                part.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         shown = {"desc": run.path.name, "unit": "step", "mininterval": 1.0}
         self.bar = tqdm(total=steps, initial=start, disable=rank() > 0, **shown)
 
@@ -48,42 +52,48 @@ class MetricsLogger:
 @patch
 def add(
     self: MetricsLogger,
-    losses: dict[str, Tensor],  # scalars of one step, by name
+    step: int,
+    losses: dict[str, Tensor],  # scalars of the step, by name
 ) -> None:
     "Add the losses of a step, without waiting for the device"
-    for name, loss in losses.items():
-        self.sums[name] = self.sums.get(name, 0) + loss
-    self.count += 1
+    before = next(reversed(self.sums.values()), {})
+    self.sums[step] = {name: before.get(name, 0) + loss for name, loss in losses.items()}
     self.bar.update()
 
 # %% ../../nbs/runtime/metrics.ipynb #d159240d
 @patch
-def means(
-    self: MetricsLogger,
-    step: int,  # for the error message
-) -> dict[str, float]:
-    "Mean losses since the last call. Raises FloatingPointError for a NaN or infinite one."
-    sums = {name: float(all_reduce_mean(total)) for name, total in self.sums.items()}
-    means = {name: total / self.count for name, total in sums.items()}
-    self.sums, self.count = {}, 0
-    for name, value in means.items():
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f'The loss "{name}" became {value} at or before step {step} of '
-                f"{self.run.path}. Its last checkpoint is kept. Lower the learning rate or "
-                "look for constant images, then run again."
-            )
+def check(self: MetricsLogger) -> None:
+    "Raise NonFinite for the first NaN or infinite loss since the last reading"
+    for step, sums in self.sums.items():
+        for name, total in sums.items():
+            if not math.isfinite(value := float(all_reduce_mean(total))):
+                raise NonFinite(f'the loss "{name}" became {value}', step)
+
+
+@patch
+def means(self: MetricsLogger) -> dict[str, float]:
+    "Mean losses since the last reading. Raises NonFinite for a NaN or infinite one."
+    last, count = next(reversed(self.sums.values()), {}), len(self.sums)
+    means = {name: float(all_reduce_mean(total)) / count for name, total in last.items()}
+    if not all(map(math.isfinite, means.values())):
+        self.check()
+    self.sums = {}
     self.bar.set_postfix(means, refresh=False)
     return means
 
 # %% ../../nbs/runtime/metrics.ipynb #79106fcd
+@patch(as_prop=True)
+def seconds(self: MetricsLogger) -> float:
+    "Seconds since training started or resumed"
+    return round(time.monotonic() - self.began, 2)
+
+
 @patch
 def write(
     self: MetricsLogger,
     row: dict[str, float],  # with "step"
 ) -> None:
-    "Append a row and the seconds since training started or resumed"
+    "Append a row"
     if rank() == 0:
-        row = row | {"seconds": round(time.monotonic() - self.began, 2)}
         with open(self.run.metrics_file, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from importlib.resources import files
 from os import PathLike
 from pathlib import Path
@@ -15,7 +16,7 @@ from fastcore.basics import patch
 from .files import read_json
 
 # %% auto #0
-__all__ = ['MODELS', 'RunFolder', 'resolve_checkpoint']
+__all__ = ['MODELS', 'RunFolder', 'read_mapping', 'parse_row', 'resolve_checkpoint']
 
 # %% ../../nbs/runtime/run_folder.ipynb #db5d3538
 class RunFolder(PathLike):
@@ -29,6 +30,7 @@ class RunFolder(PathLike):
         self.config_file = self.path / "config.json"
         self.metrics_file = self.path / "metrics.jsonl"
         self.resume_file = self.path / "resume.safetensors"
+        self.previous_file = self.path / "resume_previous.safetensors"
         self.report_file = self.path / "report.json"
         self.notebook = self.path / "train.ipynb"
 
@@ -47,30 +49,53 @@ class RunFolder(PathLike):
         return self.path / "samples" / f"step_{step:07d}.png"
 
 # %% ../../nbs/runtime/run_folder.ipynb #48921cdf
+def read_mapping(path: Path) -> dict:
+    "Read a JSON object. Raises FileNotFoundError, or ValueError naming a damaged file."
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds {type(value).__name__}, no mapping: delete it, run again.")
+    return value
+
+
 @patch(as_prop=True)
 def config(self: RunFolder) -> dict:
     "The configuration of the run"
-    return read_json(self.config_file)
+    return read_mapping(self.config_file)
 
 
 @patch(as_prop=True)
 def report(self: RunFolder) -> dict:
     "The test scores of the run"
-    return read_json(self.report_file)
+    return read_mapping(self.report_file)
 
 # %% ../../nbs/runtime/run_folder.ipynb #49a2f050
+def parse_row(line: str) -> dict | None:  # None for anything else
+    "A row of `metrics.jsonl`"
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    numbers = isinstance(row, dict) and all(isinstance(each, (int, float)) for each in row.values())
+    return row if numbers and type(row.get("step")) is int else None
+
+
 @patch
 def metrics(self: RunFolder) -> list[dict]:
     "The rows of `metrics.jsonl`; empty before the first row is written"
     if not self.metrics_file.exists():
         return []
-    rows = []
-    for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
+    lines = self.metrics_file.read_text(encoding="utf-8", errors="replace").split("\n")
+    rows = [parse_row(line) for line in lines]
+    if rows[-1] is None:  # "" after the last line feed, or a truncated line
+        rows.pop()
+    if damaged := [number for number, row in enumerate(rows, 1) if row is None]:
+        warnings.warn(
+            f"{self.metrics_file} is damaged in line {', '.join(map(str, damaged[:5]))} "
+            f"({len(damaged)} of {len(rows)} lines), which is set aside: a checkpoint of that "
+            "step is not among those that are chosen from.",
+            stacklevel=2,
+        )
+    return [row for row in rows if row is not None]
 
 
 @patch(as_prop=True)
