@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import repeat
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from .data import Batch, PairDataset, collate
 from .recognition import embed_faces, known_landmarks, load_embedder
+from .recognition.comparison import FaceEmbeddings, save_faces
 from .recognition.groups import verification_by_group
 from .recognition.verification import interval_columns, subject_mean, verification
 
@@ -170,6 +172,13 @@ def _identical_pairs(probes, gallery):
     return "kept" if (images[shared["subject"]] == 1).any() else "excluded"
 
 
+def _faces(probes, gallery, matcher):
+    "Both sides of the test, as they are compared and kept."
+    columns = [s.table[name].tolist() for name in ("subject", "frame") for s in (probes, gallery)]
+    identical = _identical_pairs(probes.table, gallery.table)
+    return FaceEmbeddings(probes.embeddings, gallery.embeddings, *columns, matcher, identical)
+
+
 def _rates(result):
     "Error rates of a verification as a report has them: fractions with their intervals."
     return {
@@ -206,6 +215,7 @@ def evaluate(
     batch_size: int = 32,
     resamples: int = 1000,  # bootstrap draws of subjects; 0 for no intervals
     seed: int = 0,  # of the draws
+    faces_file: str | Path | None = None,  # .safetensors that keeps the embeddings
 ) -> dict:  # plain numbers, lists and strings, ready for JSON
     """Face verification and image quality of translated probes (§4.1, Tables 1-4).
 
@@ -216,12 +226,11 @@ def evaluate(
     embedder = matcher if isinstance(matcher, nn.Module) else load_embedder(matcher)
     device = next((parameter.device for parameter in embedder.parameters()), "cpu")
     gallery, probes = _embed_pairs(translate, pairs, embedder, batch_size, device)
-    identical = _identical_pairs(probes.table, gallery.table)
-    compared = [probes.embeddings, probes.table["subject"].tolist()]
-    compared += [gallery.embeddings, gallery.table["subject"].tolist(), resamples, seed]
-    if identical == "excluded":
-        compared += [probes.table["frame"].tolist(), gallery.table["frame"].tolist()]
-    result = verification(*compared)
+    name = getattr(embedder, "name", None) or type(embedder).__name__
+    faces = _faces(probes, gallery, name)
+    if faces_file:
+        save_faces(faces_file, faces)
+    result = faces.verification(resamples, seed)
     return {
         **_rates(result),
         **_means(probes.table, resamples, seed),
@@ -230,7 +239,9 @@ def evaluate(
         "probes_without_gallery": int((~probes.table.subject.isin(gallery.table.subject)).sum()),
         "gallery": len(gallery.table),
         "subjects": result.subjects,
-        "matcher": type(matcher).__name__ if embedder is matcher else str(matcher),
-        "identical_pairs": identical,
-        "groups": verification_by_group(probes.table["attributes"].tolist(), *compared),
+        "matcher": name,
+        "identical_pairs": faces.identical,
+        "groups": verification_by_group(
+            probes.table["attributes"].tolist(), *faces.arguments(resamples, seed)
+        ),
     }

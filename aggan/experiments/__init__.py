@@ -394,17 +394,17 @@ def evaluate_experiment(
     experiment: Experiment,
     translate,  # batch -> visible faces, see `translator`
     split: str = "test",
+    faces_file: Path | None = None,  # keeps the embeddings by the matcher
 ) -> dict:  # report of `evaluate`, with `matcher`, `synthetic_auc` …, and `network_notes`
     "Evaluate any translation on a split of the experiment's data."
     profile, pairs = experiment.resolved_profile, experiment.pairs(split)
 
-    def judged(name: str) -> dict:
+    def judged(name: str, kept: Path | None = None) -> dict:
         matcher = load_embedder(name).to(default_device())
-        return evaluate(
-            translate, pairs, matcher, resamples=profile.resamples, seed=experiment.seed
-        )
+        options = {"resamples": profile.resamples, "seed": experiment.seed, "faces_file": kept}
+        return evaluate(translate, pairs, matcher, **options)
 
-    report = judged(experiment.matcher) | {"matcher": experiment.matcher}
+    report = judged(experiment.matcher, faces_file) | {"matcher": experiment.matcher}
     if name := second_judge(experiment):
         second = judged(name)
         for measure in ("auc", "auc_low", "auc_high", "eer", "eer_low", "eer_high"):
@@ -447,7 +447,9 @@ def run_evaluation(experiment: Experiment) -> dict:
     method, data = load_method(run), experiment.config["data"]
     threads, device = torch.get_num_threads(), default_device()
     if data["test"]:
-        report = evaluate_experiment(experiment, translator(method)) | real_face_context(experiment)
+        faces = run.faces_file(run.best_step)
+        report = evaluate_experiment(experiment, translator(method), faces_file=faces)
+        report |= real_face_context(experiment)
     else:
         report = unmeasured(experiment)
     report |= {

@@ -43,8 +43,10 @@ class Embedder(nn.Module):
         std: float | Sequence[float] = 1.0,  # divides the faces, per channel or for all
         size: int = ARCFACE_SIZE,  # side of the crops, pixels
         template: Sequence | None = None,  # (5, 2) landmarks in the crop; None: frame's middle
+        name: str | None = None,  # by which reports call it
     ):
         super().__init__()
+        self.name = name
         self.network, self.size = network.requires_grad_(False), size
         self.template = None if template is None else torch.as_tensor(template)
         self.register_buffer("mean", torch.tensor(mean).reshape(-1, 1, 1), persistent=False)
@@ -318,7 +320,7 @@ def load_embedder(
     path = _embedder_file(name)
     if name == "facenet":
         template = ARCFACE_TEMPLATE * 160 / ARCFACE_SIZE
-        return Embedder(_facenet(path), std=128 / 127.5, size=160, template=template)
+        return Embedder(_facenet(path), 0.0, 128 / 127.5, 160, template, name)
     network = _onnx_network(path) if path.suffix == ".onnx" else _network_of(_read_state(path))
     if network is None:
         raise ValueError(f"{path} is no face embedder known here: {ACCEPTED}")
@@ -327,6 +329,7 @@ def load_embedder(
         **getattr(network, "normalisation", {}),
         size=getattr(network, "size", ARCFACE_SIZE),
         template=None if name in SYNTHETIC else getattr(network, "template", ARCFACE_TEMPLATE),
+        name=str(name),
     )
 
 # %% ../../nbs/recognition/embedders.ipynb #4ca38bbb

@@ -47,14 +47,15 @@ class FaceEmbeddings:
     matcher: str  # by which the faces were embedded
     identical: str = "none"  # pairs of a probe with its own frame: "none", "excluded" or "kept"
 
+    def arguments(self, resamples: int, seed: int) -> tuple:
+        "What `aggan.recognition.verification.verification` takes."
+        frames = (self.probe_frames, self.gallery_frames) if self.identical == "excluded" else ()
+        sides = self.probes, self.probe_subjects, self.gallery, self.gallery_subjects
+        return *sides, resamples, seed, *frames
+
     def verification(self, resamples: int = 1000, seed: int = 0) -> Verification:
         "Error rates of the test, see `verification`."
-        frames = (self.probe_frames, self.gallery_frames)
-        return verification(
-            *(self.probes, self.probe_subjects, self.gallery, self.gallery_subjects),
-            *(resamples, seed),
-            *(frames if self.identical == "excluded" else ()),
-        )
+        return verification(*self.arguments(resamples, seed))
 
 # %% ../../nbs/recognition/comparison.ipynb #95156b85
 @dataclass(frozen=True)
