@@ -551,10 +551,11 @@ def experiment_with(
 def evaluate_weights(
     weights: str | Path,  # run folder or checkpoint
     split: str = "test",
+    faces_file: Path | None = None,  # keeps the embeddings by the matcher
     **settings,  # of `Experiment`: the data, the matcher
 ) -> dict:  # as `evaluate_experiment` returns it
     "Evaluate trained weights on any data set."
     experiment = experiment_with(weights, **settings)
     check_preparation(trained_preparation(weights), experiment.pairs(split).preparation)
-    report = evaluate_experiment(experiment, translator(load_method(weights)), split)
+    report = evaluate_experiment(experiment, translator(load_method(weights)), split, faces_file)
     return report | real_face_context(experiment, split)

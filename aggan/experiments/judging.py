@@ -75,7 +75,7 @@ def threshold_rates(
         try:
             chosen = choose_threshold(validation, target, resamples)
         except ValueError as problem:
-            notes.append(f"no threshold was chosen for a FAR of {100 * target:g} %: {problem}")
+            notes.append(f"no threshold was chosen: {problem}")
             continue
         own = {"target": target} | interval_columns("threshold", chosen.value, chosen.interval)
         rows.append(own | rates_at(faces, chosen.value, resamples))
@@ -135,7 +135,7 @@ def _draw_cmc(axes, faces, threshold) -> None:
     "Cumulative match characteristic."
     curve = 100 * cmc(faces)[:20]
     axes.plot(range(1, len(curve) + 1), curve, marker=".")
-    axes.set(xlabel="rank", ylabel="probes whose person is found (%)", ylim=(None, 101))
+    axes.set(xlabel="rank", ylabel="person found (%)", ylim=(None, 101))
 
 # %% ../../nbs/experiments/judging.ipynb #ff64b71f
 def mistakes(

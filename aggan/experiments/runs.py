@@ -260,7 +260,7 @@ def comparison_figure(
             axes.set_xlabel(label)
         panels[1].axvline(0, color="0.3", linestyle=":")
         panels[0].set_yticks(range(len(table)), table["setting"])
-        panels[0].invert_yaxis()
+        panels[0].set_ylim(len(table) - 0.5, -0.5)
         figure.draw_without_rendering()
     return figure
 

@@ -75,7 +75,7 @@ def choose_threshold(
     impostor = -np.sort(-scores.impostor)
     if len(impostor) * far < 1:
         raise ValueError(
-            f"{len(impostor)} impostor scores are too few for a FAR of {far:g}: "
+            f"{len(impostor)} impostor scores are too few for a FAR of {100 * far:g} %: "
             f"{int(np.ceil(1 / far))} are needed"
         )
     value, interval = _threshold(impostor, np.ones_like(impostor), len(impostor), far), None
