@@ -224,7 +224,7 @@ def evaluate(
     What is not finite or was not asked for is None. `groups` are those of `verification_by_group`.
     Raises ValueError when there is nothing to compare or the translation is not an image."""
     embedder = matcher if isinstance(matcher, nn.Module) else load_embedder(matcher)
-    device = next((parameter.device for parameter in embedder.parameters()), "cpu")
+    device = next((t.device for t in (*embedder.parameters(), *embedder.buffers())), "cpu")
     gallery, probes = _embed_pairs(translate, pairs, embedder, batch_size, device)
     name = getattr(embedder, "name", None) or type(embedder).__name__
     faces = _faces(probes, gallery, name)

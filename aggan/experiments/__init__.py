@@ -42,6 +42,7 @@ from aggan.methods import (
     needs_pairs,
 )
 from ..recognition import SHIPPED, SYNTHETIC, load_embedder
+from ..recognition.formats import read_description
 from ..recognition.pretrained import PRETRAINED
 from ..runtime.checks import check_options
 from ..runtime.distributed import rank, rank_zero_first, start_processes
@@ -81,6 +82,8 @@ def weights_hash(
     if network in (*SHIPPED, "synthetic"):
         name = "parser" if network == "synthetic" else network
         path = Path(aggan.__file__).parent / "weights" / f"{name}.safetensors"
+    if path.suffix == ".json" and path.is_file():
+        return content_hash(path, *read_description(path).files, digits=12)
     return content_hash(path, digits=12) if path.is_file() else ""
 
 # %% ../../nbs/experiments/experiment.ipynb #7d21439a

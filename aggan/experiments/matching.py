@@ -31,6 +31,7 @@ from aggan.data.images import (
 )
 from ..data.people import subject_of
 from ..data.prepare import PAGE, image_tag
+from ..evaluation import embed
 from aggan.experiments import (
     default_device,
     evaluate_experiment,
@@ -43,7 +44,7 @@ from .inference import load_readable, open_source, stack_thermal
 from .preparation import as_trained, reading_options, trained_preparation
 from .runs import experiment_of, run_faces
 from ..methods import Method
-from ..recognition import embed_faces, load_embedder
+from ..recognition import load_embedder
 from ..recognition.alignment import align, detect_faces
 from ..recognition.comparison import FaceEmbeddings, read_faces
 from ..recognition.thresholds import Threshold, choose_threshold
@@ -109,8 +110,7 @@ def open_gallery(
             continue
         if faces > 1:
             notes.append(f"{path} shows {faces} faces: the largest central one is taken")
-        device = next((p.device for p in embedder.parameters()), "cpu")
-        vector = embed_faces(embedder, frame[None].to(device)).cpu()
+        vector = embed(frame[None].to(default_device()), embedder)
         rows.append((vector, name, subject_of(name, subject_pattern), _thumb(frame)))
     if not rows:
         raise ValueError(f"{folder} holds no photograph that can be used. " + " ".join(notes[:3]))
@@ -144,7 +144,7 @@ def embed_probes(
             continue
         thermal = stack_thermal(pixels, images.channels)
         faces = method.translate(thermal).float().clamp(-1, 1)
-        vectors = [embed_faces(embedder, side).cpu() for side in (faces, thermal)]
+        vectors = [embed(side, embedder) for side in (faces, thermal)]
         pictures = [(_thumb(one.cpu()), _thumb(two.cpu())) for one, two in zip(thermal, faces)]
         parts.append((*vectors, names, pictures))
     notes += map(str, problems)
