@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from .data import Batch, PairDataset, collate
 from .recognition import embed_faces, known_landmarks, load_embedder
-from .recognition.comparison import FaceEmbeddings, save_faces
+from .recognition.comparison import face_embeddings, save_faces
 from .recognition.groups import verification_by_group
 from .recognition.verification import interval_columns, subject_mean, verification
 
@@ -163,22 +163,6 @@ def _embed_pairs(translate, pairs, embedder, batch_size, device):
     )
 
 # %% ../nbs/10_evaluation.ipynb #ba96595c
-def _identical_pairs(probes, gallery):
-    "'none', 'excluded' or 'kept': how pairs of a probe with its own frame are treated."
-    shared = probes[probes["frame"].isin(gallery["frame"])]
-    if shared.empty:
-        return "none"
-    images = gallery["subject"].value_counts()
-    return "kept" if (images[shared["subject"]] == 1).any() else "excluded"
-
-
-def _faces(probes, gallery, matcher):
-    "Both sides of the test, as they are compared and kept."
-    columns = [s.table[name].tolist() for name in ("subject", "frame") for s in (probes, gallery)]
-    identical = _identical_pairs(probes.table, gallery.table)
-    return FaceEmbeddings(probes.embeddings, gallery.embeddings, *columns, matcher, identical)
-
-
 def _rates(result):
     "Error rates of a verification as a report has them: fractions with their intervals."
     return {
@@ -227,7 +211,9 @@ def evaluate(
     device = next((t.device for t in (*embedder.parameters(), *embedder.buffers())), "cpu")
     gallery, probes = _embed_pairs(translate, pairs, embedder, batch_size, device)
     name = getattr(embedder, "name", None) or type(embedder).__name__
-    faces = _faces(probes, gallery, name)
+    columns = (side.table[["subject", "frame"]] for side in (probes, gallery))
+    both = [[*own.to_dict("list").values()] for own in columns]
+    faces = face_embeddings((probes.embeddings, *both[0]), (gallery.embeddings, *both[1]), name)
     if faces_file:
         save_faces(faces_file, faces)
     result = faces.verification(resamples, seed)

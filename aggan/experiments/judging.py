@@ -221,7 +221,7 @@ def _metric(name: str):
         return FrechetInceptionDistance(normalize=True)
     return LearnedPerceptualImagePatchSimilarity("alex", normalize=True)
 
-
+# %% ../../nbs/experiments/judging.ipynb #9c49f9a9
 @torch.no_grad()
 def perceptual_measures(
     translate: Callable[[Batch], Tensor],  # to visible images in [-1, 1]

@@ -42,6 +42,12 @@ from aggan.experiments import (
 )
 from .inference import load_readable, open_source, stack_thermal
 from .preparation import as_trained, reading_options, trained_preparation
+
+# %% auto #0
+__all__ = ['FRAME', 'THUMB', 'PAGE_PROBES', 'Gallery', 'read_photograph', 'open_gallery', 'Probes', 'embed_probes',
+           'validation_faces', 'match_threshold', 'rank_people', 'limits', 'write_page', 'Matches', 'match_probes']
+
+# %% ../../nbs/experiments/matching.ipynb #70ab14f5
 from .runs import experiment_of, run_faces
 from ..methods import Method
 from ..recognition import load_embedder
@@ -51,10 +57,6 @@ from ..recognition.thresholds import Threshold, choose_threshold
 from ..runtime.checks import check_options
 from ..runtime.files import atomic_write
 from ..runtime.run_folder import RunFolder
-
-# %% auto #0
-__all__ = ['FRAME', 'THUMB', 'PAGE_PROBES', 'Gallery', 'read_photograph', 'open_gallery', 'Probes', 'embed_probes',
-           'validation_faces', 'match_threshold', 'rank_people', 'limits', 'write_page', 'Matches', 'match_probes']
 
 # %% ../../nbs/experiments/matching.ipynb #c6a185b7
 FRAME = 256  # pixels of an aligned photograph
@@ -225,11 +227,7 @@ def rank_people(
 PAGE_PROBES = 200  # of which the page has pictures; the list has all
 
 
-def limits(
-    matcher: str,
-    threshold: Threshold,
-    people: int,  # in the gallery
-) -> list[str]:  # sentences
+def limits(matcher: str, threshold: Threshold, gallery: Gallery) -> list[str]:  # sentences
     "What the embedder knows, and what its threshold promises."
     knows = "rendered people only: on real faces its scores mean nothing"
     if not knows_rendered_people(matcher):
@@ -238,16 +236,18 @@ def limits(
     accepted = f"Scores of {threshold.value:.3f} and more are accepted"
     if not threshold.target:
         return [*notes, f"{accepted}, a threshold that was given."]
-    wrong = 1 - (1 - threshold.target) ** people
+    photographs, people = len(gallery.names), len(set(gallery.people))
+    wrong = 1 - (1 - threshold.target) ** photographs
     return [
         *notes,
         f"{accepted}: {100 * threshold.target:g} % of the comparisons of different validation "
         f"people reach that. Somebody who is not among the {people} people of this gallery is "
-        f"taken for one of them in up to {100 * wrong:.0f} % of the searches.",
+        f"taken for one of them in about {100 * wrong:.0f} % of the searches, since each compares "
+        f"{photographs} photographs.",
         "A list of likely people is a lead for a person to look at, not an identification.",
     ]
 
-
+# %% ../../nbs/experiments/matching.ipynb #d198e2c4
 def _page_row(row: int, found: pd.DataFrame, probes: Probes, gallery: Gallery) -> str:
     "A probe and its first people."
     place = {name: number for number, name in enumerate(gallery.names)}
@@ -278,6 +278,21 @@ def write_page(
     with atomic_write(path) as part:
         part.write_text(PAGE.format(title="Matches", body=body), encoding="utf-8")
 
+# %% ../../nbs/experiments/matching.ipynb #33425702
+def _usual_matcher(weights: str | Path) -> str:
+    "The matcher that judged a run; dlib for weights without a run folder."
+    is_run = Path(weights).is_dir() and RunFolder(weights).config_file.exists()
+    return RunFolder(weights).config["matcher"] if is_run else "dlib"
+
+
+def _open_probes(weights, source, output, method, reading, notes):
+    "Thermal images as the weights learnt them; what cannot be read is noted."
+    trained, problems = trained_preparation(weights), []
+    options = reading_options(trained, source, reading)
+    images = as_trained(open_source(source, output, method, problems, options), trained)
+    notes += map(str, problems)
+    return images
+
 # %% ../../nbs/experiments/matching.ipynb #9979aed9
 class Matches(NamedTuple):
     "The result of a search."
@@ -307,27 +322,21 @@ def match_probes(
     Raises FileNotFoundError or ValueError for what cannot be read, for a matcher that taught the
     weights, and where no threshold can be chosen."""
     check_options("match_probes", {"far": far, "top": top}, match_probes)
-    source, output, notes = Path(probes).resolve(), Path(output).resolve(), []
-    method, trained = load_method(weights), trained_preparation(weights)
-    is_run = Path(weights).is_dir() and RunFolder(weights).config_file.exists()
-    matcher = matcher or (RunFolder(weights).config["matcher"] if is_run else "dlib")
+    output, notes = Path(output).resolve(), []
+    method, matcher = load_method(weights), matcher or _usual_matcher(weights)
     experiment_with(weights, matcher=matcher)  # refuses a matcher that taught them
     chosen = None if threshold is None else Threshold(threshold, 0.0)
     if chosen is None:
         chosen = match_threshold(weights, far, matcher, root=root, cache=cache)
     embedder = load_embedder(matcher).to(default_device())
     people = open_gallery(gallery, embedder, aligned, subject_pattern, notes)
-    options = reading_options(trained, source, reading)
-    problems: list[Exception] = []
-    images = as_trained(open_source(source, output, method, problems, options), trained)
-    notes += map(str, problems)
+    images = _open_probes(weights, Path(probes).resolve(), output, method, reading, notes)
     searched = embed_probes(method, images, embedder, notes)
     count = len(set(people.people))
-    logging.getLogger("aggan").info(
-        f"{len(searched.names)} probes, {len(people.names)} photographs of {count} people"
-    )
+    known = f"{len(people.names)} photographs of {count} people"
+    logging.getLogger("aggan").info(f"{len(searched.names)} probes, {known}")
     found = rank_people(searched, people, chosen.value, top)
-    notes = [*limits(matcher, chosen, count), *notes]
+    notes = [*limits(matcher, chosen, people), *notes]
     with atomic_write(output / "matches.csv") as part:
         found.to_csv(part, index=False, float_format="%.6f")
     write_page(output / "matches.html", found, searched, people, notes)

@@ -326,7 +326,7 @@ class OnnxJudge(OnnxRuntimeNetwork):
         wanted = faces.requires_grad and torch.is_grad_enabled()
         return self.teacher.to(faces.device)(faces) if wanted else super().forward(faces)
 
-
+# %% ../../nbs/recognition/embedders.ipynb #69fbe1c9
 def _graph_input(network: OnnxJudge) -> FaceInput:
     "The faces of a graph without description; ImageNet's normalisation for foamliu's file."
     import onnx

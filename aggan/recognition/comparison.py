@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -29,9 +30,9 @@ from aggan.recognition.verification import (
 from ..runtime.files import atomic_write
 
 # %% auto #0
-__all__ = ['RATES', 'MOST_SCORES', 'POWER', 'FaceEmbeddings', 'Scores', 'scores_of', 'save_faces', 'read_faces', 'common_faces',
-           'resampled', 'p_value', 'delong', 'delong_p', 'holm', 'over_seeds', 'seed_mean', 'needed_people',
-           'compare_faces']
+__all__ = ['RATES', 'MOST_SCORES', 'POWER', 'FaceEmbeddings', 'face_embeddings', 'Scores', 'scores_of', 'save_faces',
+           'read_faces', 'common_faces', 'resampled', 'p_value', 'delong', 'delong_p', 'holm', 'over_seeds',
+           'seed_mean', 'needed_people', 'compare_faces']
 
 # %% ../../nbs/recognition/comparison.ipynb #9ba1ebf6
 @dataclass(frozen=True)
@@ -56,6 +57,19 @@ class FaceEmbeddings:
     def verification(self, resamples: int = 1000, seed: int = 0) -> Verification:
         "Error rates of the test, see `verification`."
         return verification(*self.arguments(resamples, seed))
+
+# %% ../../nbs/recognition/comparison.ipynb #2cc08600
+def face_embeddings(
+    probes: tuple[Tensor, list[str], list[str]],  # embeddings (N, D), subjects, frames
+    gallery: tuple[Tensor, list[str], list[str]],  # (M, D), likewise
+    matcher: str,
+) -> FaceEmbeddings:
+    "Both sides of a test, with what becomes of pairs of a probe with its own frame."
+    images, frames = Counter(gallery[1]), set(gallery[2])
+    shared = [subject for subject, frame in zip(*probes[1:]) if frame in frames]
+    identical = "kept" if any(images[subject] == 1 for subject in shared) else "excluded"
+    columns = probes[1], gallery[1], probes[2], gallery[2]
+    return FaceEmbeddings(probes[0], gallery[0], *columns, matcher, identical if shared else "none")
 
 # %% ../../nbs/recognition/comparison.ipynb #95156b85
 @dataclass(frozen=True)
@@ -122,7 +136,7 @@ def _subset(faces: FaceEmbeddings, probes: Sequence[str], gallery: Sequence[str]
         gallery_frames=list(gallery),
     )
 
-
+# %% ../../nbs/recognition/comparison.ipynb #57d974c8
 def common_faces(tests: Sequence[FaceEmbeddings]) -> list[FaceEmbeddings]:
     """The part of each test that all of them share, in one order.
 

@@ -185,7 +185,7 @@ def table_notes(reports: dict[str, dict]) -> str:
         notes += [f"{row} is {note}" for note in report.get("network_notes", [])]
     return "".join(f"\n{note}.\n" for note in notes)
 
-
+# %% ../../nbs/reproduction/tables.ipynb #dd2d9d31
 def difference_note(table: pd.DataFrame) -> str:
     "What the column of differences says; empty without it."
     if "auc_difference" not in table:
@@ -196,7 +196,7 @@ def difference_note(table: pd.DataFrame) -> str:
         "Holm's procedure within the table.\n"
     )
 
-
+# %% ../../nbs/reproduction/tables.ipynb #134b4fd7
 def write_table(
     reports: dict[str, dict],  # by row label
     output: str | Path,  # folder for `table.csv` and `table.md`
