@@ -301,7 +301,7 @@ class Matches(NamedTuple):
     threshold: Threshold
     notes: list[str]  # what the embedder knows, and what was left out
 
-
+# %% ../../nbs/experiments/matching.ipynb #a54f9c82
 def match_probes(
     weights: str | Path,  # run folder, checkpoint or shipped name
     probes: str | Path,  # store, folder of aligned thermal images, or one image
