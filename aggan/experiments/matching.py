@@ -44,8 +44,9 @@ from .inference import load_readable, open_source, stack_thermal
 from .preparation import as_trained, reading_options, trained_preparation
 
 # %% auto #0
-__all__ = ['FRAME', 'THUMB', 'PAGE_PROBES', 'Gallery', 'read_photograph', 'open_gallery', 'Probes', 'embed_probes',
-           'validation_faces', 'match_threshold', 'rank_people', 'limits', 'write_page', 'Matches', 'match_probes']
+__all__ = ['FRAME', 'THUMB', 'PAGE_PROBES', 'Gallery', 'read_photograph', 'gallery_files', 'open_gallery', 'Probes',
+           'embed_probes', 'validation_faces', 'match_threshold', 'rank_people', 'limits', 'write_page', 'Matches',
+           'match_probes']
 
 # %% ../../nbs/experiments/matching.ipynb #70ab14f5
 from .runs import experiment_of, run_faces
@@ -91,6 +92,13 @@ def _thumb(image: Tensor) -> Tensor:  # (3, THUMB, THUMB) uint8
     return (unit_range(resize(image, THUMB)[None])[0] * 255).round().to(torch.uint8)
 
 
+def gallery_files(folder: str | Path) -> dict[str, Path]:  # by name
+    "The photographs of a folder. Raises FileNotFoundError if there is no such folder."
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f"there is no folder {folder} of photographs")
+    return list_images(Path(folder))
+
+
 @torch.no_grad()
 def open_gallery(
     folder: str | Path,  # of visible photographs, searched with its subfolders
@@ -100,11 +108,8 @@ def open_gallery(
     notes: list[str] | None = None,  # collects what was left out
 ) -> Gallery:
     "Embed a folder of photographs. Raises FileNotFoundError or ValueError if none can be used."
-    folder, notes = Path(folder), [] if notes is None else notes
-    if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder} of photographs")
-    rows = []
-    for name, path in tqdm(list_images(folder).items(), desc="gallery", disable=None):
+    notes, rows = [] if notes is None else notes, []
+    for name, path in tqdm(gallery_files(folder).items(), desc="gallery", disable=None):
         try:
             frame, faces = read_photograph(path, aligned)
         except (ValueError, OSError) as problem:
@@ -325,15 +330,15 @@ def match_probes(
     output, notes = Path(output).resolve(), []
     method, matcher = load_method(weights), matcher or _usual_matcher(weights)
     experiment_with(weights, matcher=matcher)  # refuses a matcher that taught them
+    images = _open_probes(weights, Path(probes).resolve(), output, method, reading, notes)
+    gallery_files(gallery)  # refused before the validation people are matched
     chosen = None if threshold is None else Threshold(threshold, 0.0)
     if chosen is None:
         chosen = match_threshold(weights, far, matcher, root=root, cache=cache)
     embedder = load_embedder(matcher).to(default_device())
     people = open_gallery(gallery, embedder, aligned, subject_pattern, notes)
-    images = _open_probes(weights, Path(probes).resolve(), output, method, reading, notes)
     searched = embed_probes(method, images, embedder, notes)
-    count = len(set(people.people))
-    known = f"{len(people.names)} photographs of {count} people"
+    known = f"{len(people.names)} photographs of {len(set(people.people))} people"
     logging.getLogger("aggan").info(f"{len(searched.names)} probes, {known}")
     found = rank_people(searched, people, chosen.value, top)
     notes = [*limits(matcher, chosen, people), *notes]
