@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 import zipfile
 from dataclasses import dataclass
 from functools import cached_property
@@ -176,7 +177,9 @@ def read_network(description: Description) -> nn.Module:
     elif named.suffix == ".onnx":
         network = OnnxRuntimeNetwork(named)
     elif is_torchscript(named):
-        network = torch.jit.load(str(named), "cpu")
+        with warnings.catch_warnings():  # that the format is old
+            warnings.simplefilter("ignore", FutureWarning)
+            network = torch.jit.load(str(named), "cpu")
     else:
         raise ValueError(
             f'{named} is no ONNX graph and no TorchScript file: name the "network" of a state '
