@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import repeat
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from .data import Batch, PairDataset, collate
 from .recognition import embed_faces, known_landmarks, load_embedder
+from .recognition.comparison import face_embeddings, save_faces
 from .recognition.groups import verification_by_group
 from .recognition.verification import interval_columns, subject_mean, verification
 
@@ -161,15 +163,6 @@ def _embed_pairs(translate, pairs, embedder, batch_size, device):
     )
 
 # %% ../nbs/10_evaluation.ipynb #ba96595c
-def _identical_pairs(probes, gallery):
-    "'none', 'excluded' or 'kept': how pairs of a probe with its own frame are treated."
-    shared = probes[probes["frame"].isin(gallery["frame"])]
-    if shared.empty:
-        return "none"
-    images = gallery["subject"].value_counts()
-    return "kept" if (images[shared["subject"]] == 1).any() else "excluded"
-
-
 def _rates(result):
     "Error rates of a verification as a report has them: fractions with their intervals."
     return {
@@ -206,6 +199,7 @@ def evaluate(
     batch_size: int = 32,
     resamples: int = 1000,  # bootstrap draws of subjects; 0 for no intervals
     seed: int = 0,  # of the draws
+    faces_file: str | Path | None = None,  # .safetensors that keeps the embeddings
 ) -> dict:  # plain numbers, lists and strings, ready for JSON
     """Face verification and image quality of translated probes (§4.1, Tables 1-4).
 
@@ -214,14 +208,15 @@ def evaluate(
     What is not finite or was not asked for is None. `groups` are those of `verification_by_group`.
     Raises ValueError when there is nothing to compare or the translation is not an image."""
     embedder = matcher if isinstance(matcher, nn.Module) else load_embedder(matcher)
-    device = next((parameter.device for parameter in embedder.parameters()), "cpu")
+    device = next((t.device for t in (*embedder.parameters(), *embedder.buffers())), "cpu")
     gallery, probes = _embed_pairs(translate, pairs, embedder, batch_size, device)
-    identical = _identical_pairs(probes.table, gallery.table)
-    compared = [probes.embeddings, probes.table["subject"].tolist()]
-    compared += [gallery.embeddings, gallery.table["subject"].tolist(), resamples, seed]
-    if identical == "excluded":
-        compared += [probes.table["frame"].tolist(), gallery.table["frame"].tolist()]
-    result = verification(*compared)
+    name = getattr(embedder, "name", None) or type(embedder).__name__
+    columns = (side.table[["subject", "frame"]] for side in (probes, gallery))
+    both = [[*own.to_dict("list").values()] for own in columns]
+    faces = face_embeddings((probes.embeddings, *both[0]), (gallery.embeddings, *both[1]), name)
+    if faces_file:
+        save_faces(faces_file, faces)
+    result = faces.verification(resamples, seed)
     return {
         **_rates(result),
         **_means(probes.table, resamples, seed),
@@ -230,7 +225,9 @@ def evaluate(
         "probes_without_gallery": int((~probes.table.subject.isin(gallery.table.subject)).sum()),
         "gallery": len(gallery.table),
         "subjects": result.subjects,
-        "matcher": type(matcher).__name__ if embedder is matcher else str(matcher),
-        "identical_pairs": identical,
-        "groups": verification_by_group(probes.table["attributes"].tolist(), *compared),
+        "matcher": name,
+        "identical_pairs": faces.identical,
+        "groups": verification_by_group(
+            probes.table["attributes"].tolist(), *faces.arguments(resamples, seed)
+        ),
     }

@@ -7,7 +7,8 @@ from notebook_outputs import differences, same, text_of
 # Notebooks that take longer than 20 seconds on one core.
 SLOW = {
     *("07_discriminator", "08_losses", "09_training", "methods/u-gat-it", "synthetic/rendering"),
-    *(f"experiments/{name}" for name in ("explorer", "inference", "map_report")),
+    *(f"experiments/{name}" for name in ("explorer", "inference", "map_report", "runs")),
+    *("experiments/judging", "experiments/matching", "recognition/comparison"),
     *(f"recognition/{name}" for name in ("embedders", "pretrained", "synthetic_recognisers")),
     *(f"reproduction/{name}" for name in ("maps", "notebooks", "pictures", "tables")),
     *(f"tutorials/{path.stem}" for path in (PROJECT / "nbs" / "tutorials").glob("*.ipynb")),

@@ -45,6 +45,7 @@ from aggan.methods import (
     needs_pairs,
 )
 from ..recognition import SHIPPED, SYNTHETIC, load_embedder
+from ..recognition.formats import read_description
 from ..recognition.pretrained import PRETRAINED
 from ..runtime.checks import check_options
 from ..runtime.devices import announce_device, set_float32_precision
@@ -85,6 +86,8 @@ def weights_hash(
     if network in (*SHIPPED, "synthetic"):
         name = "parser" if network == "synthetic" else network
         path = Path(aggan.__file__).parent / "weights" / f"{name}.safetensors"
+    if path.suffix == ".json" and path.is_file():
+        return content_hash(path, *read_description(path).files, digits=12)
     return content_hash(path, digits=12) if path.is_file() else ""
 
 # %% ../../nbs/experiments/experiment.ipynb #7d21439a
@@ -407,18 +410,18 @@ def evaluate_experiment(
     experiment: Experiment,
     translate,  # batch -> visible faces, see `translator`
     split: str = "test",
+    faces_file: Path | None = None,  # keeps the embeddings by the matcher
 ) -> dict:  # report of `evaluate`, with `matcher`, `synthetic_auc` …, and `network_notes`
     "Evaluate any translation on a split of the experiment's data."
     profile, pairs = experiment.resolved_profile, experiment.pairs(split)
     set_float32_precision("32-true")  # whatever the precision of the training
 
-    def judged(name: str) -> dict:
+    def judged(name: str, kept: Path | None = None) -> dict:
         matcher = load_embedder(name).to(default_device())
-        return evaluate(
-            translate, pairs, matcher, resamples=profile.resamples, seed=experiment.seed
-        )
+        options = {"resamples": profile.resamples, "seed": experiment.seed, "faces_file": kept}
+        return evaluate(translate, pairs, matcher, **options)
 
-    report = judged(experiment.matcher) | {"matcher": experiment.matcher}
+    report = judged(experiment.matcher, faces_file) | {"matcher": experiment.matcher}
     if name := second_judge(experiment):
         second = judged(name)
         for measure in ("auc", "auc_low", "auc_high", "eer", "eer_low", "eer_high"):
@@ -494,9 +497,10 @@ def run_evaluation(experiment: Experiment) -> dict:
     threads, device = torch.get_num_threads(), default_device()
     translated = None
     if data["test"]:
-        shown = [experiment.pairs("test")[n] for n in range(min(8, len(experiment.pairs("test"))))]
-        translated = translator(method)(collate(shown))
-        report = evaluate_experiment(experiment, translator(method)) | real_face_context(experiment)
+        pairs, faces = experiment.pairs("test"), run.faces_file(run.best_step)
+        translated = translator(method)(collate([pairs[n] for n in range(min(8, len(pairs)))]))
+        report = evaluate_experiment(experiment, translator(method), faces_file=faces)
+        report |= real_face_context(experiment)
     else:
         report = unmeasured(experiment)
     report |= {
@@ -603,10 +607,11 @@ def experiment_with(
 def evaluate_weights(
     weights: str | Path,  # run folder or checkpoint
     split: str = "test",
+    faces_file: Path | None = None,  # keeps the embeddings by the matcher
     **settings,  # of `Experiment`: the data, the matcher
 ) -> dict:  # as `evaluate_experiment` returns it
     "Evaluate trained weights on any data set."
     experiment = experiment_with(weights, **settings)
     check_preparation(trained_preparation(weights), experiment.pairs(split).preparation)
-    report = evaluate_experiment(experiment, translator(load_method(weights)), split)
+    report = evaluate_experiment(experiment, translator(load_method(weights)), split, faces_file)
     return report | real_face_context(experiment, split)

@@ -24,8 +24,9 @@ from torchvision.transforms.v2.functional import to_pil_image
 from ..data import PairDataset, Sample, Stored, SyntheticPairs
 from ..data.images import unit_range
 from ..data.pairs import make_sample
-from . import Experiment, default_device, experiment_with, load_method
+from . import Experiment, default_device, load_method
 from .figures import attention_overlay
+from .runs import experiment_of
 from ..explanation import blurred, identity_score
 from ..methods import Method, list_methods, method_label
 from ..recognition import load_embedder
@@ -36,10 +37,10 @@ from ..synthetic.rendering import REGIONS, face_parameters, render_parameters
 from ..training import read_checkpoint
 
 # %% auto #0
-__all__ = ['SHOWN', 'OCCLUDED', 'DIFFERENCE_GAIN', 'TEXT_HEIGHT', 'GAP', 'find_runs', 'shipped_models', 'experiment_of',
-           'checkpoints_by_epoch', 'with_pose', 'pose_and_expression', 'render_face', 'region_mask', 'occlude',
-           'FaceAnalysis', 'analyse_face', 'OutputChange', 'translation_difference', 'output_change', 'panels',
-           'difference_panel', 'labelled_grid', 'ProbeIndex', 'set_options', 'describe', 'Explorer']
+__all__ = ['OCCLUDED', 'DIFFERENCE_GAIN', 'TEXT_HEIGHT', 'GAP', 'find_runs', 'shipped_models', 'checkpoints_by_epoch',
+           'with_pose', 'pose_and_expression', 'render_face', 'region_mask', 'occlude', 'FaceAnalysis', 'analyse_face',
+           'OutputChange', 'translation_difference', 'output_change', 'panels', 'difference_panel', 'labelled_grid',
+           'ProbeIndex', 'set_options', 'describe', 'Explorer']
 
 # %% ../../nbs/experiments/explorer.ipynb #7bcc43dc
 def find_runs(
@@ -61,9 +62,6 @@ def find_runs(
     return runs
 
 # %% ../../nbs/experiments/explorer.ipynb #f30b4dcf
-SHOWN = {"subjects": {"test": 20}, "images_per_subject": 8}  # people for a model that ships
-
-
 def shipped_models() -> dict[str, dict[str, Path]]:  # method label -> name -> weights
     "The trained models that ship with the package, by method."
     models: dict[str, dict[str, Path]] = {}
@@ -74,21 +72,6 @@ def shipped_models() -> dict[str, dict[str, Path]]:  # method label -> name -> w
     return models
 
 # %% ../../nbs/experiments/explorer.ipynb #54657f54
-def experiment_of(
-    run: str | Path,  # run folder, or weights that ship
-    **location: str,  # `root` of a data set on disk, `cache` of rendered faces
-) -> Experiment:
-    "The experiment of a run folder, or one that shows a model that ships."
-    if Path(run).is_file():
-        return experiment_with(run, overrides=SHOWN, **location)
-    config = RunFolder(run).config
-    names = ("method", "dataset", "seed", "method_kwargs", "dataset_kwargs", "matcher")
-    settings = {name: config[name] for name in names}
-    profile = dict(config["profile"])
-    del profile["epochs" if profile["steps"] else "steps"]  # one of them sets the length
-    return Experiment(overrides=profile, **settings, **location)
-
-
 def checkpoints_by_epoch(experiment: Experiment, run: str | Path) -> dict[str, Path]:
     "Label, such as `epoch 12 (step 600), chosen`, -> checkpoint file of a run."
     if Path(run).is_file():

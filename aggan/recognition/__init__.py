@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
@@ -26,11 +27,21 @@ from aggan.recognition.alignment import (
 )
 from .backbones import IMAGENET, FoamliuMobileFaceNet, IResNet, MobileFaceNet
 from .dlib import DlibNetwork, dequantised
+from aggan.recognition.formats import (
+    Description,
+    FaceInput,
+    OnnxRuntimeNetwork,
+    check_vectors,
+    is_attribute,
+    is_torchscript,
+    read_description,
+    read_network,
+)
 from .pretrained import PRETRAINED, fetch_weights
 
 # %% auto #0
 __all__ = ['ACCEPTED', 'OPERATIONS', 'SYNTHETIC', 'SHIPPED', 'RECOGNISERS', 'Embedder', 'known_landmarks', 'embed_faces',
-           'OnnxNetwork', 'load_embedder', 'load_feature_embedder']
+           'OnnxNetwork', 'OnnxJudge', 'load_embedder', 'load_feature_embedder']
 
 # %% ../../nbs/recognition/embedders.ipynb #55069ab7
 class Embedder(nn.Module):
@@ -43,9 +54,14 @@ class Embedder(nn.Module):
         std: float | Sequence[float] = 1.0,  # divides the faces, per channel or for all
         size: int = ARCFACE_SIZE,  # side of the crops, pixels
         template: Sequence | None = None,  # (5, 2) landmarks in the crop; None: frame's middle
+        name: str | None = None,  # by which reports call it
+        colours: str = "rgb",  # or "bgr"
     ):
         super().__init__()
-        self.network, self.size = network.requires_grad_(False), size
+        self.name, self.colours = name, colours
+        self.network, self.size = network, size
+        for parameter in network.parameters():  # a ScriptModule has no requires_grad_
+            parameter.requires_grad_(False)
         self.template = None if template is None else torch.as_tensor(template)
         self.register_buffer("mean", torch.tensor(mean).reshape(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).reshape(-1, 1, 1), persistent=False)
@@ -83,7 +99,8 @@ def normalised(self: Embedder, crops: Tensor) -> Tensor:
             f"this embedder takes faces (B, 3, {self.size}, {self.size}), not "
             f"{tuple(crops.shape)}: cut them out of frames with its method `crop`"
         )
-    return (crops - self.mean) / self.std
+    faces = (crops - self.mean) / self.std
+    return faces.flip(1) if self.colours == "bgr" else faces
 
 
 @patch
@@ -111,19 +128,20 @@ def known_landmarks(
 
 
 def embed_faces(
-    embedder: nn.Module,  # an `Embedder`, or any (B, 3, 112, 112) in [-1, 1] to unit vectors
+    embedder: nn.Module,  # an `Embedder`, or any (B, 3, 112, 112) in [-1, 1] to (B, D)
     frames: Tensor,  # (B, 1 or 3, H, H) in [-1, 1]
     landmarks: Tensor | None = None,  # (B, 5, 2) pixels of the frames; None: an aligned frame's
-) -> Tensor:  # (B, D)
+) -> Tensor:  # (B, D) unit vectors
     "Embeddings of the faces in frames."
-    cropped = hasattr(embedder, "crop")
-    return embedder(embedder.crop(frames, landmarks) if cropped else face_crop(frames))
+    if hasattr(embedder, "crop"):
+        return embedder(embedder.crop(frames, landmarks))
+    return F.normalize(embedder(face_crop(frames)))
 
 # %% ../../nbs/recognition/embedders.ipynb #5cf19cea
 ACCEPTED = (
     "accepted are the state dicts of arcface_torch's IResNet and MobileFaceNet, of foamliu's "
-    "MobileFaceNet and of `aggan.recognition.dlib` (.pth, .pt or .safetensors), and .onnx graphs "
-    "that take (1, 3, 112, 112)"
+    "MobileFaceNet and of `aggan.recognition.dlib` (.pth, .pt or .safetensors), .onnx graphs, "
+    "TorchScript, module:attribute, and .json files as `aggan.recognition.formats` describes them"
 )
 
 
@@ -251,9 +269,6 @@ class OnnxNetwork(nn.Module):
         unknown = sorted({node.operation for node in self.nodes} - OPERATIONS.keys())
         if unknown:
             raise ValueError(f"the graph has unsupported operations: {', '.join(unknown)}")
-        # foamliu's file is recognised by its module names; it expects ImageNet's normalisation
-        foamliu = any("/dw_conv/" in node.output for node in self.nodes)
-        self.normalisation = IMAGENET if foamliu else {}
 
     def forward(self, x: Tensor) -> Tensor:
         values = {name: getattr(self, buffer) for name, buffer in self.names.items()}
@@ -277,18 +292,6 @@ def _facenet(path: Path) -> nn.Module:
     network.load_state_dict(state)
     return network
 
-
-def _onnx_network(path: Path) -> nn.Module:
-    "Network of an ONNX graph; raises ValueError if it gives no embeddings of two black faces."
-    try:
-        network = OnnxNetwork(path)
-        shape = network(torch.zeros(2, 3, ARCFACE_SIZE, ARCFACE_SIZE)).shape
-    except Exception as error:
-        raise ValueError(f"{path} is no face embedder ({error}): {ACCEPTED}") from error
-    if len(shape) == 2 and shape[0] == 2:
-        return network
-    raise ValueError(f"{path} gives {tuple(shape)} for two faces, not two embeddings: {ACCEPTED}")
-
 # %% ../../nbs/recognition/embedders.ipynb #9205f094
 SYNTHETIC = ("synthetic-arcface", "synthetic-mobilefacenet", "synthetic-matcher")
 SHIPPED = ("dlib", "mobilefacenet", *SYNTHETIC)
@@ -307,19 +310,65 @@ def _embedder_file(name: str | Path) -> Path:
         raise FileNotFoundError(f"{path} is neither a file nor one of {known}: {ACCEPTED}")
     return path
 
+# %% ../../nbs/recognition/embedders.ipynb #86962943
+class OnnxJudge(OnnxRuntimeNetwork):
+    "An ONNX graph: executed by onnxruntime, or by PyTorch where gradients are asked for."
 
+    @cached_property
+    def teacher(self) -> OnnxNetwork:
+        "The same graph with gradients; raises ValueError for other operations."
+        try:
+            return OnnxNetwork(self.path).eval()
+        except ValueError as error:
+            raise ValueError(f"{self.path} judges, but cannot teach: {error}") from error
+
+    def forward(self, faces: Tensor) -> Tensor:
+        wanted = faces.requires_grad and torch.is_grad_enabled()
+        return self.teacher.to(faces.device)(faces) if wanted else super().forward(faces)
+
+# %% ../../nbs/recognition/embedders.ipynb #69fbe1c9
+def _graph_input(network: OnnxJudge) -> FaceInput:
+    "The faces of a graph without description; ImageNet's normalisation for foamliu's file."
+    import onnx
+
+    nodes = onnx.load(str(network.path), load_external_data=False).graph.node
+    foamliu = any("/dw_conv/" in output for node in nodes for output in node.output)
+    return FaceInput(size=network.size, **(IMAGENET if foamliu else {}))
+
+
+def _foreign_embedder(path: Path, name: str) -> Embedder:
+    "Embedder of a foreign network. Raises ValueError with what is accepted, FileNotFoundError."
+    try:
+        described = Description(name if is_attribute(name) else path)
+        if path.suffix == ".json":
+            described = read_description(path)
+        graph = str(described.network).endswith(".onnx")
+        network = OnnxJudge(described.network) if graph else read_network(described)
+        face = _graph_input(network) if graph and path.suffix == ".onnx" else described.face
+        check_vectors(network, face.size, str(path))
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path} is no face embedder ({first}): {ACCEPTED}") from error
+    template = face.landmarks
+    return Embedder(network, face.mean, face.std, face.size, template, name, face.colours)
+
+# %% ../../nbs/recognition/embedders.ipynb #b9f85e7c
 def load_embedder(
-    name: str | Path = "mobilefacenet",  # in `SHIPPED` or `RECOGNISERS`; or a weights file
+    name: str | Path = "mobilefacenet",  # in `SHIPPED` or `RECOGNISERS`; a file; module:attribute
 ) -> Embedder:  # crops of faces in [-1, 1] to unit vectors (B, D)
-    """Frozen face recogniser by name or from a file.
+    """Frozen face recogniser by name, from a file or a Python module.
 
     Raises FileNotFoundError if there is no such file, ValueError if it is not a known embedder, and
     OSError if weights cannot be downloaded."""
-    path = _embedder_file(name)
+    path = Path(name) if is_attribute(name) else _embedder_file(name)
+    if is_attribute(name) or path.suffix in (".onnx", ".json") or is_torchscript(path):
+        return _foreign_embedder(path, str(name))
     if name == "facenet":
         template = ARCFACE_TEMPLATE * 160 / ARCFACE_SIZE
-        return Embedder(_facenet(path), std=128 / 127.5, size=160, template=template)
-    network = _onnx_network(path) if path.suffix == ".onnx" else _network_of(_read_state(path))
+        return Embedder(_facenet(path), 0.0, 128 / 127.5, 160, template, name)
+    network = _network_of(_read_state(path))
     if network is None:
         raise ValueError(f"{path} is no face embedder known here: {ACCEPTED}")
     return Embedder(
@@ -327,6 +376,7 @@ def load_embedder(
         **getattr(network, "normalisation", {}),
         size=getattr(network, "size", ARCFACE_SIZE),
         template=None if name in SYNTHETIC else getattr(network, "template", ARCFACE_TEMPLATE),
+        name=str(name),
     )
 
 # %% ../../nbs/recognition/embedders.ipynb #4ca38bbb

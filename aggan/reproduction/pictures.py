@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['FRAMES_FOR_ALL_POSES', 'shown_faces', 'caption', 'small', 'translation_grid', 'experiment_grid', 'attention_grid',
-           'experiment_attention', 'epochs_figure', 'faces_by_pose', 'poses_figure', 'write_evaluation']
+           'experiment_attention', 'epochs_figure', 'faces_by_pose', 'poses_figure', 'judge_files', 'write_evaluation']
 
 # %% ../../nbs/reproduction/pictures.ipynb #fd25f424
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from ..data.images import unit_range
 from aggan.experiments import (
     Experiment,
     default_device,
+    evaluate_experiment,
     evaluate_weights,
     experiment_with,
     load_method,
@@ -31,7 +33,9 @@ from aggan.experiments.figures import (
     jpeg,
     save_figure,
 )
+from ..experiments.judging import write_judgement
 from ..methods import Method, method_label
+from ..recognition.comparison import FaceEmbeddings, read_faces
 from ..runtime.files import write_json
 
 # %% ../../nbs/reproduction/pictures.ipynb #6c326c1e
@@ -150,17 +154,38 @@ def poses_figure(
     label = f"one subject, poses {poses}; {caption(experiment)}"
     return attention_grid(load_method(experiment.folder), faces, label)
 
+# %% ../../nbs/reproduction/pictures.ipynb #04f49dfd
+def judge_files(
+    experiment: Experiment,
+    method: Method,
+    split: str,  # that was evaluated
+    faces: FaceEmbeddings,  # of the split
+    output: str | Path,  # folder
+) -> dict:  # of `write_judgement`
+    "Write the files of an evaluation; the validation split chooses the thresholds."
+    translate, resamples = translator(method), experiment.resolved_profile.resamples
+    validation = None
+    if split not in ("val", "all") and experiment.pairs_if_any("val") is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "val.safetensors"
+            evaluate_experiment(experiment, translate, "val", faces_file=file)
+            validation = read_faces(file)
+    pairs = experiment.pairs(split)
+    return write_judgement(output, faces, validation, pairs, translate, resamples)
+
 # %% ../../nbs/reproduction/pictures.ipynb #517f802b
 def write_evaluation(
     weights: str | Path,  # run folder or checkpoint
-    output: str | Path,  # folder for `report.json`, `grid` and `attention`
+    output: str | Path,  # folder
     split: str = "test",
     **settings,  # of `Experiment`: the data, the matcher
 ) -> dict:  # the report
-    "Evaluate trained weights on a data set, and draw their translations and maps."
-    report = evaluate_weights(weights, split, **settings)
-    write_json(Path(output) / "report.json", report)
+    "Write the report, the files of `write_judgement`, translations and maps of a data set."
+    kept = Path(output) / "embeddings.safetensors"
+    report = evaluate_weights(weights, split, faces_file=kept, **settings)
     experiment, method = experiment_with(weights, **settings), load_method(weights)
+    report |= judge_files(experiment, method, split, read_faces(kept), output)
+    write_json(Path(output) / "report.json", report)
     faces, label = shown_faces(experiment, split), method_label(experiment.method)
     grid = translation_grid({label: method}, faces, caption(experiment))
     save_figure(grid, Path(output) / "grid")

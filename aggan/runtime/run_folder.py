@@ -131,6 +131,16 @@ def best_checkpoint(self: RunFolder) -> Path:
     "The checkpoint of `best_step`"
     return self.checkpoint(self.best_step)
 
+# %% ../../nbs/runtime/run_folder.ipynb #27179f70
+@patch
+def faces_file(
+    self: RunFolder,
+    step: int,  # of the checkpoint
+    split: str = "test",
+) -> Path:
+    "The embeddings of a split's gallery and translated probes"
+    return self.path / "embeddings" / f"{split}_{step:07d}.safetensors"
+
 # %% ../../nbs/runtime/run_folder.ipynb #057b8ae8
 MODELS = Path(str(files("aggan"))) / "weights" / "models"  # trained weights that ship
 
