@@ -343,7 +343,7 @@ def before_checkpoint(
 def translate(self: LGGAN, thermal: Tensor) -> Tensor:
     "The thermal image's identity code, decoded with the mean visible style."
     with eval_mode(self.generators):
-        style = self.generators.visible.mean_style.expand(len(thermal), -1)
+        style = self.generators.visible.mean_style.expand(thermal.shape[0], -1)
         return self.generators.decode(self.generators(thermal, "thermal")[0], style, "visible")
 
 
