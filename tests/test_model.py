@@ -260,6 +260,18 @@ def test_method_as_onnx_equals_pytorch(name, tmp_path):
     assert (made - model.method.translate(thermal)).abs().max() <= TOLERANCE
 
 
+def test_a_method_that_onnx_cannot_express_is_said(tmp_path):
+    method = tiny("pix2pix")
+
+    def translate(thermal):  # asks for a value while it is translated
+        return method.generator(thermal) if thermal.mean() > 0 else thermal
+
+    method.translate = translate
+    with pytest.raises(RuntimeError, match="Pix2Pix cannot be written as ONNX") as error:
+        export_onnx(Model(method, {"header": {"method": "pix2pix"}}), tmp_path / "a.onnx")
+    assert "\n" not in str(error.value) and not list(tmp_path.iterdir())
+
+
 def test_a_file_that_differs_is_not_written(checkpoint, monkeypatch, tmp_path):
     export = "aggan.experiments.export"
     monkeypatch.setattr(f"{export}.write_graph", lambda network, names, path: path.touch())

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ORDERS', 'ALIGNMENTS', 'as_numbers', 'of_tensor', 'read_input', 'Placed', 'place_whole', 'place_face',
-           'check_landmarks', 'place_input', 'Face', 'picture', 'Model', 'alignments', 'weights_file', 'usable_device',
-           'load']
+           'check_landmarks', 'find_landmarks', 'place_input', 'Face', 'picture', 'Model', 'alignments', 'weights_file',
+           'usable_device', 'load']
 
 # %% ../../nbs/experiments/model.ipynb #16b372e3
 import warnings
@@ -20,6 +20,7 @@ from fastcore.basics import patch
 from PIL import Image
 from torch import Tensor, nn
 
+# %% ../../nbs/experiments/model.ipynb #9c31a6f4
 from aggan.data.images import (
     as_planes,
     check_kind,
@@ -34,6 +35,7 @@ from aggan.data.images import (
     undo_square,
     unit_range,
 )
+from . import sharing
 from aggan.experiments.inference import (
     PRECISIONS,
     SIZES,
@@ -43,14 +45,6 @@ from aggan.experiments.inference import (
     to_bytes,
 )
 from .preparation import check_preparation, convert_as_trained
-from aggan.experiments.sharing import (
-    SHARED,
-    check_shared_folder,
-    fetch_shared,
-    hub_errors,
-    run_facts,
-    shared_model,
-)
 from ..explanation import resize_map
 from ..methods import Method
 from aggan.recognition.alignment import (
@@ -185,6 +179,14 @@ def check_landmarks(
         )
     return points
 
+# %% ../../nbs/experiments/model.ipynb #1760e838
+def find_landmarks(
+    pixels: Tensor,  # (1 or 3, H, W) uint8, or float in [0, 1]
+) -> Tensor | None:  # (5, 2) pixels; None: no face was found
+    "Landmarks of the most prominent face."
+    face = detect_face(pixels)
+    return face and face.landmarks
+
 
 def place_input(
     pixels: Tensor,  # (C, H, W) uint8, or float in [0, 1]
@@ -200,8 +202,8 @@ def place_input(
     check_choice("align", align, ALIGNMENTS)
     if align == "none" or not aligned or height == width:
         return place_whole(pixels, size, aspect)
-    if face := detect_face(pixels):
-        return place_face(pixels, size, face.landmarks)
+    if (points := find_landmarks(pixels)) is not None:
+        return place_face(pixels, size, points)
     warnings.warn(
         "the weights were trained on aligned faces, and none was found in an image of "
         f"{width} x {height} pixels, which is taken whole: give its landmarks as align, or "
@@ -222,6 +224,10 @@ class Face:
         method: str = "",  # its name, for messages
     ):
         self.pixels, self.seen, self.map, self.method = visible, thermal, heatmap, method
+
+    def __repr__(self) -> str:
+        height, width = self.pixels.shape[1:]
+        return f"Face({width} x {height} pixels{', with map' if self.map is not None else ''})"
 
     @cached_property
     def visible(self) -> Image.Image:
@@ -416,8 +422,8 @@ def weights_file(
 ) -> Path:
     "The file of a model's weights; raises FileNotFoundError that names what there is."
     if str(name).startswith("hub:"):
-        name = fetch_shared(str(name).removeprefix("hub:"))
-    if (shared := Path(name) / SHARED).is_file():
+        name = sharing.fetch_shared(str(name).removeprefix("hub:"))
+    if (shared := Path(name) / sharing.SHARED).is_file():
         return shared
     path = resolve_checkpoint(name)
     if not path.is_file():
@@ -455,7 +461,7 @@ def load(
     device = usable_device(device)
     path = weights_file(weights)
     method = load_method(path).to(device)
-    return Model(method, run_facts(path), precision)
+    return Model(method, sharing.run_facts(path), precision)
 
 # %% ../../nbs/experiments/model.ipynb #7e1b603c
 @patch(cls_method=True)
@@ -467,7 +473,9 @@ def from_pretrained(
     precision: str = "32-true",  # see `load`
 ) -> Model:
     "A shared model; raises ValueError, or FileNotFoundError that says what could not be fetched."
-    return load(name if Path(name).is_dir() else fetch_shared(name, revision), device, precision)
+    return load(
+        name if Path(name).is_dir() else sharing.fetch_shared(name, revision), device, precision
+    )
 
 
 @patch
@@ -477,7 +485,9 @@ def save_pretrained(
     licence: str = "",  # of the weights, as the Hub names it: "cc-by-4.0"; "": none is stated
 ) -> Path:  # the folder: config.json, model.safetensors and the model card README.md
     "Write the model for others; raises ValueError for a folder with other files."
-    shared_model(self.method, self.facts, licence).save_pretrained(check_shared_folder(folder))
+    sharing.shared_model(self.method, self.facts, licence).save_pretrained(
+        sharing.check_shared_folder(folder)
+    )
     return Path(folder)
 
 
@@ -490,6 +500,6 @@ def push_to_hub(
     **options,  # of `huggingface_hub.ModelHubMixin.push_to_hub`, e.g. token, branch
 ) -> str:  # address of the commit
     "Upload what `save_pretrained` writes; raises RuntimeError or OSError if it cannot be."
-    shared = shared_model(self.method, self.facts, licence)
-    with hub_errors(f"{repo} could not be written"):
+    shared = sharing.shared_model(self.method, self.facts, licence)
+    with sharing.hub_errors(f"{repo} could not be written"):
         return shared.push_to_hub(repo, private=private, **options)

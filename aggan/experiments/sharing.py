@@ -15,7 +15,7 @@ from ..runtime.run_folder import MODELS, RunFolder
 from ..training import network_tensors, read_checkpoint, save_checkpoint
 
 # %% auto #0
-__all__ = ['SHARED', 'CONFIG', 'RUN_FACTS', 'SCORES', 'REPORT_FACTS', 'CARD', 'run_facts', 'score_lines', 'data_lines',
+__all__ = ['SHARED', 'CONFIG', 'RUN_FACTS', 'SCORES', 'REPORT_FACTS', 'CARD', 'USES', 'run_facts', 'score_lines', 'data_lines',
            'card_text', 'attention_names', 'hub', 'shared_model', 'check_shared_folder', 'hub_errors', 'fetch_shared']
 
 # %% ../../nbs/experiments/sharing.ipynb #8e56632a
@@ -119,7 +119,10 @@ face.visible.save("face.png")
 ## Attention maps
 
 {maps}
+"""
 
+# %% ../../nbs/experiments/sharing.ipynb #232a2a4a
+USES = """
 ## Limits
 
 A generator invents what a thermal image does not hold: skin tone, the colour of hair and eyes,
@@ -142,7 +145,7 @@ Identifying or following people without their consent, any decision about a pers
 evidence: a translated face is no photograph.
 """
 
-
+# %% ../../nbs/experiments/sharing.ipynb #e4f281d4
 def card_text(
     method: Method,
     facts: dict,  # of `run_facts`
@@ -158,7 +161,7 @@ def card_text(
     )
     said += "attends, not why; they are no proof of what it used."
     weights = licence or "no licence is stated for the weights; the terms of their data hold"
-    return CARD.format(
+    return (CARD + USES).format(
         label=method_label(facts["header"]["method"]),
         size=method.image_size,
         and_map=", with a map of where it looked" if maps else "",
@@ -208,7 +211,7 @@ def shared_model(method: Method, facts: dict, licence: str = ""):
 
     return SharedModel()
 
-
+# %% ../../nbs/experiments/sharing.ipynb #0de893bc
 def check_shared_folder(folder: str | Path) -> Path:
     "The folder; raises ValueError if it holds files that are no shared model's."
     folder = Path(folder)
