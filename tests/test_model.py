@@ -207,6 +207,7 @@ def test_card_says_what_the_run_knows(run, tmp_path):
         "| EER | 20.00 % |  |",
         "30 thermal probes against 20 visible gallery images of 10 people",
         "discriminator, generator",
+        'aggan.load("shared")',
         "## Refused uses",
     ):
         assert part in card, part
@@ -387,6 +388,7 @@ def test_shared_folder_is_what_the_hub_gets(run, monkeypatch):
 
         def upload_folder(self, repo_id, folder_path, **options):
             uploaded[repo_id] = sorted(path.name for path in folder_path.iterdir())
+            assert 'aggan.load("hub:me/mine")' in (folder_path / "README.md").read_text()
             return "address"
 
     monkeypatch.setattr(huggingface_hub.hub_mixin, "HfApi", Api)

@@ -481,14 +481,14 @@ def from_pretrained(
 @patch
 def save_pretrained(
     self: Model,
-    folder: str | Path,  # new, empty, or written by this function
+    folder: str | Path,  # new or empty
     licence: str = "",  # of the weights, as the Hub names it: "cc-by-4.0"; "": none is stated
 ) -> Path:  # the folder: config.json, model.safetensors and the model card README.md
     "Write the model for others; raises ValueError for a folder with other files."
-    sharing.shared_model(self.method, self.facts, licence).save_pretrained(
-        sharing.check_shared_folder(folder)
-    )
-    return Path(folder)
+    folder = sharing.check_shared_folder(folder)
+    shared = sharing.shared_model(self.method, self.facts, licence, folder.name)
+    shared.save_pretrained(folder)
+    return folder
 
 
 @patch
@@ -500,6 +500,6 @@ def push_to_hub(
     **options,  # of `huggingface_hub.ModelHubMixin.push_to_hub`, e.g. token, branch
 ) -> str:  # address of the commit
     "Upload what `save_pretrained` writes; raises RuntimeError or OSError if it cannot be."
-    shared = sharing.shared_model(self.method, self.facts, licence)
+    shared = sharing.shared_model(self.method, self.facts, licence, f"hub:{repo}")
     with sharing.hub_errors(f"{repo} could not be written"):
         return shared.push_to_hub(repo, private=private, **options)

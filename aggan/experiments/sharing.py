@@ -190,7 +190,12 @@ def hub():
     return huggingface_hub
 
 
-def shared_model(method: Method, facts: dict, licence: str = ""):
+def shared_model(
+    method: Method,
+    facts: dict,  # of `run_facts`
+    licence: str = "",  # of the weights
+    name: str = "FOLDER",  # by which the card loads it
+):
     "An object with `save_pretrained` and `push_to_hub` of `huggingface_hub.ModelHubMixin`."
     library = hub()
 
@@ -206,17 +211,16 @@ def shared_model(method: Method, facts: dict, licence: str = ""):
                 tags=["thermal", "face", facts["header"]["method"]],
                 license=licence or "unknown",
             )
-            text = card_text(method, facts, licence)
+            text = card_text(method, facts, licence, name)
             return library.ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}")
 
     return SharedModel()
 
 # %% ../../nbs/experiments/sharing.ipynb #0de893bc
 def check_shared_folder(folder: str | Path) -> Path:
-    "The folder; raises ValueError if it holds files that are no shared model's."
+    "The folder; raises ValueError unless it is new or empty."
     folder = Path(folder)
-    others = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if folder.is_file() or (others and not {SHARED, CONFIG} <= others):
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise ValueError(f"{folder} holds other files: choose a new folder for the model")
     return folder
 
