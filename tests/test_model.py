@@ -246,6 +246,16 @@ def test_missing_extras_name_the_command(checkpoint, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("name", list_methods())
+def test_translation_with_its_map_is_both(name):
+    method, thermal = tiny(name).eval(), torch.rand(2, 3, 32, 32) * 2 - 1
+    visible, heatmap = method.translate_with_map(thermal)
+    maps = list(method.explain(thermal).values())
+    assert torch.equal(visible, method.translate(thermal))
+    assert (heatmap is None) == (not maps) == (name in WITHOUT_MAPS)
+    assert heatmap is None or torch.equal(heatmap, maps[0])
+
+
+@pytest.mark.parametrize("name", list_methods())
 def test_method_as_onnx_equals_pytorch(name, tmp_path):
     from onnxruntime import InferenceSession
 
