@@ -41,10 +41,11 @@ from ..runtime.checks import check_choice
 __all__ = ['SETTLED', 'MAX_BYTES', 'MAX_PIXELS', 'IMAGE_SUFFIXES', 'MATRIX_READERS', 'EIGHT_BIT_MODES', 'NUMBER_MODES',
            'ORIENTATION', 'THERMAL_RANGES', 'ROBUST_PERCENTILES', 'MIN_INSIDE', 'ASPECTS', 'SYSTEM_FOLDERS',
            'UnusableFile', 'split_zip', 'is_transient', 'check_bounds', 'open_zip', 'read_file', 'is_image_name',
-           'open_header', 'naming', 'read_image', 'check_visible', 'ImageInfo', 'image_info', 'fixed_range',
-           'value_limits', 'scale_depth', 'read_thermal', 'to_unit', 'to_network', 'unit_range', 'resize', 'square_of',
-           'make_square', 'undo_square', 'list_files', 'report_problem', 'list_images', 'describe_other_files',
-           'ThermalImages', 'leave_out_unreadable', 'warn_of_previews', 'open_thermal']
+           'check_kind', 'open_header', 'naming', 'pillow_pixels', 'as_planes', 'read_image', 'check_visible',
+           'ImageInfo', 'image_info', 'fixed_range', 'value_limits', 'scale_depth', 'read_thermal', 'to_unit',
+           'to_network', 'unit_range', 'resize', 'square_of', 'make_square', 'undo_square', 'list_files',
+           'report_problem', 'list_images', 'describe_other_files', 'ThermalImages', 'leave_out_unreadable',
+           'warn_of_previews', 'open_thermal']
 
 # %% ../../nbs/data/images.ipynb #d969ad91
 class UnusableFile(ValueError):
@@ -161,11 +162,11 @@ def _portable_maximum(image: Image.Image) -> int:
 
 def _is_deep_colour(image: Image.Image) -> bool:
     "Whether a file holds 16-bit colour, which Pillow reports, and reads, as 8-bit."
-    deep = ";16" in str(image.tile) or _portable_maximum(image) > 255
+    deep = ";16" in str(getattr(image, "tile", "")) or _portable_maximum(image) > 255
     return image.mode in EIGHT_BIT_MODES and deep
 
 
-def _check_kind(image: Image.Image, path: str | Path) -> None:
+def check_kind(image: Image.Image, path: str | Path) -> None:
     "Raise UnusableFile for pixels that cannot be kept, and for several frames."
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":
@@ -193,7 +194,7 @@ def open_header(
     try:
         image = Image.open(path if data is None else io.BytesIO(data))
         check_bounds(path, image.width * image.height, MAX_PIXELS, "pixels")
-        _check_kind(image, path)
+        check_kind(image, path)
     except Exception as error:
         if image is not None:
             image.close()
@@ -228,12 +229,10 @@ def _without_alpha(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", image.size, "black"), over)
 
 
-def _picture(image: Image.Image, data: bytes) -> np.ndarray:  # (H, W) or (H, W, 3)
-    "Pixels of an image whose header is open."
-    if _is_deep_colour(image):
-        encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-        colours = decode_image(encoded, mode="RGB", apply_exif_orientation=True)
-        return colours.permute(1, 2, 0).numpy()
+def pillow_pixels(
+    image: Image.Image,  # of one frame, see `check_kind`
+) -> np.ndarray:  # (H, W) or (H, W, 3) uint8, uint16 or float32
+    "Pixels of an image that Pillow opened, upright; 16-bit colours have the 8 bits Pillow reads."
     maximum, deep = _portable_maximum(image), image.mode.startswith("I;16")
     # Pillow turns a TIFF when it decodes it
     upright = image if image.format == "TIFF" else ImageOps.exif_transpose(image)
@@ -243,6 +242,15 @@ def _picture(image: Image.Image, data: bytes) -> np.ndarray:  # (H, W) or (H, W,
     if image.mode == "I" and maximum:
         return np.rint(pixels * (maximum / 65535)).astype(np.uint16)
     return pixels.astype(np.uint16 if deep else np.float32)
+
+
+def _picture(image: Image.Image, data: bytes) -> np.ndarray:  # (H, W) or (H, W, 3)
+    "Pixels of an image whose header is open."
+    if not _is_deep_colour(image):
+        return pillow_pixels(image)
+    encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+    colours = decode_image(encoded, mode="RGB", apply_exif_orientation=True)
+    return colours.permute(1, 2, 0).numpy()
 
 # %% ../../nbs/data/images.ipynb #2239b7b0
 ORIENTATION = 274  # EXIF tag
@@ -271,20 +279,28 @@ def _decode(path: str | Path) -> np.ndarray:  # (H, W) or (H, W, 3)
             message = f"{path} is truncated or damaged ({error}): fetch it again or take it out"
             raise UnusableFile("truncated", message) from error
 
+# %% ../../nbs/data/images.ipynb #f8b41f2a
+def as_planes(
+    pixels: np.ndarray,  # (H, W) or (H, W, 3) uint8, uint16 or float32
+) -> Tensor:  # (1 or 3, H, W), numbers that are not finite replaced by the smallest
+    "An array as a tensor; raises ValueError if no number is finite."
+    if pixels.dtype == np.float32:
+        finite = np.isfinite(pixels)
+        if not finite.any():
+            raise ValueError("holds no finite number")
+        pixels = np.where(finite, pixels, pixels[finite].min())
+    if pixels.ndim == 3:
+        return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+    return torch.from_numpy(np.ascontiguousarray(pixels)[None])
+
 # %% ../../nbs/data/images.ipynb #c99c0079
 def read_image(
     path: str | Path,  # of a file, or of a member of a zip
 ) -> Tensor:  # (1 or 3, H, W) uint8, uint16, or float32 as stored
     "Decode one image; raises FileNotFoundError, or UnusableFile for a damaged or unsupported file."
     pixels = _decode(path)
-    if pixels.dtype == np.float32:
-        finite = np.isfinite(pixels)
-        if not finite.any():
-            raise UnusableFile("pixel kind", f"{path} holds no finite number")
-        pixels = np.where(finite, pixels, pixels[finite].min())
-    if pixels.ndim == 3:
-        return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
-    return torch.from_numpy(np.ascontiguousarray(pixels)[None])
+    with naming(path, "pixel kind"):
+        return as_planes(pixels)
 
 
 def check_visible(

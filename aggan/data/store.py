@@ -532,8 +532,10 @@ def store_preparation(files: StoreFiles) -> dict:  # see `PairDataset.preparatio
         return torch.from_numpy(np.array(files.pixels(split)[position, :planes]))
 
     known = {name: settings[name] for name in ("thermal_range", "size") if name in settings}
-    aspect = {"aspect": settings.get("aspect", "squeeze")}
-    return {"colours": survey_colours(load, len(places))} | aspect | known
+    known = {"aspect": settings.get("aspect", "squeeze")} | known
+    ((share,),) = files.query("SELECT AVG(placed_by NOT IN ('whole', 'centre')) FROM pairs")
+    aligned = {"aligned": True} if (share or 0) > 0.5 else {}  # most faces were located
+    return {"colours": survey_colours(load, len(places))} | known | aligned
 
 
 @patch(as_prop=True)

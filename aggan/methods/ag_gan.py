@@ -165,6 +165,14 @@ def translate(self: AGGAN, thermal: Tensor) -> Tensor:
 
 
 @patch
+def translate_with_map(self: AGGAN, thermal: Tensor) -> tuple[Tensor, Tensor]:
+    "Visible images and the generator's heat maps (B,1,h,w), of one pass."
+    with eval_mode(self.generator):
+        output = self.generator(thermal)
+        return output.visible, output.heatmap
+
+
+@patch
 def explain(self: AGGAN, thermal: Tensor) -> dict[str, Tensor]:
     "Heat maps (B,1,h,w) of the `generator` and of the local `discriminator` (§3.1)."
     with eval_mode(self):

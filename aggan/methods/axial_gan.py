@@ -349,6 +349,14 @@ def received_attention(
 
 
 @patch
+def translate_with_map(self: AxialGAN, thermal: Tensor) -> tuple[Tensor, Tensor]:
+    "Visible faces and the attention received in the first axial block, of one pass."
+    with eval_mode(self.generator):
+        output = self.generator(self.generator_input(thermal))
+        return output.visible, received_attention(*output.attention[0])
+
+
+@patch
 def explain(self: AxialGAN, thermal: Tensor) -> dict[str, Tensor]:
     "Maps `attention n` of the attention received in each axial block, (B,1,n,n) (INFERRED)."
     with eval_mode(self.generator):

@@ -340,11 +340,19 @@ def before_checkpoint(
 
 
 @patch
+def translate_with_map(self: LGGAN, thermal: Tensor) -> tuple[Tensor, Tensor]:
+    "Visible images and the norm of the identity code, of one pass."
+    with eval_mode(self.generators):
+        identity = self.generators(thermal, "thermal")[0]
+        style = self.generators.visible.mean_style.expand(thermal.shape[0], -1)
+        visible = self.generators.decode(identity, style, "visible")
+        return visible, identity.norm(dim=1, keepdim=True)
+
+
+@patch
 def translate(self: LGGAN, thermal: Tensor) -> Tensor:
     "The thermal image's identity code, decoded with the mean visible style."
-    with eval_mode(self.generators):
-        style = self.generators.visible.mean_style.expand(len(thermal), -1)
-        return self.generators.decode(self.generators(thermal, "thermal")[0], style, "visible")
+    return self.translate_with_map(thermal)[0]
 
 
 @patch

@@ -85,6 +85,15 @@ def before_checkpoint(
 ) -> None:
     "Hook before every checkpoint, for state that is computed from the training set."
 
+# %% ../../nbs/methods/registry.ipynb #991fa1f1
+@patch
+def translate_with_map(
+    self: Method,
+    thermal: Tensor,  # (B,C,H,W) in [-1,1]
+) -> tuple[Tensor, Tensor | None]:  # (B,3,H,W) in [-1,1]; raw map (B,1,h,w), None without attention
+    "Visible images and the first of the method's own attention maps."
+    return self.translate(thermal), next(iter(self.explain(thermal).values()), None)
+
 # %% ../../nbs/methods/registry.ipynb #1a7d4f11
 def weighted_sum(
     terms: dict[str, Tensor],  # scalars

@@ -154,6 +154,14 @@ def translate(self: UGATIT, thermal: Tensor) -> Tensor:
 
 
 @patch
+def translate_with_map(self: UGATIT, thermal: Tensor) -> tuple[Tensor, Tensor]:
+    "G(x) and the generator's CAM heat maps (B,1,h,w), of one pass."
+    with eval_mode(self.generators):
+        output = self.generators(thermal, "visible")
+        return output.visible, output.heatmap
+
+
+@patch
 def explain(self: UGATIT, thermal: Tensor) -> dict[str, Tensor]:
     "CAM heat maps (B,1,h,w) of the `generator` and, on its translation, the local `discriminator`."
     with eval_mode(self):
