@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 
 from ..data import Batch, StoredThermal, is_store, open_thermal
 from ..data.images import ThermalImages, to_network
+from ..data.thermal_crops import ALIGNMENTS, LocatedThermal
 from .preparation import as_trained, reading_options, trained_preparation
 from ..methods import Method, create_method, inference_kwargs
 from ..runtime.checks import check_choice, check_options
@@ -237,13 +238,17 @@ def open_source(
     method: Method,  # decides size and channels
     problems: list,  # of unreadable images
     options: dict,  # of `open_thermal`
-) -> ThermalImages | StoredThermal:
+    align: str,  # one of `ALIGNMENTS`
+) -> ThermalImages | LocatedThermal | StoredThermal:
     "Open the images to be translated, without the faces of this and other translations."
     sizes = {"image_size": method.image_size, "channels": method.channels}
     if is_store(source):
+        if align != "none":
+            raise ValueError(f"{source} is a store, whose faces are prepared: align is for folders")
         return StoredThermal(source, **sizes, **options)
     written = {output, *(note.parent for note in source.rglob(NOTE))}
-    return open_thermal(source, **sizes, leave_out=written, problems=problems, **options)
+    images = open_thermal(source, **sizes, leave_out=written, problems=problems, **options)
+    return LocatedThermal(images) if align == "auto" else images
 
 # %% ../../nbs/experiments/inference.ipynb #d2032939
 def outdated_faces(
@@ -301,22 +306,25 @@ def made_with(
     weights: str | Path,
     precision: str,
     size: str,
+    align: str,
     options: dict,  # of `open_thermal`
 ) -> dict:
     "What decides a translation, besides the images; defaults are not named."
     chosen = {"precision": (precision, "32-true"), "size": (size, "network")}
+    chosen |= {"align": (align, "none")}
     others = {name: value for name, (value, default) in chosen.items() if value != default}
     return {"weights": content_hash(resolve_checkpoint(weights))} | options | others
 
 # %% ../../nbs/experiments/inference.ipynb #ab9b7459
 def translate_folder(
     weights: str | Path,  # run folder or checkpoint
-    source: str | Path,  # store, or folder of aligned thermal images, searched recursively
+    source: str | Path,  # store, or folder of thermal images, searched recursively
     output: str | Path,
     batch_size: int = 8,
     precision: str = "32-true",  # one of `PRECISIONS`
     compiled: bool = False,  # see `fast_translator`
     size: str = "network",  # of the faces, one of `SIZES`
+    align: str = "none",  # "auto": locate the faces, see `LocatedThermal`
     **options,  # of `aggan.data.open_thermal`, for a folder
 ) -> Translation:  # how many images were translated, and how many were there
     """Translate every thermal image below `source` whose face is not there yet.
@@ -326,13 +334,14 @@ def translate_folder(
     check_options("translate_folder", {"batch_size": batch_size}, translate_folder)
     check_choice("precision", precision, PRECISIONS)
     check_choice("size", size, SIZES)
+    check_choice("align", align, ALIGNMENTS)
     source, output = Path(source).resolve(), Path(output).resolve()
     check_places(source, output)
     method, trained, problems = load_method(weights), trained_preparation(weights), []
     options = reading_options(trained, source, options)
-    images = open_source(source, output, method, problems, options)
+    images = open_source(source, output, method, problems, options, align)
     with lock_file(output / "translation.lock", f"translating into {output}"):
-        record_translation(images, output, made_with(weights, precision, size, options))
+        record_translation(images, output, made_with(weights, precision, size, align, options))
         how = batch_size, precision, compiled, size, problems
         count = translate_images(method, as_trained(images, trained), output, *how)
     done = Translation(
