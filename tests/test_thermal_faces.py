@@ -128,8 +128,8 @@ FRONTAL = ("ninepos_p1", "ninepos_p2", "ninepos_p3", "session1_full")
 
 
 def test_points_of_real_faces(real):
-    """The published pairs are registered to a tenth of the eye distance or worse, most of them in
-    height: the points are compared as the pairs are, and after the remaining shift is taken out."""
+    """Points as the pairs are, and after the shift that the edges of each pair show is taken out;
+    the second comparison was chosen after the first one's result was known."""
     names, images, truth = real
     points, confidence = locate_thermal_faces(images)
     distances = point_distances(points, truth)
