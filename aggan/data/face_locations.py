@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -18,9 +19,9 @@ from .pairs import FaceLocation, PairRecord, Source
 from ..recognition.alignment import template_residual, transform_homography
 
 # %% auto #0
-__all__ = ['BOX_COLUMNS', 'POINT_COLUMNS', 'SMALLEST', 'BOX_RATIOS', 'MAX_RESIDUAL', 'POINT_ORDER', 'read_face_locations',
-           'box_problem', 'landmark_problem', 'check_location', 'in_thermal', 'add_location', 'unmatched_rows',
-           'check_upright', 'place_faces', 'alignment_quality', 'alignment_notes']
+__all__ = ['BOX_COLUMNS', 'POINT_COLUMNS', 'SMALLEST', 'BOX_RATIOS', 'MAX_RESIDUAL', 'POINT_ORDER', 'SHOWN',
+           'read_face_locations', 'box_problem', 'landmark_problem', 'check_location', 'in_thermal', 'add_location',
+           'unmatched_rows', 'check_upright', 'place_faces', 'alignment_quality', 'thermal_notes', 'alignment_notes']
 
 # %% ../../nbs/data/face_locations.ipynb #9e46ce46
 BOX_COLUMNS = ("left", "top", "right", "bottom")
@@ -238,17 +239,43 @@ def alignment_quality(
         "residual_worst": residuals.max().item() if known else None,
     }
 
+# %% ../../nbs/data/face_locations.ipynb #ed705361
+SHOWN = 3  # names of images in a sentence
+
+
+def thermal_notes(
+    found: int,  # thermal images in which a face was found
+    centred: Sequence[str],  # names of those in which none was found
+) -> list[str]:
+    "Sentences on the faces that were looked for in thermal images."
+    notes = []
+    if found:
+        notes.append(
+            f"{found} faces were located in their thermal images alone, which is less exact than "
+            "in visible ones"
+        )
+    if centred:
+        named = ", ".join(centred[:SHOWN]) + (", ..." if len(centred) > SHOWN else "")
+        notes.append(
+            f"Warning: no face was found with confidence in {len(centred)} thermal images, which "
+            f"were cropped at their centre ({named}): give the face locations (--faces), or leave "
+            "them out; the report shows them"
+        )
+    return notes
+
 # %% ../../nbs/data/face_locations.ipynb #c67790bd
 def alignment_notes(
     points: list[tuple[str, tuple[float, ...] | None]],  # name and landmarks of each pair
     placed_by: dict[str, int],  # pairs by what located their faces
     missed: int,  # pairs that were left out because no face was found
+    centred: Sequence[str] = (),  # names of thermal images in which no face was found
 ) -> list[str]:
     "Sentences on the faces that were found, and on their residuals to the template."
     notes, total = [], sum(placed_by.values()) + missed
     several = placed_by.get("several faces", 0)
     if detected := placed_by.get("detection", 0) + several:
-        searched = detected + placed_by.get("box", 0) + missed
+        others = (placed_by.get(how, 0) for how in ("box", "thermal points"))
+        searched = detected + sum(others) + missed
         notes.append(f"MTCNN found a face in {detected} of {searched} pictures")
     quality = alignment_quality([own for _, own in points])
     if known := {name: own for name, own in points if own}:
@@ -262,10 +289,4 @@ def alignment_notes(
         notes.append(
             f"pictures that show several faces: {several}; the largest near the centre was taken"
         )
-    if centred := placed_by.get("centre"):
-        notes.append(
-            f"Warning: {centred} thermal images were cropped at their centre, since no detector "
-            "for thermal faces is bundled: give the face locations (--faces), or look at the "
-            "report's pictures"
-        )
-    return notes
+    return notes + thermal_notes(placed_by.get("thermal points", 0), centred)

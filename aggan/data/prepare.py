@@ -29,13 +29,14 @@ from tqdm.auto import tqdm
 
 # %% auto #0
 __all__ = ['FRAME_BOX', 'NOTES', 'REGISTRATION', 'SHEET_PAIRS', 'LEFT_OUT_ROWS', 'PAGE', 'COUNTS_SQL', 'LOCATED_SQL',
-           'PLACED_SQL', 'ATTRIBUTES_SQL', 'ATTRIBUTE_SQL', 'PEOPLE_SQL', 'KINDS_SQL', 'LEFT_OUT_SQL',
+           'PLACED_SQL', 'ATTRIBUTES_SQL', 'ATTRIBUTE_SQL', 'PEOPLE_SQL', 'KINDS_SQL', 'CENTRED_SQL', 'LEFT_OUT_SQL',
            'alignment_matrix', 'Options', 'AlignedPair', 'check_image_size', 'decode_pair', 'register_visible',
            'scale_location', 'match_sizes', 'locate_registered', 'locate_unregistered', 'align_image', 'frame_points',
            'notes_of', 'align_source', 'file_stamp', 'problem_kind', 'AlignedSources', 'unchanged', 'align_all',
            'PrepareReport', 'find_registration', 'place_and_register', 'check_options', 'open_writer', 'stored_splits',
            'resolve_options', 'prepare', 'Progress', 'key_of', 'read_progress', 'fill_store', 'check_against_store',
-           'add_pair', 'summarise', 'contact_sheet', 'image_tag', 'query_table', 'report_sections', 'write_report']
+           'add_pair', 'summarise', 'contact_sheet', 'image_tag', 'query_table', 'centred_sheet', 'report_sections',
+           'write_report']
 
 # %% ../../nbs/data/prepare.ipynb #18eac87d
 from . import arl_vtf, speakingfaces, tufts_eurecom_carl  # noqa: F401
@@ -78,6 +79,7 @@ from aggan.data.store import (
     named_errors,
     stored_settings,
 )
+from .thermal_points import locate_thermal_face
 from aggan.recognition.alignment import (
     detect_faces,
     frame_landmarks,
@@ -127,7 +129,7 @@ class Options(NamedTuple):
     thermal_mode: str  # one of `THERMAL_MODES`
     thermal_range: str  # what becomes [0, 1] in counts and temperatures: see `scale_depth`
     thermal_side: str  # "left" or "right" of an image that holds both
-    detect: bool  # detect faces in visible images
+    detect: bool  # detect faces
     aspect: str = "pad"  # how whole images that are not square become so: see `make_square`
 
 
@@ -224,14 +226,14 @@ def match_sizes(
 # %% ../../nbs/data/prepare.ipynb #37a5889b
 def locate_registered(
     source: Source,
-    visible: Tensor | None,  # (3, H, W) in [0, 1], on the thermal image's pixels
+    images: list[Tensor],  # thermal, and visible if there is one, (C, H, W) in [0, 1] on its pixels
     detect: bool,
 ) -> tuple[str, FaceLocation]:  # placed_by, location
     "Location of a face in a registered pair or a thermal image; raises UnusableFile if not found."
-    given = source.thermal
+    given, thermal, *visible = source.thermal, *images
     if given.landmarks:
         return "landmarks", given
-    if detect and visible is not None and (faces := detect_faces(visible)):
+    if detect and visible and (faces := detect_faces(visible[0])):
         points, box = faces[0].landmarks.flatten().tolist(), faces[0].box.tolist()
         placed_by = "several faces" if len(faces) > 1 else "detection"
         return placed_by, FaceLocation(tuple(points), tuple(box))
@@ -239,22 +241,33 @@ def locate_registered(
         return "box", given
     if not detect:
         return "whole", FaceLocation()
-    if visible is None:
+    if (face := locate_thermal_face(thermal)).is_confident:
+        return "thermal points", FaceLocation(tuple(face.points.flatten().tolist()))
+    if not visible:
         return "centre", FaceLocation()
-    raise UnusableFile("no face", f"no face was found in {source.record.visible}")
+    paths = f"{source.record.visible}, nor in {source.record.thermal}"
+    raise UnusableFile("no face", f"no face was found in {paths}")
 
-
+# %% ../../nbs/data/prepare.ipynb #dad0d0ca
 def locate_unregistered(
     source: Source,
+    images: list[Tensor],  # thermal and visible (C, H, W) in [0, 1]
+    detect: bool,
 ) -> tuple[str, FaceLocation, FaceLocation]:  # placed_by, in the thermal, in the visible image
-    "Locations of a face in two images that are not registered; raises UnusableFile if not given."
+    "Locations of a face in two images that are not registered; raises UnusableFile for none."
     for kind in ("landmarks", "box"):
         if getattr(source.thermal, kind) and getattr(source.visible, kind):
             return kind, source.thermal, source.visible
+    if detect and (faces := detect_faces(images[1])):
+        if (found := locate_thermal_face(images[0])).is_confident:
+            both = found.points, faces[0].landmarks
+            places = (FaceLocation(tuple(points.flatten().tolist())) for points in both)
+            return "thermal points", *places
     raise UnusableFile(
         "no place",
         f"{source.record.thermal} and {source.record.visible} are not registered and nothing says "
-        "where the face is in both of them: give the locations in a CSV file (--faces)",
+        "where the face is in both of them: give the locations in a CSV file (--faces)"
+        + (", as it was not found" if detect else ", or let --detect find it"),
     )
 
 # %% ../../nbs/data/prepare.ipynb #c91bdbf3
@@ -317,11 +330,10 @@ def align_source(source: Source, options: Options) -> AlignedPair:
     if source.visible is None:
         images, matched = match_sizes(images, source)
         images[1:] = [register_visible(images[0], image, source) for image in images[1:]]
-        visible = images[1] if len(images) == 2 else None
-        placed_by, location = locate_registered(matched, visible, options.detect)
+        placed_by, location = locate_registered(matched, images, options.detect)
         locations = [location] * 2
     else:
-        placed_by, *locations = locate_unregistered(source)
+        placed_by, *locations = locate_unregistered(source, images, options.detect)
     frames = [
         align_image(image, placed_by, location, options.size, options.aspect)
         for image, location in zip(images, locations)
@@ -529,7 +541,7 @@ def prepare(
     thermal_range: str | None = None,  # see `scale_depth`; None: as the store has it, or "robust"
     thermal_side: str = "left",  # of an image that holds both: "left" or "right"
     aspect: str | None = None,  # see `make_square`; None: as the store has it, or "pad"
-    detect: bool | None = None,  # detect faces in the visible images; None: in SpeakingFaces only
+    detect: bool | None = None,  # detect faces; None: in SpeakingFaces only
     faces: str | Path | None = None,  # CSV file of face locations, see `read_face_locations`
     register: bool = False,  # register two cameras by faces, see `register_by_faces`
     boards: str | Path | None = None,  # register them by pictures of a marker board in this folder
@@ -678,9 +690,10 @@ def summarise(
     examples = {kind: message for _, _, kind, message, _ in reversed(left_out)}
     writer.flush()
     placed_by = dict(writer.manifest.read(PLACED_SQL))
-    rows = writer.manifest.read("SELECT name, landmarks FROM pairs")
-    points = [(name, json.loads(own or "null")) for name, own in rows]
-    notes = alignment_notes(points, placed_by, kinds["no face"]) if points else []
+    rows = writer.manifest.read("SELECT name, landmarks, placed_by FROM pairs")
+    points = [(name, json.loads(own or "null")) for name, own, _ in rows]
+    centred = [name for name, _, how in rows if how == "centre"]
+    notes = alignment_notes(points, placed_by, kinds["no face"], centred) if points else []
     written = sum(writer.counts.values()) - kept
     counts = writer.folder, written, kept, dict(kinds.most_common()), examples
     return PrepareReport(*counts, placed_by, tuple(notes))
@@ -730,6 +743,8 @@ COUNT(*) AS pairs FROM pairs, json_each(pairs.attributes) AS each
 WHERE each.key = ? GROUP BY 1, 2"""
 PEOPLE_SQL = "SELECT split, subject, COUNT(*) AS pairs FROM pairs GROUP BY split, subject"
 KINDS_SQL = "SELECT kind, COUNT(*) AS count FROM left_out GROUP BY kind ORDER BY 2 DESC"
+CENTRED_SQL = f"""SELECT split, position FROM pairs WHERE placed_by = 'centre'
+ORDER BY split, position LIMIT {SHEET_PAIRS}"""
 LEFT_OUT_SQL = f"SELECT kind, reason FROM left_out LIMIT {LEFT_OUT_ROWS}"
 
 
@@ -739,6 +754,15 @@ def query_table(files: StoreFiles, sql: str, *values) -> pd.DataFrame:
     return pd.DataFrame(cursor.fetchall(), columns=[name for name, *_ in cursor.description])
 
 
+def centred_sheet(files: StoreFiles) -> Tensor | None:  # (3, H, W) uint8
+    "The thermal images in which no face was found; None if there are none."
+    rows = files.query(CENTRED_SQL).fetchall()
+    if not rows:
+        return None
+    frames = np.stack([files.pixels(split)[position] for split, position in rows])
+    return contact_sheet(frames, files.index["thermal_planes"])
+
+# %% ../../nbs/data/prepare.ipynb #ce7cd508
 def report_sections(
     files: StoreFiles,
     notes: Sequence[str],  # sentences on the alignment
@@ -753,6 +777,8 @@ def report_sections(
     yield "Settings", settings.to_html(index=False)
     said = "".join(f"<p>{html.escape(note)}</p>" for note in notes)
     yield "Face locations", table(LOCATED_SQL) + said
+    if (centred := centred_sheet(files)) is not None:
+        yield "No face found, cropped at the centre", image_tag(centred)
     for (attribute,) in files.query(ATTRIBUTES_SQL).fetchall():
         yield attribute, table(ATTRIBUTE_SQL, attribute)
     yield "People", f"<details><summary>by split</summary>{table(PEOPLE_SQL)}</details>"

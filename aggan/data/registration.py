@@ -20,6 +20,7 @@ from .folders import Naming, list_pairs
 from .images import read_image, scale_depth, to_unit
 from .pairs import Source
 from .people import ONE_PICTURE_EACH
+from .thermal_points import locate_thermal_face
 from ..recognition.alignment import detect_face
 
 # %% auto #0
@@ -154,12 +155,17 @@ def size_of(image: Tensor) -> tuple[int, int]:
 
 # %% ../../nbs/data/registration.ipynb #75ddc236
 def face_match(
-    source: Source,  # with landmarks in the thermal image
+    source: Source,
     images: Sequence[Tensor],  # thermal and visible image (C, H, W) in [0, 1]
 ) -> Match | None:
-    "Landmarks of a face in both images; None if they are not found. Raises UnusableFile."
-    check_location(source.thermal, images[0], source.record.thermal)
-    thermal = np.array(source.thermal.landmarks).reshape(5, 2)
+    "Landmarks of a face in both images, given or found; None if not. Raises UnusableFile."
+    if source.thermal.landmarks:
+        check_location(source.thermal, images[0], source.record.thermal)
+        thermal = np.array(source.thermal.landmarks).reshape(5, 2)
+    elif (found := locate_thermal_face(images[0])).is_confident:
+        thermal = found.points.double().numpy()
+    else:
+        return None
     if source.visible and source.visible.landmarks:
         check_location(source.visible, images[1], source.record.visible)
         visible = np.array(source.visible.landmarks).reshape(5, 2)
@@ -178,7 +184,8 @@ def register_by_faces(
     read: Callable[[Source], Sequence[Tensor]],  # thermal and visible image, (C, H, W) in [0, 1]
 ) -> Registration:
     "Registration of the cameras of a data set; raises ValueError with the reason if it fails."
-    usable = [source for source in sources if source.thermal.landmarks and source.record.visible]
+    paired = [source for source in sources if source.record.visible]
+    usable = [source for source in paired if source.thermal.landmarks] or paired
     places = np.linspace(0, len(usable) - 1, min(len(usable), MOST_FACES)).round().astype(int)
     matches, thermal_sizes, visible_sizes = [], {}, {}
     for source in (usable[place] for place in places):
@@ -193,8 +200,8 @@ def register_by_faces(
             visible_sizes[source.record.visible] = size_of(images[1])
     if not matches:
         raise ValueError(
-            "registration by faces needs their landmarks in thermal images (--faces), and faces "
-            f"in the visible ones; of {len(sources)} pairs {len(usable)} have landmarks"
+            "registration by faces needs a face in both images of a pair, and none was found in "
+            f"{len(usable)} pairs: give their landmarks in thermal images (--faces)"
         )
     return estimate(matches, (one_size(thermal_sizes), one_size(visible_sizes)), "faces")
 

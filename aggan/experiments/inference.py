@@ -6,7 +6,7 @@
 __all__ = ['PRECISIONS', 'SIZES', 'MAP_KINDS', 'NOTE', 'limited_size', 'build_method', 'load_method', 'translator', 'save_half',
            'fast_translator', 'prefetch_map', 'load_readable', 'stack_thermal', 'save_faces', 'at_size', 'to_bytes',
            'map_pictures', 'check_maps', 'pending', 'picture_maker', 'translate_images', 'check_places', 'open_source',
-           'outdated_faces', 'record_translation', 'Translation', 'made_with', 'translate_folder']
+           'outdated_faces', 'record_translation', 'Translation', 'made_with', 'check_choices', 'translate_folder']
 
 # %% ../../nbs/experiments/inference.ipynb #4ccdf1a2
 import os
@@ -27,6 +27,7 @@ from tqdm.auto import tqdm
 
 from ..data import Batch, StoredThermal, is_store, open_thermal
 from ..data.images import ThermalImages, to_network, unit_range
+from ..data.thermal_crops import ALIGNMENTS, LocatedThermal
 from .preparation import as_trained, reading_options, trained_preparation
 from ..explanation import resize_map
 from ..methods import Method, create_method, inference_kwargs
@@ -371,13 +372,17 @@ def open_source(
     method: Method,  # decides size and channels
     problems: list,  # of unreadable images
     options: dict,  # of `open_thermal`
-) -> ThermalImages | StoredThermal:
+    align: str,  # one of `ALIGNMENTS`
+) -> ThermalImages | LocatedThermal | StoredThermal:
     "Open the images to be translated, without the faces of this and other translations."
     sizes = {"image_size": method.image_size, "channels": method.channels}
     if is_store(source):
+        if align != "none":
+            raise ValueError(f"{source} is a store, whose faces are prepared: align is for folders")
         return StoredThermal(source, **sizes, **options)
     written = {output, *(note.parent for note in source.rglob(NOTE))}
-    return open_thermal(source, **sizes, leave_out=written, problems=problems, **options)
+    images = open_thermal(source, **sizes, leave_out=written, problems=problems, **options)
+    return LocatedThermal(images) if align == "auto" else images
 
 # %% ../../nbs/experiments/inference.ipynb #d2032939
 def outdated_faces(
@@ -436,23 +441,34 @@ def made_with(
     weights: str | Path,
     precision: str,
     size: str,
+    align: str,
     options: dict,  # of `open_thermal`
 ) -> dict:
     "What decides a translation, besides the images; defaults are not named."
     chosen = {"precision": (precision, "32-true"), "size": (size, "network")}
+    chosen |= {"align": (align, "none")}
     others = {name: value for name, (value, default) in chosen.items() if value != default}
     return {"weights": content_hash(resolve_checkpoint(weights))} | options | others
+
+
+def check_choices(precision: str, size: str, align: str) -> None:  # of `translate_folder`
+    "Raise ValueError for a choice that there is not, or a precision that the GPU does not have."
+    check_choice("precision", precision, PRECISIONS)
+    check_choice("size", size, SIZES)
+    check_choice("align", align, ALIGNMENTS)
+    check_precision(precision)
 
 # %% ../../nbs/experiments/inference.ipynb #ab9b7459
 def translate_folder(
     weights: str | Path,  # run folder or checkpoint
-    source: str | Path,  # store, or folder of aligned thermal images, searched recursively
+    source: str | Path,  # store, or folder of thermal images, searched recursively
     output: str | Path,
     batch_size: int = 8,
     precision: str = "32-true",  # one of `PRECISIONS`
     compiled: bool = False,  # see `fast_translator`
     size: str = "network",  # of the faces, one of `SIZES`
     maps: bool = False,  # write attention maps beside the faces, see `MAP_KINDS`
+    align: str = "none",  # "auto": locate the faces, see `LocatedThermal`
     **options,  # of `aggan.data.open_thermal`, for a folder
 ) -> Translation:  # how many images were translated, and how many were there
     """Translate every thermal image below `source` whose face is not there yet.
@@ -460,20 +476,18 @@ def translate_folder(
     Raises ValueError if `output` holds other images, or if an image cannot be read, after all
     others are done; RuntimeError if another process is translating into `output`."""
     check_options("translate_folder", {"batch_size": batch_size}, translate_folder)
-    check_choice("precision", precision, PRECISIONS)
-    check_choice("size", size, SIZES)
-    check_precision(precision)
+    check_choices(precision, size, align)
     announce_device("translating")
     source, output = Path(source).resolve(), Path(output).resolve()
     check_places(source, output)
     method, trained, problems = load_method(weights), trained_preparation(weights), []
     options = reading_options(trained, source, options)
-    images = open_source(source, output, method, problems, options)
+    images = open_source(source, output, method, problems, options, align)
     if maps:
         check_maps(method, images.names)
     with lock_file(output / "translation.lock", f"translating into {output}"):
         delete_temporary(output)
-        record_translation(images, output, made_with(weights, precision, size, options))
+        record_translation(images, output, made_with(weights, precision, size, align, options))
         how = batch_size, precision, compiled, size, problems, maps
         count = translate_images(method, as_trained(images, trained), output, *how)
     done = Translation(
