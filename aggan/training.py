@@ -27,6 +27,7 @@ from .runtime.cuda_graphs import GraphedStep, make_capturable, set_rate
 from .runtime.files import atomic_write
 from .runtime.metrics import MetricsLogger
 from .runtime.run_folder import RunFolder
+from .runtime.signals import Stopped, stop_requests
 
 # %% ../nbs/09_training.ipynb #d0409dc4
 @dataclass(frozen=True)
@@ -165,12 +166,18 @@ def load_optimizers(optimizers: dict[str, Optimizer], tensors: dict[str, Tensor]
         optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 # %% ../nbs/09_training.ipynb #01e2dd22
-def save_state(run: RunFolder, method: Method, optimizers: dict[str, Optimizer], step: int) -> None:
+def save_state(
+    run: RunFolder,
+    method: Method,
+    optimizers: dict[str, Optimizer],
+    step: int,
+    losses: dict | None = None,  # of steps since the last row of `metrics.jsonl`
+) -> None:
     "Write everything that training resumes from; rank 0 only"
     if distributed.rank():
         return
     state = network_tensors(method, method.extra_state) | optimizer_tensors(optimizers)
-    save_checkpoint(run.resume_file, state, {"step": step})
+    save_checkpoint(run.resume_file, state, {"step": step} | (losses or {}))
 
 
 def resume(run: RunFolder, method: Method, optimizers: dict[str, Optimizer]) -> int:
@@ -220,21 +227,24 @@ def train(
     sampler = batches.ResumableBatchSampler(*order)
     inputs, make_batch = batches.step_inputs(images, sampler, fabric.device, settings.workers)
     step, saved = make_step(method, optimizers, fabric, make_batch), time.monotonic()
-    with MetricsLogger(run, start, settings.steps) as logger:
+    with MetricsLogger(run, start, settings.steps) as logger, stop_requests() as stop:
         for done, tensors in enumerate(inputs, start + 1):
             torch.manual_seed(batches.derive_seed(settings.seed, done))
-            factor = method.learning_rate_factor((done - 1) / settings.steps)
-            set_learning_rates(optimizers, factor)
+            set_learning_rates(optimizers, method.learning_rate_factor((done - 1) / settings.steps))
             logger.add(step(*tensors))
             at_checkpoint = done % settings.checkpoint_every == 0 or done == settings.steps
-            if done % settings.log_every and not at_checkpoint:
-                continue
-            row = {"step": done} | logger.means(done)
-            if at_checkpoint:
-                method.before_checkpoint(pairs)
-                row |= save_and_validate(run, method, done, settings)
-            logger.write(row)
-            if at_checkpoint or time.monotonic() - saved > settings.resume_seconds:
-                save_state(run, method, optimizers, done)
+            at_row = at_checkpoint or done % settings.log_every == 0
+            if at_row:
+                row = {"step": done} | logger.means(done)
+                if at_checkpoint:
+                    method.before_checkpoint(pairs)
+                    row |= save_and_validate(run, method, done, settings)
+                logger.write(row)
+            asked = stop.is_asked(fabric.device, at_row)
+            late = at_row and time.monotonic() - saved > settings.resume_seconds
+            if at_checkpoint or late or asked:
+                save_state(run, method, optimizers, done, logger.pending())
                 saved = time.monotonic()
+            if asked:
+                raise Stopped(stop.number, f"Stopped; the same command goes on after step {done}.")
     distributed.barrier()
