@@ -67,6 +67,8 @@ def profile_hints(profile: str) -> dict[str, str]:
     values = vars(PROFILES[profile])
     shown = {name: value for name, value in values.items() if isinstance(value, (int, str))}
     hints = {name: f"({profile}: {show(value)})" for name, value in shown.items()}
+    unused = "epochs" if values["steps"] else "steps"
+    hints[unused] = f"(in place of --{'steps' if values['steps'] else 'epochs'})"
     return {name: "" for name in values} | hints
 
 

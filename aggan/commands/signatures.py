@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['REQUIRED', 'NAMES', 'PACKAGE', 'Option', 'read_comments', 'parameter_nodes', 'without_none', 'evaluate_node',
            'read_options', 'options_of', 'parse_file', 'options_in', 'MethodSource', 'decorator_arguments',
-           'method_sources', 'constructor', 'method_options', 'source_options']
+           'method_sources', 'constructor', 'method_options', 'named_values', 'source_options']
 
 # %% ../../nbs/commands/signatures.ipynb #d7baa6c2
 import ast
@@ -15,7 +15,8 @@ import textwrap
 import tokenize
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,7 +69,11 @@ def without_none(kind: Any) -> Any:
     return kind
 
 # %% ../../nbs/commands/signatures.ipynb #a6c0a343
-NAMES = vars(typing) | {"Path": Path, "Callable": Callable}  # that annotations use
+NAMES = vars(typing) | {
+    "Path": Path,
+    "Callable": Callable,
+    "Sequence": Sequence,
+}  # that annotations use
 
 
 def evaluate_node(node: ast.expr | None, names: dict) -> Any:
@@ -178,6 +183,16 @@ def method_options(
     return [option._replace(default=own.get(option.name, option.default)) for option in options]
 
 # %% ../../nbs/commands/signatures.ipynb #d7043026
+def named_values(source: str) -> dict[str, Any]:
+    "Values that a module gives to names, where they are literals."
+    found = {}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            with suppress(ValueError):
+                found[node.targets[0].id] = ast.literal_eval(node.value)
+    return found
+
+
 def source_options(dataset: str) -> list[Option]:
     "The options of a data set that `aggan prepare` reads; none for an unknown one."
     for path in sorted((PACKAGE / "data").glob("*.py")):
@@ -185,5 +200,6 @@ def source_options(dataset: str) -> list[Option]:
         for node in nodes.values():
             found = decorator_arguments(node, "register_source")
             if found and ast.literal_eval(found["0"]) == dataset:
-                return [option for option in read_options(source, node) if option.name != "root"]
+                options = read_options(source, node, NAMES | named_values(source))
+                return [option for option in options if option.name != "root"]
     return []
