@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Group', 'UsageError', 'flag', 'flag_type', 'show', 'command_type', 'unknown_flag', 'guess', 'describe_event',
-           'describe_option', 'found_value', 'as_parameter', 'check_values', 'tidy', 'parse', 'plain']
+           'typed_as', 'describe_option', 'found_value', 'as_parameter', 'check_values', 'tidy', 'parse', 'plain']
 
 # %% ../../nbs/commands/parsing.ipynb #e7270fc3
 import inspect
@@ -96,22 +96,27 @@ def describe_event(event: Any, options: dict[str, Option]) -> str:
         if event.unrecognized_tokens:
             return unknown_flag(event.unrecognized_tokens, flags, prog)
         names = [missing.arg.field.intern_name for missing in event.missing_arguments]
-        named = ", ".join(f"{name.upper()} ({options[name].help})" for name in names)
+        named = ", ".join(f"{typed_as(options[name])} ({options[name].help})" for name in names)
         return f"{prog} needs {named}; `{prog} --help` lists the options"
     if kind == "BadValue" and event.offending_value is not None:
         return f"{flag(option.name)} takes no value, not {event.offending_value!r}"
     if kind == "BadValue":
-        return f"{flag(option.name)} needs a value: {describe_option(option)}"
+        return f"{typed_as(option)} needs a value: {describe_option(option)}"
     given = getattr(event, "value", None)
     value = repr(given) if given else found_value(getattr(event, "message", str(event)))
     if option is None:
         return f"{prog} cannot use its arguments: {event}"
-    return f"{flag(option.name)} must be {describe_option(option)}, not {value}"
+    return f"{typed_as(option)} must be {describe_option(option)}, not {value}"
+
+# %% ../../nbs/commands/parsing.ipynb #c1ddf5a9
+def typed_as(option: Option) -> str:
+    "How an option is typed: a flag, or the place of a positional one in capitals."
+    return flag(option.name) if plain(option) == option else option.name.upper()
 
 
 def describe_option(option: Option) -> str:
     "What the values of an option must be."
-    return describe(option.kind, as_parameter(option))
+    return describe(plain(option).kind, as_parameter(plain(option)))
 
 
 def found_value(message: str) -> str:
@@ -123,6 +128,8 @@ def found_value(message: str) -> str:
 def as_parameter(option: Option) -> Parameter:
     "An option as a parameter of a function."
     default = Parameter.empty if option.default is REQUIRED else option.default
+    if isinstance(default, tuple) and default:  # the smallest may lower the bound of the items
+        default = min(default)
     kind = Parameter.KEYWORD_ONLY
     return Parameter(option.name, kind, default=default, annotation=option.kind)
 

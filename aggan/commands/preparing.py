@@ -51,7 +51,7 @@ def prepare(
     aspect: Literal["pad", "crop", "squeeze"] | None = None,  # of images that are not square
     detect: bool | None = None,  # faces in the visible images; default: in speakingfaces only
     faces: str | None = None,  # CSV of faces: image, and left, top, right, bottom or x1 … y5
-    register: bool = False,  # two cameras by faces: MTCNN's in visible, given ones in thermal images
+    register: bool = False,  # two cameras by faces: MTCNN's in visible, given in thermal images
     boards: str
     | None = None,  # folder of pairs of a board of ArUco markers, to register two cameras
     workers: int | None = None,  # processes; default: one per core
@@ -72,11 +72,11 @@ def weights(
     name: Positional[tuple[str, ...]] = (),  # what to fetch
 ):
     "List pretrained weights and their licences, fetch them, or verify the files in the cache."
-    from aggan.recognition.pretrained import fetch_weights
-
     if action == "fetch":
         if not name:
             raise UsageError("name what to fetch; `aggan weights list` lists it")
+        from aggan.recognition.pretrained import fetch_weights
+
         print(*(fetch_weights(each) for each in name), sep="\n")
     else:
         {"list": list_weights, "verify": check_weights}[action]()
