@@ -27,7 +27,7 @@ from .runtime.cuda_graphs import GraphedStep, make_capturable, set_rate
 from .runtime.files import atomic_write
 from .runtime.metrics import MetricsLogger
 from .runtime.run_folder import RunFolder
-from .runtime.signals import Stopped, stop_requests
+from .runtime.signals import stop_requests
 
 # %% ../nbs/09_training.ipynb #d0409dc4
 @dataclass(frozen=True)
@@ -166,18 +166,11 @@ def load_optimizers(optimizers: dict[str, Optimizer], tensors: dict[str, Tensor]
         optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 # %% ../nbs/09_training.ipynb #01e2dd22
-def save_state(
-    run: RunFolder,
-    method: Method,
-    optimizers: dict[str, Optimizer],
-    step: int,
-    losses: dict | None = None,  # of steps since the last row of `metrics.jsonl`
-) -> None:
-    "Write everything that training resumes from; rank 0 only"
-    if distributed.rank():
-        return
+def save_state(run: RunFolder, method: Method, optimizers: dict, **header) -> None:
+    "Write everything that training resumes from, with the header's `step`; rank 0 only"
     state = network_tensors(method, method.extra_state) | optimizer_tensors(optimizers)
-    save_checkpoint(run.resume_file, state, {"step": step} | (losses or {}))
+    if distributed.rank() == 0:
+        save_checkpoint(run.resume_file, state, header)
 
 
 def resume(run: RunFolder, method: Method, optimizers: dict[str, Optimizer]) -> int:
@@ -201,8 +194,7 @@ def save_and_validate(
     if (samples := settings.samples) is not None:
         thermal = samples.thermal.to(next(method.parameters()).device)
         translated = method.translate(thermal).float().cpu()
-        rows = samples.thermal, translated, samples.visible
-        batches.save_grid(run.sample_grid(step), *rows)
+        batches.save_grid(run.sample_grid(step), samples.thermal, translated, samples.visible)
     scores = {f"val_{name}": value for name, value in settings.validate(method).items()}
     method.train()
     return scores
@@ -240,11 +232,9 @@ def train(
                     method.before_checkpoint(pairs)
                     row |= save_and_validate(run, method, done, settings)
                 logger.write(row)
-            asked = stop.is_asked(fabric.device, at_row)
             late = at_row and time.monotonic() - saved > settings.resume_seconds
-            if at_checkpoint or late or asked:
-                save_state(run, method, optimizers, done, logger.pending())
+            if (asked := stop.is_asked(fabric.device, at_row)) or at_checkpoint or late:
+                save_state(run, method, optimizers, step=done, **logger.pending())
                 saved = time.monotonic()
-            if asked:
-                raise Stopped(stop.number, f"Stopped; the same command goes on after step {done}.")
+            stop.leave_if(asked, done)
     distributed.barrier()

@@ -48,9 +48,9 @@ def trained(request, folder):
     """A smoke experiment of each method, trained; its run folder after step 6 is copied."""
     done, killed = (experiment(request.param, place) for place in (folder, folder / "killed"))
 
-    def save_and_copy(run, method, optimizers, step):
-        save_state(run, method, optimizers, step)
-        if step == 6:
+    def save_and_copy(run, method, optimizers, **header):
+        save_state(run, method, optimizers, **header)
+        if header["step"] == 6:
             shutil.copytree(run, killed.folder)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -8,7 +8,6 @@ __all__ = ['read_mapping', 'reproduce', 'read_parameters', 'notebook', 'bench']
 # %% ../../nbs/commands/reproducing.ipynb #829a331b
 from typing import Literal
 
-import yaml
 from tyro.conf import Positional
 
 from .parsing import UsageError
@@ -17,6 +16,8 @@ from .settings import experiment_settings
 # %% ../../nbs/commands/reproducing.ipynb #29fb11fb
 def read_mapping(path: str) -> dict:
     "A mapping from a YAML file. Raises UsageError."
+    import yaml
+
     try:
         with open(path, encoding="utf-8") as file:
             value = yaml.safe_load(file)
@@ -27,7 +28,7 @@ def read_mapping(path: str) -> dict:
         raise UsageError(f"{path} must hold names and values, e.g. `seed: 3`")
     return value
 
-
+# %% ../../nbs/commands/reproducing.ipynb #5ddc1f6a
 def reproduce(
     target: Positional[tuple[str, ...]] = (),  # demo, table1 … table4, figure2 … figure9; or all
     jobs: int = 1,  # experiments at a time
@@ -59,6 +60,8 @@ def reproduce(
 # %% ../../nbs/commands/reproducing.ipynb #ed308c6e
 def read_parameters(text: str) -> dict:
     "Parameters of a notebook from YAML. Raises UsageError."
+    import yaml
+
     try:
         found = yaml.safe_load(text) if text else {}
     except yaml.YAMLError as error:

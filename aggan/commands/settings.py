@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-import yaml
-
 from .parsing import Group, UsageError, check_values, flag, show
 from .signatures import Option, method_options, method_sources, options_in, options_of
 from ..experiments.profiles import PROFILES, Profile, dependent_fields
@@ -145,6 +143,8 @@ def read_config(
     path: str | Path,  # a run folder, or its `config.yaml`
 ) -> dict:  # flags, `method` among them
     "Read a configuration file. Raises UsageError naming what is wrong in it."
+    import yaml
+
     path = Path(path) / "config.yaml" if Path(path).is_dir() else Path(path)
     if not path.is_file():
         raise UsageError(f"there is no configuration file {path}")
@@ -188,7 +188,7 @@ def merge_config(
     replaced = {"steps", "epochs"} if {"steps", "epochs"} & set(given) else set()
     if "image_size" in given:
         replaced.add("load_size")
-    if "profile" in given:
+    if config and "profile" in given:
         replaced |= {option.name for option in profile_fields() + own_options(config["method"])}
     if "dataset" in given:
         replaced |= {option.name for option in dataset_options()} | {"root", "split"}

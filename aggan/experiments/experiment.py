@@ -118,14 +118,14 @@ class Experiment:
         "Everything that determines the result, as `config.json` has it."
         return experiment_config(self)
 
-    @cached_property
-    def folder(self) -> Path:
-        "`runs/<dataset>/<method>/<hash of config>`, or `runs/<name of root>/<method>/<name>`"
-        if self.name:
-            data = Path(self.root).stem if self.root else self.dataset
-            return Path(self.runs) / data / self.method / self.name
-        name = content_hash(self.config, digits=12)
-        return Path(self.runs) / self.dataset / self.method / name
+# %% ../../nbs/experiments/experiment.ipynb #84855051
+@patch(as_prop=True)
+def folder(self: Experiment) -> Path:
+    "`runs/<dataset>/<method>/<hash of config>`, or `runs/<name of root>/<method>/<name>`."
+    named = bool(self.name and self.root)
+    data = Path(self.root).stem if named else self.dataset
+    name = self.name or content_hash(self.config, digits=12)
+    return Path(self.runs) / data / self.method / name
 
 # %% ../../nbs/experiments/experiment.ipynb #92141870
 def check_origin(experiment: Experiment) -> None:

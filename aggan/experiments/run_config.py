@@ -10,10 +10,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from ..runtime.files import atomic_write
-
 # %% ../../nbs/experiments/run_config.ipynb #7615360b
 SYNTHETIC = "synthetic"  # how the names of rendered data sets begin
 OF_RENDERED = ("subjects", "images_per_subject", "people")  # fields of a profile
@@ -40,6 +36,10 @@ def config_flags(
 # %% ../../nbs/experiments/run_config.ipynb #ad3b8c86
 def write_config(experiment: Any) -> Path:
     "Write `config.yaml` into the run folder of an `Experiment`."
+    import yaml  # a help page does without
+
+    from aggan.runtime.files import atomic_write
+
     path = Path(experiment.folder) / "config.yaml"
     plain = json.loads(json.dumps(config_flags(experiment)))
     with atomic_write(path) as part:

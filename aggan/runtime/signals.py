@@ -41,6 +41,12 @@ class StopRequest:
             raise Stopped(number, "Stopped at once; the last saved state is kept.")
         self.number = number
 
+    def leave_if(self, asked: bool, step: int) -> None:
+        "Raise Stopped after a step whose state is saved, if that was asked for."
+        if asked:  # the signal may have come to another process
+            said = f"Stopped; the same command goes on after step {step}."
+            raise Stopped(self.number or signal.SIGTERM, said)
+
 # %% ../../nbs/runtime/signals.ipynb #e46779e5
 @patch
 def is_asked(
