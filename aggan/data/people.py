@@ -5,9 +5,9 @@
 # %% ../../nbs/data/people.ipynb #e3d9cdb8
 from __future__ import annotations
 
-import shlex
 import logging
 import re
+import shlex
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['CLONE', 'TEMPLATE_FOLDERS', 'JSON_SETTINGS', 'KERNEL_STARTS', 'KEPT_TYPES', 'template', 'notebook_parameters',
-           'parse_settings', 'check_parameters', 'run_command', 'run_notebook', 'run_in_notebook', 'train_in_notebooks',
-           'run_experiments', 'code_hash', 'target_folder', 'target_parameters', 'commit', 'provenance', 'regenerate',
-           'reproduce', 'kept_output', 'keep_outputs', 'keep_results']
+           'parse_settings', 'escaped', 'check_parameters', 'run_command', 'run_notebook', 'run_in_notebook',
+           'train_in_notebooks', 'run_experiments', 'code_hash', 'target_folder', 'target_parameters', 'commit',
+           'provenance', 'regenerate', 'reproduce', 'kept_output', 'keep_outputs', 'keep_results']
 
 # %% ../../nbs/reproduction/notebooks.ipynb #d87526b7
 import json
@@ -76,13 +76,18 @@ def parse_settings(
     }
 
 # %% ../../nbs/reproduction/notebooks.ipynb #5a1cdfd6
+def escaped(path: str | Path) -> str:
+    "A path for papermill, which reads braces in it as names of parameters."
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
 def check_parameters(path: str | Path, parameters: Mapping) -> None:
     "Raise ValueError for parameters that a notebook does not have, FileNotFoundError without it."
     import papermill
 
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no notebook {path}.")
-    known = papermill.inspect_notebook(str(path))
+    known = papermill.inspect_notebook(escaped(path))
     if unknown := set(parameters) - set(known):
         raise ValueError(
             f"{path} has no parameter {', '.join(sorted(unknown))}; "
@@ -126,8 +131,9 @@ def run_notebook(
     environment = allocator_environment(os.environ)
     if threads is not None:
         environment = environment | {"OMP_NUM_THREADS": str(threads)}
-    command = [sys.executable, "-m", "papermill", str(path), str(output)]
-    command += ["-y", json.dumps(dict(parameters)), "-k", "python3", "--no-progress-bar"]
+    command = [sys.executable, "-m", "papermill", escaped(path), escaped(output)]
+    command += ["-k", "python3", "--no-progress-bar"]
+    command += ["-y", json.dumps(dict(parameters), ensure_ascii=False)]
     for _ in range(KERNEL_STARTS):
         code, messages = run_command(command, environment, stop or Event())
         if "Kernel died before replying to kernel_info" not in messages:
