@@ -57,10 +57,11 @@ JSON_SETTINGS = ("overrides", "method_kwargs", "dataset_kwargs")
 def notebook_parameters(
     settings: Mapping,  # of `Experiment`
 ) -> dict[str, str | int]:
-    "Settings as parameters of a notebook."
+    "Settings as parameters of a notebook; what the run begins with and its name only if given."
     return {
         name: json.dumps(value) if isinstance(value, dict) else value
         for name, value in settings.items()
+        if value or name not in ("name", "init", "extend")
     }
 
 
