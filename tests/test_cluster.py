@@ -36,7 +36,7 @@ needs_pods = pytest.mark.skipif(
     reason="pods as processes take root, `make cluster` and `apt-get install rsync`: "
     f"missing {', '.join(missing())}",
 )
-LONGER = '{"steps": 80, "checkpoints": 16}'  # overrides of the smoke profile
+LONGER = ("--steps", 80, "--checkpoints", 16)  # than the smoke profile
 
 
 def snakemake_command(*arguments):
@@ -129,7 +129,7 @@ THROUGH_SLURM = [
 def test_resumes_through_slurm_after_snakemake_was_killed(tmp_path):
     work = tmp_path / "work"
     work.mkdir()
-    rows = listed(work, "--overrides", LONGER)
+    rows = listed(work, *LONGER)
     with slurm(tmp_path) as environment:
         kill_in_training(work, environment, tmp_path / "controller.log")
         before = metrics_by_run(work)
@@ -171,7 +171,7 @@ def test_resumes_through_kubernetes_after_a_pod_was_lost(tmp_path):
     """With the commands of cluster/README.md; every job requests a GPU."""
     volume = tmp_path / "volume"
     volume.mkdir()
-    rows = [row | {"gpus": "1"} for row in listed(volume, "--overrides", LONGER)]
+    rows = [row | {"gpus": "1"} for row in listed(volume, *LONGER)]
     with open(volume / "runs.csv", "w", newline="") as file:
         table = csv.DictWriter(file, rows[0])
         table.writeheader()
@@ -205,7 +205,7 @@ def test_srun_starts_the_processes_of_one_training(tmp_path):
     work = tmp_path / "work"
     work.mkdir()
     with slurm(tmp_path) as environment:
-        command = ["srun", "--ntasks-per-node=2", AGGAN, "train", "--method", "pix2pix"]
+        command = ["srun", "--ntasks-per-node=2", AGGAN, "train", "pix2pix"]
         done = subprocess.run(
             [*command, "--profile", "smoke", "--devices", "2"],
             cwd=work,

@@ -96,15 +96,7 @@ def test_one_process_resumes_a_run_of_two(trained):
 
 
 def test_a_killed_command_of_two_processes_resumes_with_one(tmp_path):
-    command = (
-        "train",
-        "--method",
-        "pix2pix",
-        "--profile",
-        "smoke",
-        "--overrides",
-        '{"steps": 40, "checkpoints": 20}',
-    )
+    command = ("train", "pix2pix", "--profile", "smoke", "--steps", "40", "--checkpoints", "20")
     process = subprocess.Popen(
         [AGGAN, *command, "--devices", "2"],
         cwd=tmp_path,
@@ -135,6 +127,6 @@ def test_a_killed_command_of_two_processes_resumes_with_one(tmp_path):
 
 def test_a_batch_that_cannot_be_split_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["train", "--profile", "smoke", "--devices", "3"]) == 1
+    assert main(["train", "ag-gan", "--profile", "smoke", "--devices", "3"]) == 2
     assert "batch of 4 cannot be split evenly over 3 processes" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

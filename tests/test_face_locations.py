@@ -39,7 +39,7 @@ def run(folder, header, rows, *options):
     lines = [f"{name},{','.join(map(str, numbers))}" for name, numbers in rows]
     (folder / "faces.csv").write_text("\n".join([header, *lines]))
     said, errors = io.StringIO(), io.StringIO()
-    people = ("--dataset-kwargs", '{"subject_pattern": "one picture each"}')
+    people = ("--subject-pattern", "one picture each")
     command = ("prepare", "--root", "pairs", "--output", "store", "--size", "64", *options)
     with (
         contextlib.chdir(folder),

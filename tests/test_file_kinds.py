@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import struct
 import warnings
 
@@ -182,7 +181,7 @@ def test_each_kind_is_translated(kind, tmp_path, make_weights):
         options = ("--thermal-range", KINDS[kind][1]) if KINDS[kind][1] else ()
         translated = tmp_path / f"{output} translated"
         files = ("--input", source, "--output", translated)
-        assert "4 images" in run("translate", "--weights", weights, *files, *options)
+        assert "4 images" in run("translate", weights, *files, *options)
         return np.stack([np.asarray(Image.open(translated / f"{n}.png"), int) for n in NAMES])
 
     plain = faces("8-bit PNG", "plain")
@@ -237,7 +236,7 @@ def test_what_cannot_be_read_is_named(name, tmp_path, make_weights):
     source = write_folder(tmp_path / "source", "8-bit PNG")
     save(source / name)
     files = ("--input", source, "--output", tmp_path / "faces")
-    said = run("translate", "--weights", make_weights("any.safetensors"), *files, code=1)
+    said = run("translate", make_weights("any.safetensors"), *files, code=1)
     assert name in said and reason in said
     settings = ("--dataset", "thermal", "--root", source, "--output", tmp_path / "store")
     said = run("prepare", *settings, "--size", 32, "--workers", 0)
@@ -250,7 +249,7 @@ def test_unknown_thermal_ranges(value, tmp_path, make_weights):
     settings = ("--dataset", "thermal", "--root", source, "--output", tmp_path / "store")
     assert "29000:32000" in run("prepare", *settings, f"--thermal-range={value}", code=1)
     files = ("--input", source, "--output", tmp_path / "faces", f"--thermal-range={value}")
-    assert "29000:32000" in run("translate", "--weights", make_weights("w"), *files, code=1)
+    assert "29000:32000" in run("translate", make_weights("w"), *files, code=1)
     assert not (tmp_path / "store").exists() and not (tmp_path / "faces").exists()
 
 
@@ -260,7 +259,7 @@ def test_a_fixed_range_in_another_unit_is_refused(tmp_path, make_weights):
     said = run("prepare", *settings, "--thermal-range", "20:40", code=1)
     assert "ada_1.png holds numbers from 29" in said and "outside thermal_range 20:40" in said
     files = ("--input", source, "--output", tmp_path / "faces", "--thermal-range", "20:40")
-    assert "outside" in run("translate", "--weights", make_weights("w"), *files, code=1)
+    assert "outside" in run("translate", make_weights("w"), *files, code=1)
     assert not list((tmp_path / "faces").glob("*.png"))
 
 
@@ -288,7 +287,7 @@ def test_a_preview_is_said(tmp_path, make_weights):
     said = run("prepare", *settings, "--size", 32, "--workers", 0)
     assert "1 thermal images are only the preview" in said
     files = ("--input", source, "--output", tmp_path / "faces")
-    assert "only the preview" in run("translate", "--weights", make_weights("w"), *files)
+    assert "only the preview" in run("translate", make_weights("w"), *files)
 
 
 def write_pairs(root, thermal, shape=(40, 40), visible_shape=None, subjects="abcdefgh"):
@@ -343,12 +342,12 @@ def test_faces_of_the_original_size(aspect, tmp_path, make_weights):
     Image.fromarray(levels(celsius(0, 40, 60))).save(tmp_path / "source" / "a.png")
     files = ("--input", tmp_path / "source", "--output", tmp_path / "faces", "--aspect", aspect)
     weights = make_weights("w")
-    run("translate", "--weights", weights, *files, "--size", "original")
+    run("translate", weights, *files, "--size", "original")
     with Image.open(tmp_path / "faces" / "a.png") as face:
         assert face.size == (60, 40)
         outside = np.asarray(face)[:, :10]
     assert (outside.max() == 0) == (aspect == "crop")
-    assert "size" in run("translate", "--weights", weights, *files, code=1)
+    assert "size" in run("translate", weights, *files, code=1)
 
 
 def test_an_old_store_grows_as_it_began(tmp_path):
@@ -371,9 +370,9 @@ def iron_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("iron")
     write_pairs(folder / "pairs", iron)
     options = ("--profile", "smoke", "--dataset", "folder", "--root", "pairs")
-    kwargs = json.dumps({"identity": "none", "width": 16, "discriminator_width": 16})
+    small = ("--identity", "none", "--width", "16", "--discriminator-width", "16")
     with contextlib.chdir(folder):
-        said = run("train", *options, "--method-kwargs", kwargs)
+        said = run("train", "ag-gan", *options, *small)
     return folder, folder / said.strip().splitlines()[-1]
 
 
@@ -396,16 +395,16 @@ def test_other_colours_are_converted_or_refused(iron_run, tmp_path, make_weights
     options = ("--profile", "smoke", "--dataset", "folder", "--root", grey)
     for command in ("evaluate", "explain"):
         output = tmp_path / command
-        said = run(command, "--weights", weights, "--output", output, *options, code=1)
+        said = run(command, weights, "--output", output, *options, code=1)
         assert "trained on thermal images in iron" in said and "--thermal-mode iron" in said
         assert not output.exists()
     options = (*options[:-1], folder / "pairs")
-    said = run("evaluate", "--weights", weights, "--output", tmp_path / "own", *options)
+    said = run("evaluate", weights, "--output", tmp_path / "own", *options)
     assert "AUC" in said
 
     def faces(weights, source, name):
         files = ("--input", source / "thermal", "--output", tmp_path / name)
-        said = run("translate", "--weights", weights, *files)
+        said = run("translate", weights, *files)
         pixels = np.asarray(Image.open(tmp_path / name / "a_0.png"), int)
         return pixels, "are converted to" in said
 
@@ -426,10 +425,10 @@ def test_the_range_of_the_training_set_is_taken_over(tmp_path, make_weights):
         ("robust", make_weights("unknown"), ()),
     ):
         files = ("--input", source, "--output", tmp_path / name)
-        run("translate", "--weights", weights, *files, *options)
+        run("translate", weights, *files, *options)
         faces[name] = np.asarray(Image.open(tmp_path / name / "ada_1.png"), int)
     assert (faces["taken over"] == faces["given"]).all()
     assert (faces["taken over"] != faces["robust"]).any()
     files = ("--input", source, "--output", tmp_path / "other", "--thermal-range", "29000:32000")
-    said = run("translate", "--weights", make_weights("known", **known), *files)
+    said = run("translate", make_weights("known", **known), *files)
     assert "thermal_range 29315:31315, not 29000:32000" in said

@@ -48,9 +48,9 @@ def trained(request, folder):
     """A smoke experiment of each method, trained; its run folder after step 6 is copied."""
     done, killed = (experiment(request.param, place) for place in (folder, folder / "killed"))
 
-    def save_and_copy(run, method, optimizers, step, *rest):
-        save_state(run, method, optimizers, step, *rest)
-        if step == 6:
+    def save_and_copy(run, method, optimizers, state):
+        save_state(run, method, optimizers, state)
+        if state.step == 6:
             shutil.copytree(run, killed.folder)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -1,7 +1,5 @@
 """Options are checked before data are opened, each by one sentence; sizes and channels fit."""
 
-import json
-
 import pytest
 import torch
 
@@ -9,71 +7,55 @@ from aggan.data import Batch
 from aggan.experiments import Experiment, run_experiment, run_training
 from aggan.experiments.profiles import SMOKE
 from aggan.methods import create_method, inference_kwargs, list_methods
-from aggan.reproduction.command_line import main
 from aggan.runtime.run_folder import RunFolder
 
 WRONG = [  # option, its value, what the sentence must hold
-    ("--overrides", {"steps": 2.5}, "steps must be a whole number ≥ 1, not 2.5"),
-    ("--overrides", {"steps": "5"}, "steps must be a whole number ≥ 1, not '5'"),
-    ("--overrides", {"steps": 0}, "steps must be a whole number ≥ 1, not 0"),
-    ("--overrides", {"steps": -5}, "steps must be a whole number ≥ 1, not -5"),
-    ("--overrides", {"steps": None}, "steps must be a whole number ≥ 1, not None"),
-    ("--overrides", {"checkpoints": 0}, "checkpoints must be a whole number ≥ 1, not 0"),
-    ("--overrides", {"batch_size": 0}, "batch_size must be a whole number ≥ 1, not 0"),
-    ("--overrides", {"workers": -1}, "workers must be a whole number ≥ 0, not -1"),
-    ("--overrides", {"precision": 32}, "precision must be text, not 32"),
-    ("--overrides", {"subjects": 5}, "subjects must be a mapping from names"),
-    ("--overrides", {"subjects": {"train": "6"}}, "each to a whole number ≥ 0 or None, not {'tr"),
-    ("--overrides", {"stepz": 5}, "no option of the profile 'stepz'; there are 'image_size'"),
-    ("--overrides", {"stepz": 5}, "did you mean 'steps'?"),
-    ("--overrides", {"steps": 5, "epochs": 2}, "give one of them"),
-    ("--overrides", {"load_size": 30}, "load_size must be at least image_size, 32 pixels, not 30"),
-    ("--overrides", {"method_kwargs": {"ag-gan": 5}}, "method_kwargs must be a mapping"),
-    ("--method-kwargs", {"lr": 0.1}, "no option of ag-gan 'lr'; there are 'attention', 'width'"),
-    ("--method-kwargs", {"lr": 0.1}, "did you mean 'learning_rate'?"),
-    ("--method-kwargs", {"learning_rate": 0}, "learning_rate must be a number > 0, not 0"),
-    (
-        "--method-kwargs",
-        {"learning_rate": "1e-4"},
-        "learning_rate must be a number > 0, not '1e-4'",
-    ),
-    ("--method-kwargs", {"learning_rate": float("nan")}, "learning_rate must be a number > 0, not"),
-    ("--method-kwargs", {"lambda_l1": -1}, "lambda_l1 must be a number ≥ 0, not -1"),
-    ("--method-kwargs", {"width": 0}, "width must be a whole number ≥ 1, not 0"),
-    ("--method-kwargs", {"blocks": True}, "blocks must be a whole number ≥ 1, not True"),
-    ("--method-kwargs", {"gcam": 1}, "gcam must be true or false, not 1"),
-    (
-        "--method-kwargs",
-        {"discriminator_layers": 4},
-        "discriminator_layers must be a list, each of",
-    ),
-    ("--method-kwargs", {"discriminator_layers": []}, "discriminator_layers must be a list, each"),
-    ("--method-kwargs", {"discriminator_layers": [3, 9]}, "needs images of at least 384 pixels"),
-    ("--method-kwargs", {"discriminator_layers": [2]}, "needs 3 layers or more, got 2"),
-    ("--method-kwargs", {"channels": 2}, "channels must be 1 or 3, not 2"),
-    ("--method-kwargs", {"attention": "cams"}, "cams"),
-    ("--method-kwargs", {"head": "lite"}, "unknown head 'lite'"),
-    ("--method-kwargs", {"identity": 3}, "identity must be text, not 3"),
-    ("--method-kwargs", {"identity_reference": "both"}, "must be 'visible' or 'thermal', not 'b"),
-    ("--method-kwargs", {"image_size": 64}, "image_size is 64 and the profile's 32"),
-    ("--dataset-kwargs", {"channels": 1}, "channels is 1 in dataset_kwargs and 3 in method_kwargs"),
-    ("--seed", -1, "seed must be a whole number ≥ 0, not -1"),
-    ("--devices", 3, "A batch of 4 cannot be split evenly over 3 processes"),
-    ("--nodes", 0, "at least one device on one node"),
+    ("overrides", {"steps": 2.5}, "steps must be a whole number ≥ 1, not 2.5"),
+    ("overrides", {"steps": "5"}, "steps must be a whole number ≥ 1, not '5'"),
+    ("overrides", {"steps": 0}, "steps must be a whole number ≥ 1, not 0"),
+    ("overrides", {"steps": -5}, "steps must be a whole number ≥ 1, not -5"),
+    ("overrides", {"steps": None}, "steps must be a whole number ≥ 1, not None"),
+    ("overrides", {"checkpoints": 0}, "checkpoints must be a whole number ≥ 1, not 0"),
+    ("overrides", {"batch_size": 0}, "batch_size must be a whole number ≥ 1, not 0"),
+    ("overrides", {"workers": -1}, "workers must be a whole number ≥ 0, not -1"),
+    ("overrides", {"precision": 32}, "precision must be text, not 32"),
+    ("overrides", {"subjects": 5}, "subjects must be a mapping from names"),
+    ("overrides", {"subjects": {"train": "6"}}, "each to a whole number ≥ 0 or None, not {'tr"),
+    ("overrides", {"stepz": 5}, "no option of the profile 'stepz'; there are 'image_size'"),
+    ("overrides", {"stepz": 5}, "did you mean 'steps'?"),
+    ("overrides", {"steps": 5, "epochs": 2}, "give one of them"),
+    ("overrides", {"load_size": 30}, "load_size must be at least image_size, 32 pixels, not 30"),
+    ("overrides", {"method_kwargs": {"ag-gan": 5}}, "method_kwargs must be a mapping"),
+    ("method_kwargs", {"lr": 0.1}, "no option of ag-gan 'lr'; there are 'attention', 'width'"),
+    ("method_kwargs", {"lr": 0.1}, "did you mean 'learning_rate'?"),
+    ("method_kwargs", {"learning_rate": 0}, "learning_rate must be a number > 0, not 0"),
+    ("method_kwargs", {"learning_rate": "1e-4"}, "learning_rate must be a number > 0, not '1e-4'"),
+    ("method_kwargs", {"learning_rate": float("nan")}, "learning_rate must be a number > 0, not"),
+    ("method_kwargs", {"lambda_l1": -1}, "lambda_l1 must be a number ≥ 0, not -1"),
+    ("method_kwargs", {"width": 0}, "width must be a whole number ≥ 1, not 0"),
+    ("method_kwargs", {"blocks": True}, "blocks must be a whole number ≥ 1, not True"),
+    ("method_kwargs", {"gcam": 1}, "gcam must be true or false, not 1"),
+    ("method_kwargs", {"discriminator_layers": 4}, "discriminator_layers must be a list, each of"),
+    ("method_kwargs", {"discriminator_layers": []}, "discriminator_layers must be a list, each"),
+    ("method_kwargs", {"discriminator_layers": [3, 9]}, "needs images of at least 384 pixels"),
+    ("method_kwargs", {"discriminator_layers": [2]}, "needs 3 layers or more, got 2"),
+    ("method_kwargs", {"channels": 2}, "channels must be 1 or 3, not 2"),
+    ("method_kwargs", {"attention": "cams"}, "cams"),
+    ("method_kwargs", {"head": "lite"}, "unknown head 'lite'"),
+    ("method_kwargs", {"identity": 3}, "identity must be text, not 3"),
+    ("method_kwargs", {"identity_reference": "both"}, "must be 'visible' or 'thermal', not 'b"),
+    ("method_kwargs", {"image_size": 64}, "image_size is 64 and the profile's 32"),
+    ("dataset_kwargs", {"channels": 1}, "channels is 1 in dataset_kwargs and 3 in method_kwargs"),
+    ("seed", -1, "seed must be a whole number ≥ 0, not -1"),
+    ("name", "a/b", "name is the name of a run folder, without a path; not 'a/b'"),
 ]
 
 
 @pytest.mark.parametrize("option, value, sentence", WRONG)
-def test_options_are_checked_before_data_are_opened(
-    tmp_path, monkeypatch, capsys, option, value, sentence
-):
-    monkeypatch.chdir(tmp_path)
-    text = json.dumps(value) if isinstance(value, dict) else str(value)
-    data = ("--dataset", "folder", "--root", "nowhere")
-    assert main(["train", "--profile", "smoke", *data, option, text]) == 1
-    error = capsys.readouterr().err
-    assert error.startswith("aggan: ") and error.count("\n") == 1 and sentence in error
-    assert not list(tmp_path.iterdir())
+def test_options_are_checked_before_data_are_opened(option, value, sentence):
+    with pytest.raises(ValueError) as error:
+        Experiment("ag-gan", "folder", "smoke", root="nowhere", **{option: value})
+    assert sentence in str(error.value) and "\n" not in str(error.value)
 
 
 def test_epochs_and_image_size_take_along_what_depends_on_them():

@@ -87,7 +87,6 @@ def test_wheel_trains_translates_and_reproduces(installed, tmp_path, profile):
     run(
         installed / "aggan",
         "translate",
-        "--weights",
         weights,
         "--input",
         "thermal",

@@ -150,7 +150,7 @@ def test_people_and_teachers(workplace):
 
 
 def test_explain_measures_the_maps(workplace, run_folder, tmp_path):
-    options = ("--weights", run_folder, "--profile", "smoke", "--output", tmp_path / "out")
+    options = (run_folder, "--profile", "smoke", "--output", tmp_path / "out")
     output = aggan("explain", *options, cwd=workplace).stdout
     report = read_json(tmp_path / "out" / "explanation.json")
     assert set(report["maps"]) == {"generator", "discriminator", "edges", "uniform"}
@@ -160,7 +160,7 @@ def test_explain_measures_the_maps(workplace, run_folder, tmp_path):
 
 def test_evaluate_gives_the_scores_of_the_report(workplace, run_folder, tmp_path):
     report = read_json(run_folder / "report.json")
-    options = ("--weights", run_folder, "--profile", "smoke", "--output", tmp_path / "out")
+    options = (run_folder, "--profile", "smoke", "--output", tmp_path / "out")
     output = aggan("evaluate", *options, cwd=workplace).stdout
     assert f"AUC {100 * report['auc']:.2f} %" in output
     assert f"PSNR {report['psnr']:.2f} dB" in output
@@ -182,7 +182,7 @@ def thermal_images(tmp_path):
 
 def test_translate_needs_no_visible_partners(workplace, run_folder, thermal_images, tmp_path):
     output = tmp_path / "out"
-    command = ("translate", "--weights", run_folder, "--input", thermal_images, "--output", output)
+    command = ("translate", run_folder, "--input", thermal_images, "--output", output)
     assert "3 images" in aggan(*command, cwd=workplace).stdout
     faces = sorted((output / "deep").glob("*.png"))
     assert [face.name for face in faces] == ["a.png", "b.png", "c.png"]
@@ -197,7 +197,7 @@ def test_translate_needs_no_visible_partners(workplace, run_folder, thermal_imag
 def test_translate_names_a_broken_image_at_the_end(workplace, run_folder, thermal_images, tmp_path):
     whole = (thermal_images / "deep" / "a.png").read_bytes()
     (thermal_images / "deep" / "d.png").write_bytes(whole[:-200])
-    command = ("translate", "--weights", run_folder, "--input", thermal_images)
+    command = ("translate", run_folder, "--input", thermal_images)
 
     def faces(output, *options):
         done = aggan(*command, "--output", output, *options, cwd=workplace, check=False)

@@ -8,7 +8,8 @@ import shlex
 import pytest
 from conftest import PROJECT
 
-from aggan.reproduction.command_line import parser
+from aggan.commands.parsing import parse
+from aggan.reproduction.command_line import COMMANDS, groups_of
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 
@@ -67,7 +68,9 @@ def test_make_targets_and_commands_exist():
     for target in re.findall(r"(?:^|`)make (\w+)", README, re.M):  # as a command, not in prose
         assert re.search(rf"^{target}:", makefile, re.M), target
     for line in re.findall(r"^aggan (.+)$", README.replace("\\\n", " "), re.M):
-        parser().parse_args(shlex.split(line, comments=True))
+        name, *arguments = shlex.split(line, comments=True)
+        method = arguments.pop(0) if name == "train" else None
+        parse(groups_of(COMMANDS[name], arguments, method), arguments, f"aggan {name}")
 
 
 def test_it_is_made_from_the_front_page():

@@ -17,7 +17,7 @@ from PIL import Image
 from aggan.data import open_pairs
 from aggan.synthetic.rendering import FaceKey, render
 
-ARL = ("--dataset-kwargs", '{"expected_subjects": {"dev": 6, "test": 6}}')
+ARL = ("--expected-subjects", "dev", 6, "test", 6)
 
 
 def prepare(dataset, root, output, *options, cwd, check=True):
@@ -88,7 +88,7 @@ GROUPS = {
 def test_train_evaluate_and_table(stores, dataset, table, rows):
     folder, _ = stores
     data = ("--dataset", dataset, "--root", dataset, "--profile", "smoke")
-    printed = aggan("train", "--method", "ag-gan+", *data, cwd=folder).stdout
+    printed = aggan("train", "ag-gan+", *data, cwd=folder).stdout
     run = folder / printed.splitlines()[-1]
     report = json.loads((run / "report.json").read_text())
     attribute, values = GROUPS[dataset]
@@ -98,10 +98,10 @@ def test_train_evaluate_and_table(stores, dataset, table, rows):
     assert "knows rendered people only" not in printed  # judge and teacher know real faces
 
     output = f"evaluated_{dataset}"
-    printed = aggan("evaluate", "--weights", run, *data, "--output", output, cwd=folder).stdout
+    printed = aggan("evaluate", run, *data, "--output", output, cwd=folder).stdout
     assert f"AUC {100 * report['auc']:.2f} %" in printed
     other = ("--matcher", "synthetic-matcher", "--output", f"{output}_by_another")
-    printed = aggan("evaluate", "--weights", run, *data, *other, cwd=folder).stdout
+    printed = aggan("evaluate", run, *data, *other, cwd=folder).stdout
     assert "which knows rendered people only" in printed
 
     aggan("reproduce", table, *data, "--jobs", 2, cwd=folder)
@@ -114,7 +114,7 @@ def test_train_evaluate_and_table(stores, dataset, table, rows):
 
     count = len(open_pairs(dataset, folder / dataset, "all"))
     faces = ("--input", dataset, "--output", f"faces_{dataset}")
-    assert f"{count} images" in aggan("translate", "--weights", run, *faces, cwd=folder).stdout
+    assert f"{count} images" in aggan("translate", run, *faces, cwd=folder).stdout
     assert len(list((folder / f"faces_{dataset}").rglob("*.png"))) == count
 
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(
 def prepared(tmp_path_factory):
     """A folder with a store of the real pairs: detected, aligned, the iron palette inverted."""
     folder = tmp_path_factory.mktemp("real")
-    options = ("--size", 64, "--detect", "--dataset-kwargs", '{"subject_pattern": "(.*)"}')
+    options = ("--size", 64, "--detect", "--subject-pattern", "(.*)")
     aggan("prepare", "--root", REAL_PAIRS, "--output", "prepared", *options, cwd=folder)
     return folder
 
@@ -35,16 +35,16 @@ def test_every_real_face_is_detected_and_aligned(prepared):
 
 
 STORE = ("--dataset", "store", "--root", "prepared")
-NARROW = {"width": 16, "discriminator_width": 16, "learning_rate": 1e-3}
+NARROW = ("--width", 16, "--discriminator-width", 16, "--learning-rate", 1e-3)
 
 
 @pytest.mark.parametrize("method", ["ag-gan", "ag-gan+"])
 def test_real_pairs_train_and_evaluate(prepared, method):
-    method_kwargs = json.dumps({"identity": str(MOBILEFACENET)} | NARROW)
-    overrides = '{"steps": 30, "checkpoints": 2, "resamples": 50}'
-    settings = ("--profile", "demo", "--overrides", overrides, "--method-kwargs", method_kwargs)
-    same_pairs = ("--dataset-kwargs", '{"split": "all"}')
-    output = aggan("train", "--method", method, *STORE, *settings, *same_pairs, cwd=prepared).stdout
+    options = ("--identity", MOBILEFACENET, *NARROW)
+    length = ("--steps", 30, "--checkpoints", 2, "--resamples", 50)
+    settings = ("--profile", "demo", *length, *options)
+    same_pairs = ("--split", "all")
+    output = aggan("train", method, *STORE, *settings, *same_pairs, cwd=prepared).stdout
     run = prepared / output.splitlines()[-1]
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["pixel"] < rows[0]["pixel"] and rows[-1]["identity"] < rows[0]["identity"]
@@ -54,9 +54,9 @@ def test_real_pairs_train_and_evaluate(prepared, method):
     psnr = {row["step"]: row["val_psnr"] for row in rows}[report["checkpoint"]]
     assert abs(report["psnr"] - psnr) < 0.01  # validation and test pairs are the same here
 
-    overrides = ("--overrides", '{"resamples": 50}')
+    overrides = ("--resamples", 50)
     output = ("--split", "all", "--output", "shown")
-    aggan("evaluate", "--weights", run, *STORE, *output, *overrides, cwd=prepared)
+    aggan("evaluate", run, *STORE, *output, *overrides, cwd=prepared)
     again = json.loads((prepared / "shown" / "report.json").read_text())
     assert abs(again["psnr"] - report["psnr"]) < 0.01
     assert (prepared / "shown" / "attention.png").stat().st_size > 10_000

@@ -1,6 +1,5 @@
 """A run that is killed at a random moment resumes to the bits of an uninterrupted one."""
 
-import json
 import os
 import random
 import signal
@@ -15,15 +14,7 @@ from safetensors.torch import load_file
 
 from aggan.runtime.run_folder import RunFolder
 
-COMMAND = (
-    "train",
-    "--method",
-    "ag-gan",
-    "--profile",
-    "smoke",
-    "--overrides",
-    '{"steps": 48, "checkpoints": 16}',
-)
+COMMAND = ("train", "ag-gan", "--profile", "smoke", "--checkpoints", "16", "--steps", "48")
 
 
 def run_of(folder):
@@ -69,8 +60,10 @@ def test_interrupted_reproduction_leaves_nothing_running(tmp_path, number, whole
         "smoke",
         "--jobs",
         "1",
-        "--overrides",
-        '{"steps": 1000, "checkpoints": 2}',
+        "--steps",
+        "1000",
+        "--checkpoints",
+        "2",
     ]
     process = subprocess.Popen(
         command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -81,7 +74,7 @@ def test_interrupted_reproduction_leaves_nothing_running(tmp_path, number, whole
     kernels = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, number) if whole_group else process.send_signal(number)
     _, said = process.communicate(timeout=240)
-    assert process.returncode == 130 and "the same command goes on from here" in said
+    assert process.returncode == 128 + number and "the same command goes on from here" in said
     _, left = psutil.wait_procs(kernels, timeout=15)  # kernels end seconds after their parent
     assert len(kernels) >= 2 and all(other.status() == psutil.STATUS_ZOMBIE for other in left)
     # the second experiment was not started
@@ -90,8 +83,7 @@ def test_interrupted_reproduction_leaves_nothing_running(tmp_path, number, whole
 
 
 def test_another_seed_is_another_run(uninterrupted, tmp_path):
-    short = json.dumps({"steps": 6, "checkpoints": 2})
-    aggan(*COMMAND[:-1], short, "--seed", 1, cwd=tmp_path)
+    aggan(*COMMAND[:-1], 6, "--checkpoints", 2, "--seed", 1, cwd=tmp_path)
     run = run_of(tmp_path)
     assert run.config["seed"] == 1
     # the learning rate of the first three steps is the same in both runs

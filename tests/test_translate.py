@@ -53,7 +53,7 @@ def translate(weights, thermal, capsys):
     """Call `aggan translate`; its exit code and what it printed last."""
 
     def call(output, *options, source=thermal, by=weights[0]):
-        places = ("--weights", by, "--input", source, "--output", output)
+        places = (by, "--input", source, "--output", output)
         code = main(list(map(str, ("translate", *places, *options))))
         printed = capsys.readouterr()
         text = printed.err if code else printed.out
@@ -174,7 +174,7 @@ def test_an_interrupted_translation_goes_on(translate, weights, thermal, tmp_pat
     with monkeypatch.context() as patch:
         patch.setattr(inference, "save_faces", save_once)
         patch.setattr(os, "cpu_count", lambda: 1)
-        places = ("--weights", weights[0], "--input", thermal, "--output", output)
+        places = (weights[0], "--input", thermal, "--output", output)
         assert main(list(map(str, ("translate", *places, "--batch-size", 1)))) == 130
     assert len(faces(output)) == 1
     first = next(output.rglob("*.png"))

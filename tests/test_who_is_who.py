@@ -2,8 +2,8 @@
 
 import contextlib
 import io
-import json
 import random
+import shlex
 import shutil
 
 import numpy as np
@@ -54,14 +54,17 @@ PREPARE = (
     "--thermal-mode",
     "luma",
 )
-TRAIN = ("train", "--profile", "smoke", "--dataset", "folder", "--root", "pairs")
-TRAIN_PIX2PIX = (*TRAIN, "--method", "pix2pix")
+TRAIN = ("--profile", "smoke", "--dataset", "folder", "--root", "pairs")
+TRAIN_PIX2PIX = ("train", "pix2pix", *TRAIN)
 COMMANDS = pytest.mark.parametrize("command", [PREPARE, TRAIN_PIX2PIX], ids=["prepare", "train"])
 
 
 def kwargs(**options):
     """Options of the data set on the command line."""
-    return ("--dataset-kwargs", json.dumps(options))
+    flags = []
+    for name, value in options.items():
+        flags += [f"--{name.replace('_', '-')}", *([value] if isinstance(value, str) else value)]
+    return flags
 
 
 # names in thermal/ and visible/, options, the people found
@@ -150,7 +153,7 @@ def test_unclear_names_are_refused_with_an_example(tmp_path, case, command):
     write(tmp_path / "pairs", *both(*names))
     code, _, err = run(*command, *kwargs(**options), cwd=tmp_path)
     assert code == 1 and words in err and 'a column "subject"' in err
-    assert f"--dataset-kwargs '{json.dumps(proposed)}'" in err
+    assert shlex.join(kwargs(**proposed)) in err
     assert not (tmp_path / "store").exists() and not (tmp_path / "runs").exists()
     store, _, err = run(*PREPARE, *kwargs(**proposed), cwd=tmp_path)  # as proposed, it works
     assert store == 0, err
@@ -204,7 +207,7 @@ def test_splits_of_one_person_are_refused_before_training(tmp_path, few):
     split_tree(tmp_path / "pairs", **people | {few: PEOPLE[7:]})
     code, _, err = run(*TRAIN_PIX2PIX, cwd=tmp_path)
     assert code == 1 and f"{few.replace('val', 'validation')} split has 1 subject (henry" in err
-    assert """--dataset-kwargs '{"split": "all"}'""" in err
+    assert "--split all" in err
     assert not list(tmp_path.glob("runs/**/*.safetensors"))
     code, out, err = run(*TRAIN_PIX2PIX, *kwargs(split="all"), cwd=tmp_path)
     assert code == 0 and "The test pairs are the training pairs" in out, err
@@ -267,10 +270,10 @@ def lost_files(root):
 
 
 REASONS = {
-    "suffixes": (with_suffixes, """--dataset-kwargs '{"suffixes": ["_T", "_V"]}'"""),
+    "suffixes": (with_suffixes, "--suffixes _T _V"),
     "one folder": (
         lambda root: write(root, *(f"{p}_{n}_{e}.png" for p in PEOPLE for n in "12" for e in "TV")),
-        """--dataset-kwargs '{"suffixes": ["_T", "_V"]}'""",
+        "--suffixes _T _V",
     ),
     "unknown endings": (unknown_endings, ".xyz (1)"),
     "lost files": (lost_files, "there is no image pairs/t/1.png"),
@@ -309,7 +312,7 @@ def test_backslashes_of_a_manifest_are_read(tmp_path):
 def test_unpaired_methods_train_on_images_without_partners(tmp_path, method):
     write(tmp_path / "pairs", *(f"trainA/a{n}.png" for n in range(14)))
     write(tmp_path / "pairs", *(f"trainB/b{n}.png" for n in range(9)), size=(30, 50), seed=1)
-    code, out, err = run(*TRAIN, "--method", method, cwd=tmp_path)
+    code, out, err = run("train", method, *TRAIN, cwd=tmp_path)
     assert code == 0, err
     assert "14 thermal and 9 visible images without partners" in out
     assert "Not measured: there are no test pairs: AUC, EER, PSNR and SSIM" in out
@@ -321,7 +324,7 @@ def test_unpaired_training_is_measured_on_pairs(tmp_path):
     for split in ("val", "test"):
         names = [f"{split}{p}_{n}.png" for p in "xy" for n in "12"]
         write(tmp_path / "pairs", *(f"{split}{side}/{name}" for side in "AB" for name in names))
-    code, out, err = run(*TRAIN, "--method", "cut", cwd=tmp_path)
+    code, out, err = run("train", "cut", *TRAIN, cwd=tmp_path)
     assert code == 0 and "Not measured" not in out and "AUC -" not in out, err
     code, _, err = run(*TRAIN_PIX2PIX, cwd=tmp_path)
     assert code == 1 and "or train a method that needs no pairs: attentiongan, cut" in err

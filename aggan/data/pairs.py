@@ -135,7 +135,7 @@ def _held_out_subjects(
             raise ValueError(
                 f"{len(subjects)} subject(s) are too few for train, val and test splits: name the "
                 "splits in folders or in a manifest.csv, or train and test on the same pairs by "
-                """--dataset-kwargs '{"split": "all"}'"""
+                "--split all"
             )
         rest = new[test:]
         middle = max(0, len(rest) - val)

@@ -5,9 +5,9 @@
 # %% ../../nbs/data/people.ipynb #e3d9cdb8
 from __future__ import annotations
 
-import json
 import logging
 import re
+import shlex
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -118,7 +118,7 @@ def announce(records: Sequence[PairRecord], notes: Iterable[str] = ()) -> None:
         logger.warning(note)
 
 # %% ../../nbs/data/people.ipynb #8f167ed0
-# usual patterns, without backslashes, which a shell and JSON would need twice
+# usual patterns, without backslashes, which a shell would read
 USUAL_PATTERNS = (
     "([^/_]+)_[^/]*$",  # ada_0004
     "([^/-]+)-[^/]*$",  # ada-0004
@@ -139,7 +139,11 @@ NO_PERSON = re.compile(
 
 def as_option(**options) -> str:
     "Options of a data set, as the command line takes them."
-    return f"--dataset-kwargs '{json.dumps(options)}'"
+    flags = []
+    for name, value in options.items():
+        values = [value] if isinstance(value, str) else value
+        flags.append(f"--{name.replace('_', '-')} {shlex.join(map(str, values))}")
+    return " ".join(flags)
 
 
 def suggest_pattern(records: Sequence[PairRecord]) -> str:  # a clause, empty if none fits
@@ -234,7 +238,7 @@ def check_comparable(
             f"the {name} split has {_count(len(people), 'subject', 'subjects')} "
             f"({', '.join(people)}; {cause}), and no error rate can be measured without impostors: "
             "put two people at least into it (splits that are made here have two from six people "
-            """on), or train and test on the same pairs by --dataset-kwargs '{"split": "all"}'"""
+            "on), or train and test on the same pairs by --split all"
         )
     if not gallery & probes:
         raise ValueError(

@@ -18,9 +18,9 @@ class Profile:
 
     image_size: int = 256  # pixels of a side
     load_size: int = 286  # pixels of a side before the random crop
-    batch_size: int = 1
+    batch_size: int = 1  # pairs of an update
     steps: int = 0  # updates; 0: as many as `epochs` needs
-    epochs: int = 200
+    epochs: int = 200  # passes over the training pairs, where `steps` is 0
     checkpoints: int = 20  # number of checkpoints saved and validated, evenly spaced
     method_kwargs: dict[str, dict] = field(default_factory=dict)  # method name -> its options
     subjects: dict[str, int] | None = None  # per split of the synthetic protocols; None: all

@@ -48,9 +48,9 @@ class AGGAN(Method):
         head: str = "light",  # input of gamma and beta: "light" or "flatten", see `aggan.decoder`
         image_size: int = 256,  # pixels of a side; a "flatten" head takes no other
         channels: Literal[1, 3] = 3,  # of the thermal image
-        discriminator_width: int = 64,
+        discriminator_width: int = 64,  # channels of the discriminator's first layer
         discriminator_layers: tuple[int, ...] = (5, 7),  # local and global scale
-        learning_rate: float = 1e-4,
+        learning_rate: float = 1e-4,  # of Adam
         lambda_l1: float = 100.0,  # weight of Eq. 10
         lambda_id: float = 1.0,  # weight of Eq. 11
         lambda_cam: float = 1000.0,  # weight of Eq. 12

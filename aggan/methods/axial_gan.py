@@ -225,10 +225,10 @@ class AxialGAN(Method):
         width: int = 64,  # channels of the first layer, divisible by 8
         image_size: int = 128,  # S, pixels, divisible by 8, at least 16
         channels: Literal[1, 3] = 3,  # of the thermal image
-        discriminator_width: int = 64,
+        discriminator_width: int = 64,  # channels of the discriminator's first layer
         input_mode: str = "lr16",  # "lr16": thermal image reduced to S/8; "same": whole (INFERRED)
-        learning_rate: float = 2e-4,
-        discriminator_learning_rate: float = 4e-4,
+        learning_rate: float = 2e-4,  # of Adam
+        discriminator_learning_rate: float = 4e-4,  # of the discriminator's Adam
         lambda_l1: float = 100.0,  # weight of the smooth L1 distance
         lambda_perceptual: float = 10.0,  # weight of L_VGG; 0: without
         perceptual_features: str = "vgg19",  # its network, see `aggan.losses.PretrainedLosses`

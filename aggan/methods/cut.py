@@ -173,8 +173,8 @@ class CUT(Method):
         blocks: int = 9,  # residual blocks
         image_size: int = 256,  # pixels, divisible by 4, at least 24
         channels: Literal[1, 3] = 3,  # of the thermal image
-        discriminator_width: int = 64,
-        learning_rate: float = 2e-4,
+        discriminator_width: int = 64,  # channels of the discriminator's first layer
+        learning_rate: float = 2e-4,  # of Adam
         lambda_nce: float = 1.0,  # weight of the mean of both contrastive terms
     ):
         super().__init__()

@@ -182,9 +182,9 @@ class LGGAN(Method):
         width: int = 64,  # channels of the first layers
         image_size: int = 256,  # pixels, divisible by 4, at least 32
         channels: Literal[1, 3] = 3,  # of the thermal image
-        discriminator_width: int = 64,
+        discriminator_width: int = 64,  # channels of the discriminator's first layer
         style_dim: int = 8,  # numbers in a style code
-        learning_rate: float = 1e-4,
+        learning_rate: float = 1e-4,  # of Adam
         lambda_perceptual: float = 10.0,  # weight of the perceptual loss; 0: without
         perceptual_features: str = "vgg19",  # its network, see `aggan.losses.PretrainedLosses`
         perceptual_weights: str = "imagenet",  # of VGG-19, see `aggan.losses.vgg19_features`

@@ -36,8 +36,8 @@ class Pix2Pix(Method):
         width: int = 64,  # channels of the outermost level of the U-Net
         image_size: int = 256,  # pixels, a power of two
         channels: Literal[1, 3] = 3,  # of the thermal image
-        discriminator_width: int = 64,
-        learning_rate: float = 2e-4,
+        discriminator_width: int = 64,  # channels of the discriminator's first layer
+        learning_rate: float = 2e-4,  # of Adam
         lambda_l1: float = 100.0,  # weight of the pixel loss
     ):
         super().__init__()

@@ -89,8 +89,8 @@ class SGGAN(Pix2Pix):
         width: int = 64,  # channels of the outermost level of the U-Net
         image_size: int = 256,  # pixels, a power of two
         channels: Literal[1, 3] = 3,  # of the thermal image
-        discriminator_width: int = 64,
-        learning_rate: float = 2e-4,
+        discriminator_width: int = 64,  # channels of the discriminator's first layer
+        learning_rate: float = 2e-4,  # of Adam
         lambda_l1: float = 100.0,  # weight of L_1
         lambda_perceptual: float = 10.0,  # weight of L_P; 0: without
         perceptual_features: str = "vgg19",  # its network, see `aggan.losses.PretrainedLosses`

@@ -56,9 +56,9 @@ class UGATIT(Method):
         head: str = "flatten",  # input of gamma and beta: "flatten" (full version) or "light"
         image_size: int = 256,  # pixels of a side; a "flatten" head takes no other
         channels: Literal[1, 3] = 3,  # of the thermal image
-        discriminator_width: int = 64,
+        discriminator_width: int = 64,  # channels of the discriminator's first layer
         discriminator_layers: tuple[int, ...] = (5, 7),  # local and global scale
-        learning_rate: float = 1e-4,
+        learning_rate: float = 1e-4,  # of Adam
         lambda_cycle: float = 10.0,  # weight of the cycle-consistency loss
         lambda_idt: float = 10.0,  # weight of the identity mapping loss
         lambda_cam: float = 1000.0,  # weight of the generators' auxiliary classifiers

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['CLONE', 'TEMPLATE_FOLDERS', 'JSON_SETTINGS', 'KERNEL_STARTS', 'KEPT_TYPES', 'template', 'notebook_parameters',
-           'parse_settings', 'check_parameters', 'run_command', 'run_notebook', 'job_gpus', 'run_in_notebook',
-           'train_in_notebooks', 'run_experiments', 'code_hash', 'target_folder', 'target_parameters', 'commit',
-           'provenance', 'regenerate', 'reproduce', 'kept_output', 'keep_outputs', 'keep_results']
+           'parse_settings', 'escaped', 'check_parameters', 'run_command', 'run_notebook', 'job_gpus',
+           'run_in_notebook', 'train_in_notebooks', 'run_experiments', 'code_hash', 'target_folder',
+           'target_parameters', 'commit', 'provenance', 'regenerate', 'reproduce', 'kept_output', 'keep_outputs',
+           'keep_results']
 
 # %% ../../nbs/reproduction/notebooks.ipynb #d87526b7
 import json
@@ -58,10 +59,11 @@ JSON_SETTINGS = ("overrides", "method_kwargs", "dataset_kwargs")
 def notebook_parameters(
     settings: Mapping,  # of `Experiment`
 ) -> dict[str, str | int]:
-    "Settings as parameters of a notebook."
+    "Settings as parameters of a notebook; what the run begins with and its name only if given."
     return {
         name: json.dumps(value) if isinstance(value, dict) else value
         for name, value in settings.items()
+        if value or name not in ("name", "init", "extend")
     }
 
 
@@ -77,13 +79,18 @@ def parse_settings(
     }
 
 # %% ../../nbs/reproduction/notebooks.ipynb #5a1cdfd6
+def escaped(path: str | Path) -> str:
+    "A path for papermill, which reads braces in it as names of parameters."
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
 def check_parameters(path: str | Path, parameters: Mapping) -> None:
     "Raise ValueError for parameters that a notebook does not have, FileNotFoundError without it."
     import papermill
 
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no notebook {path}.")
-    known = papermill.inspect_notebook(str(path))
+    known = papermill.inspect_notebook(escaped(path))
     if unknown := set(parameters) - set(known):
         raise ValueError(
             f"{path} has no parameter {', '.join(sorted(unknown))}; "
@@ -130,8 +137,9 @@ def run_notebook(
         environment = environment | {"OMP_NUM_THREADS": str(threads)}
     if gpu is not None:
         environment = environment | {"CUDA_VISIBLE_DEVICES": gpu}
-    given = ["-y", json.dumps(dict(parameters)), "-k", "python3", "--no-progress-bar"]
-    command = module_command("papermill", str(path), str(output), *given)
+    given = ["-y", json.dumps(dict(parameters), ensure_ascii=False), "-k", "python3"]
+    given += ["--no-progress-bar"]
+    command = module_command("papermill", escaped(path), escaped(output), *given)
     for _ in range(KERNEL_STARTS):
         code, messages = run_command(command, environment, stop or Event())
         if "Kernel died before replying to kernel_info" not in messages:

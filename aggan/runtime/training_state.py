@@ -99,6 +99,7 @@ class State(NamedTuple):
     step: int = 0  # steps that are done
     row: dict | None = None  # of `metrics.jsonl`, for this step
     skipped: tuple[int, ...] = ()  # steps that are left out, see `TrainingSettings`
+    pending: dict | None = None  # losses since the last row, of `MetricsLogger.pending`
 
 
 def training_state(method: nn.Module, optimizers: dict[str, Optimizer]) -> dict[str, Tensor]:
@@ -113,17 +114,12 @@ def check_state(method: nn.Module, optimizers: dict[str, Optimizer], step: int) 
 
 # %% ../../nbs/runtime/training_state.ipynb #1613a83e
 def save_state(
-    run: RunFolder,
-    method: nn.Module,
-    optimizers: dict[str, Optimizer],
-    step: int,
-    row: dict | None = None,  # this and the following as `State` has them
-    skipped: tuple[int, ...] = (),
+    run: RunFolder, method: nn.Module, optimizers: dict[str, Optimizer], state: State
 ) -> None:
     "Write everything that training resumes from; rank 0 only"
     if distributed.rank():
         return
-    header = {"step": step, "row": row, "skipped": skipped}
+    header = state._asdict()
     header |= {"threads": torch.get_num_threads(), "processes": distributed.world_size()}
     if run.resume_file.exists():
         os.replace(run.resume_file, run.previous_file)
@@ -136,7 +132,8 @@ def load_state(path: Path, method: nn.Module, optimizers: dict[str, Optimizer]) 
     load_networks(method, tensors, path, method.extra_state)
     try:
         load_optimizers(optimizers, tensors)
-        state = State(int(header["step"]), header.get("row"), tuple(header.get("skipped", ())))
+        skipped = tuple(header.get("skipped", ()))
+        state = State(int(header["step"]), header.get("row"), skipped, header.get("pending"))
     except (KeyError, IndexError, TypeError, RuntimeError) as error:
         raise ValueError(f"{path} is no state to resume from ({error}): delete it.") from error
     for name, here in (
