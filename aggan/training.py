@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TrainingSettings', 'set_up', 'set_learning_rates', 'make_step', 'network_tensors', 'optimizer_tensors',
            'save_checkpoint', 'read_checkpoint', 'load_networks', 'load_optimizers', 'save_state', 'resume',
-           'save_and_validate', 'run_steps', 'train']
+           'save_and_validate', 'train']
 
 # %% ../nbs/09_training.ipynb #c036b4e9
 import json
@@ -24,7 +24,7 @@ from .data import Batch, PairDataset, batches
 from .methods import Method
 from .runtime import distributed
 from .runtime.cuda_graphs import GraphedStep, graphs_wanted, make_capturable, set_rate
-from .runtime.devices import free_memory, in_precision, memory_explained
+from .runtime.devices import free_memory, give_precision, memory_explained
 from .runtime.files import atomic_write
 from .runtime.metrics import MetricsLogger
 from .runtime.run_folder import RunFolder
@@ -62,10 +62,8 @@ def set_up(fabric, method: Method) -> dict[str, Optimizer]:
         if fabric.device.type == "cuda":
             make_capturable(optimizers[name])
         network, optimizers[name] = fabric.setup(getattr(method, name), optimizers[name])
-        for function in method.forward_methods.get(name, ()):
-            # in the wrapper alone: within `forward` the network calls its own function
-            whole = in_precision(getattr(network.module, function), fabric.strategy.precision)
-            network.__dict__[function] = whole
+        functions = method.forward_methods.get(name, ())
+        give_precision(network, functions, fabric.strategy.precision)
         setattr(method, name, network)
     return optimizers
 
@@ -211,13 +209,15 @@ def save_and_validate(
     return scores
 
 # %% ../nbs/09_training.ipynb #a00f8127
-def run_steps(
+@memory_explained
+def train(
     method: Method,
     pairs: PairDataset,  # training set
-    run: RunFolder,
-    settings: TrainingSettings,
+    folder: str | Path,  # run folder
+    **options,  # fields of `TrainingSettings`
 ) -> None:
-    "Take the steps that are left, with their logs, checkpoints and validation"
+    "Train or resume. Raises FloatingPointError for a NaN or infinite loss; see `memory_explained`."
+    run, settings = RunFolder(folder), TrainingSettings(**options)
     processes = settings.devices, settings.nodes, settings.batch_size
     fabric = distributed.start_processes(*processes, settings.precision)
     optimizers = set_up(fabric, method)
@@ -247,18 +247,4 @@ def run_steps(
             if at_checkpoint or time.monotonic() - saved > settings.resume_seconds:
                 save_state(run, method, optimizers, done)
                 saved = time.monotonic()
-
-# %% ../nbs/09_training.ipynb #a0877647
-def train(
-    method: Method,
-    pairs: PairDataset,  # training set
-    folder: str | Path,  # run folder
-    **options,  # fields of `TrainingSettings`
-) -> None:
-    """Train or resume.
-
-    Raises FloatingPointError for a NaN or infinite loss, RuntimeError for too little memory."""
-    settings = TrainingSettings(**options)
-    with memory_explained(settings.batch_size):
-        run_steps(method, pairs, RunFolder(folder), settings)
     distributed.barrier()
