@@ -195,7 +195,7 @@ def unrecordable_step() -> str:
     def asks(x: Tensor) -> dict[str, Tensor]:
         return {"sum": (x * torch.rand_like(x)).sum() * float(x.max())}
 
-    graphed = GraphedStep(asks, DEVICE, lambda: None)
+    graphed = GraphedStep(asks, DEVICE, [])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         taken = {float(graphed(torch.ones(8))["sum"]) for _ in range(7)}
@@ -203,7 +203,7 @@ def unrecordable_step() -> str:
         raise RuntimeError("the stream of the recording is still the current one")
     images, kernel = torch.rand(1, 3, 9, 9, device=DEVICE), torch.rand(4, 3, 3, 3, device=DEVICE)
     F.conv2d(images, kernel).sum().item()
-    later = GraphedStep(lambda x: {"sum": (x * torch.rand_like(x)).sum()}, DEVICE, lambda: None)
+    later = GraphedStep(lambda x: {"sum": (x * torch.rand_like(x)).sum()}, DEVICE, [])
     replayed = {float(later(torch.ones(8))["sum"]) for _ in range(7)}
     said = " | ".join(str(warning.message)[:160] for warning in caught)
     if len(caught) != 1 or len(taken) != 7 or len(replayed) != 7:

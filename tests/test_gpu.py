@@ -266,7 +266,7 @@ def test_gradients_of_a_broken_recording_are_dropped():
         seen.append(weight.grad)
         return {"sum": x.sum()}
 
-    graphed = GraphedStep(step, torch.device("cpu"), optimizer.zero_grad, Broken, warm_up=0)
+    graphed = GraphedStep(step, torch.device("cpu"), [optimizer], Broken, warm_up=0)
     with pytest.warns(UserWarning, match="broken"):
         graphed(torch.ones(2)), graphed(torch.ones(2))
     assert seen == [None, None]
@@ -324,7 +324,7 @@ def test_recording_can_be_switched_off(declined, monkeypatch):
 def test_another_value_of_the_switch_is_refused(monkeypatch):
     monkeypatch.setenv("AGGAN_CUDA_GRAPH", "0")
     with pytest.raises(ValueError, match="AGGAN_CUDA_GRAPH '0'; there are 'on', 'off'"):
-        cuda_graphs.graphs_wanted()
+        cuda_graphs.graphs_on()
 
 
 @pytest.mark.parametrize("at", [1, 4], ids=["in a step", "in the recording"])

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['BFLOAT16_CAPABILITY', 'default_device', 'describe_device', 'listed_gpus', 'unused_gpu', 'announce_device',
-           'check_precision', 'set_float32_precision', 'in_precision', 'free_memory', 'memory_explained']
+           'check_precision', 'set_float32_precision', 'in_precision', 'give_precision', 'free_memory',
+           'memory_explained']
 
 # %% ../../nbs/runtime/devices.ipynb #10277e96
 import gc
@@ -12,8 +13,8 @@ import logging
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from functools import wraps
 
 import torch
 
@@ -111,6 +112,17 @@ def in_precision(
 
     return run
 
+
+def give_precision(
+    network,  # of `fabric.setup`
+    functions: Iterable[str],  # names of its functions
+    precision,  # of Fabric
+) -> None:
+    "Let further functions of a network compute as its `forward` does"
+    for name in functions:
+        # in the wrapper alone: within `forward` the network calls its own function
+        network.__dict__[name] = in_precision(getattr(network.module, name), precision)
+
 # %% ../../nbs/runtime/devices.ipynb #968f0358
 def free_memory() -> None:
     "Give the GPU memory of objects that are no longer used back to the device"
@@ -119,16 +131,21 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 # %% ../../nbs/runtime/devices.ipynb #b7f436ef
-@contextmanager
 def memory_explained(
-    batch_size: int,  # of all processes together
-) -> Iterator[None]:
-    "Raise a RuntimeError that says what to change where the memory of the GPU does not suffice"
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise RuntimeError(
-            f"The GPU's memory does not suffice for training with a batch_size of {batch_size}: "
-            "choose a smaller one, or --no-cuda-graph (AGGAN_CUDA_GRAPH=off), since a recorded "
-            f"step keeps its memory while it is not replayed. PyTorch says: {error}"
-        ) from error
+    train: Callable,  # with a keyword `batch_size`
+) -> Callable:
+    "Decorator: a RuntimeError that says what to change where the GPU's memory does not suffice"
+
+    @wraps(train)
+    def run(*args, **options):
+        try:
+            return train(*args, **options)
+        except torch.OutOfMemoryError as error:
+            size = options.get("batch_size", 1)
+            raise RuntimeError(
+                f"The GPU's memory does not suffice for training with a batch_size of {size}: "
+                "choose a smaller one, or --no-cuda-graph (AGGAN_CUDA_GRAPH=off), since a "
+                f"recorded step keeps its memory while it is not replayed. PyTorch says: {error}"
+            ) from error
+
+    return run
