@@ -175,7 +175,7 @@ def nonfinite_message(
         f"skip_nonfinite, here {settings.skip_nonfinite}, leaves so many steps out."
     )
 
-
+# %% ../nbs/09_training.ipynb #b1730ef8
 def train(
     method: Method,
     pairs: PairDataset,  # training set
