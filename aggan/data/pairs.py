@@ -408,7 +408,7 @@ class ScaledImages(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         return self.images.scaled(index)
 
-
+# %% ../../nbs/data/pairs.ipynb #3d9ce8d7
 class ResidentPairs:
     "All images of a training set on one device; crops and flips are made there."
 

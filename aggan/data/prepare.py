@@ -387,7 +387,7 @@ def unchanged(item):
     "A `collate_fn` that converts nothing."
     return item
 
-
+# %% ../../nbs/data/prepare.ipynb #c194cb13
 def align_all(
     sources: list[Source],
     options: Options,
