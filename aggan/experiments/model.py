@@ -35,6 +35,7 @@ from aggan.data.images import (
     undo_square,
     unit_range,
 )
+from ..data.thermal_points import CONFIDENT, locate_thermal_face
 from . import sharing
 from aggan.experiments.inference import (
     PRECISIONS,
@@ -47,13 +48,7 @@ from aggan.experiments.inference import (
 from .preparation import check_preparation, convert_as_trained
 from ..explanation import resize_map
 from ..methods import Method
-from aggan.recognition.alignment import (
-    detect_face,
-    frame_landmarks,
-    similarity_transform,
-    warp,
-    warp_homography,
-)
+from ..recognition.alignment import frame_landmarks, similarity_transform, warp, warp_homography
 from ..runtime.checks import check_choice, check_options
 from ..runtime.files import atomic_write
 from ..runtime.run_folder import MODELS, resolve_checkpoint
@@ -183,9 +178,9 @@ def check_landmarks(
 def find_landmarks(
     pixels: Tensor,  # (1 or 3, H, W) uint8, or float in [0, 1]
 ) -> Tensor | None:  # (5, 2) pixels; None: no face was found
-    "Landmarks of the most prominent face."
-    face = detect_face(pixels)
-    return face and face.landmarks
+    "Landmarks of the face in a thermal image, if they are certain."
+    face = locate_thermal_face(pixels)
+    return face.points if face.confidence >= CONFIDENT else None
 
 
 def place_input(

@@ -164,6 +164,7 @@ def translate(
     compiled: bool = False,  # use `torch.compile`: for many images on a GPU; not for a video
     size: str = "network",  # of the faces: the network's, or that of the "original" image
     maps: bool = False,  # write attention maps beside the faces, in grey and as overlays
+    align: str = "none",  # "auto": locate the face first, for images that are not aligned
     thermal_range: str | None = None,  # see `aggan.data.images.scale_depth`; None: as trained
     aspect: str | None = None,  # see `aggan.data.images.make_square`; None: as trained
 ) -> Translation:  # how many images or frames were translated, and how many were there
@@ -175,6 +176,7 @@ def translate(
     if Path(source).suffix.lower() in VIDEO_SUFFIXES and not Path(source).is_dir():
         model = load(weights, precision=precision)
         model = with_reading(model, options) if options else model
-        return Translation(translate_video(model, source, output, batch_size, size, maps), 0)
-    how = batch_size, precision, compiled, size, maps
+        how = batch_size, size, maps, align
+        return Translation(translate_video(model, source, output, *how), 0)
+    how = batch_size, precision, compiled, size, maps, align
     return translate_folder(weights_file(weights), source, output, *how, **options)

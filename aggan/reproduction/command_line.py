@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import aggan
-from ..commands.judging import evaluate, explain
+from ..commands.judging import compare, evaluate, explain, match, runs
 from ..commands.parsing import Group, UsageError, parse
-from ..commands.preparing import prepare, prepare_options, translate, weights
+from ..commands.preparing import export, prepare, prepare_options, translate, verify, weights
 from ..commands.reproducing import bench, notebook, reproduce
 from ..commands.settings import check_method_name, experiment_groups
 from ..commands.signatures import method_sources, options_of
@@ -39,12 +39,17 @@ COMMANDS = {
     command.run.__name__: command
     for command in (
         Command(prepare, "data set"),
+        Command(verify),
         Command(weights),
         Command(methods),
         Command(train, "experiment"),
         Command(translate),
         Command(evaluate, "experiment"),
         Command(explain, "experiment"),
+        Command(runs),
+        Command(compare),
+        Command(match),
+        Command(export),
         Command(reproduce, "experiment"),
         Command(notebook),
         Command(bench),
