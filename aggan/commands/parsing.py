@@ -45,7 +45,9 @@ def flag_type(option: Option, hint: str | None) -> Any:
         nothing = option.default is REQUIRED or option.default in (None, "", (), False)
         hint = "" if nothing else f"(default {show(option.default)})"
     hint = "(required)" if option.default is REQUIRED else hint
-    described = Annotated[kind, arg(help=option.help or option.name, help_behavior_hint=hint)]
+    place = option.name.upper() if plain(option) != option else None  # typed without a flag
+    text = {"help": option.help or option.name, "help_behavior_hint": hint}
+    described = Annotated[kind, arg(metavar=place, **text)]
     return Required[described] if option.default is REQUIRED else described
 
 
