@@ -134,6 +134,7 @@ def match(
     threshold: float | None = None,  # score that accepts, in place of the chosen one
     matcher: str | None = None,  # recogniser; default: the run's
     aligned: bool = False,  # photographs are aligned frames: no face is searched for
+    align: Literal["none", "auto"] = "none",  # auto: locate the faces of probes not aligned
     top: int = 5,  # people listed for each probe
     subject_pattern: str | None = None,  # regular expression whose group names the person
     root: str = "",  # of the run's data on disk, for its validation people
@@ -143,7 +144,7 @@ def match(
     from aggan.experiments.matching import match_probes
 
     choice = {"far": far, "threshold": threshold, "matcher": matcher, "top": top}
-    reading = {"aligned": aligned, "subject_pattern": subject_pattern}
+    reading = {"aligned": aligned, "align": align, "subject_pattern": subject_pattern}
     place = {"root": root, "cache": cache}
     found = match_probes(run, probes, gallery, output, **choice, **reading, **place)
     print(*found.notes, sep="\n")

@@ -290,11 +290,11 @@ def _usual_matcher(weights: str | Path) -> str:
     return RunFolder(weights).config["matcher"] if is_run else "dlib"
 
 
-def _open_probes(weights, source, output, method, reading, notes):
+def _open_probes(weights, source, output, method, align, reading, notes):
     "Thermal images as the weights learnt them; what cannot be read is noted."
     trained, problems = trained_preparation(weights), []
     options = reading_options(trained, source, reading)
-    images = as_trained(open_source(source, output, method, problems, options), trained)
+    images = as_trained(open_source(source, output, method, problems, options, align), trained)
     notes += map(str, problems)
     return images
 
@@ -316,6 +316,7 @@ def match_probes(
     threshold: float | None = None,  # a score that accepts; None: chosen on validation people
     matcher: str | None = None,  # embedder; None: the run's, or dlib
     aligned: bool = False,  # photographs are aligned frames: no face is searched for
+    align: str = "none",  # "auto": locate the faces of the probes, which are not aligned
     top: int = 5,  # people listed for each probe
     subject_pattern: str | None = None,  # regular expression with one group, that names the person
     root: str | Path = "",  # of the run's data on disk, for its validation people
@@ -330,7 +331,7 @@ def match_probes(
     output, notes = Path(output).resolve(), []
     method, matcher = load_method(weights), matcher or _usual_matcher(weights)
     experiment_with(weights, matcher=matcher)  # refuses a matcher that taught them
-    images = _open_probes(weights, Path(probes).resolve(), output, method, reading, notes)
+    images = _open_probes(weights, Path(probes).resolve(), output, method, align, reading, notes)
     gallery_files(gallery)  # refused before the validation people are matched
     chosen = None if threshold is None else Threshold(threshold, 0.0)
     if chosen is None:
