@@ -27,6 +27,7 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor
 
+# %% ../../nbs/experiments/experiment.ipynb #df707c49
 import aggan
 from ..data import SPLITS, EmptySplit, PairDataset, PairRecord, collate, open_pairs
 from ..data.face_locations import alignment_quality

@@ -490,9 +490,8 @@ def translate_folder(
         record_translation(images, output, made_with(weights, precision, size, align, options))
         how = batch_size, precision, compiled, size, problems, maps
         count = translate_images(method, as_trained(images, trained), output, *how)
-    done = Translation(
-        count, sum((output / f"{name}.png").exists() for name in images.names) - count
-    )
+    present = sum((output / f"{name}.png").exists() for name in images.names)
+    done = Translation(count, present - count)
     if problems:
         raise ValueError(
             f"{done.translated} images translated into {output}, {done.present} already there, "

@@ -44,7 +44,7 @@ from .inference import load_readable, open_source, stack_thermal
 from .preparation import as_trained, reading_options, trained_preparation
 
 # %% auto #0
-__all__ = ['FRAME', 'THUMB', 'PAGE_PROBES', 'Gallery', 'read_photograph', 'gallery_files', 'open_gallery', 'Probes',
+__all__ = ['FRAME', 'THUMB', 'PAGE_PROBES', 'LOG', 'Gallery', 'read_photograph', 'gallery_files', 'open_gallery', 'Probes',
            'embed_probes', 'validation_faces', 'match_threshold', 'rank_people', 'limits', 'write_page', 'Matches',
            'match_probes']
 
@@ -299,6 +299,9 @@ def _open_probes(weights, source, output, method, align, reading, notes):
     return images
 
 # %% ../../nbs/experiments/matching.ipynb #9979aed9
+LOG = logging.getLogger("aggan")
+
+
 class Matches(NamedTuple):
     "The result of a search."
 
@@ -328,19 +331,18 @@ def match_probes(
     Raises FileNotFoundError or ValueError for what cannot be read, for a matcher that taught the
     weights, and where no threshold can be chosen."""
     check_options("match_probes", {"far": far, "top": top}, match_probes)
-    output, notes = Path(output).resolve(), []
-    method, matcher = load_method(weights), matcher or _usual_matcher(weights)
+    output, method, notes = Path(output).resolve(), load_method(weights), []
+    matcher = matcher or _usual_matcher(weights)
     experiment_with(weights, matcher=matcher)  # refuses a matcher that taught them
     images = _open_probes(weights, Path(probes).resolve(), output, method, align, reading, notes)
     gallery_files(gallery)  # refused before the validation people are matched
-    chosen = None if threshold is None else Threshold(threshold, 0.0)
-    if chosen is None:
-        chosen = match_threshold(weights, far, matcher, root=root, cache=cache)
+    given = None if threshold is None else Threshold(threshold, 0.0)
+    chosen = given or match_threshold(weights, far, matcher, root=root, cache=cache)
     embedder = load_embedder(matcher).to(default_device())
     people = open_gallery(gallery, embedder, aligned, subject_pattern, notes)
     searched = embed_probes(method, images, embedder, notes)
-    known = f"{len(people.names)} photographs of {len(set(people.people))} people"
-    logging.getLogger("aggan").info(f"{len(searched.names)} probes, {known}")
+    counts = len(searched.names), len(people.names), len(set(people.people))
+    LOG.info("%s probes, %s photographs of %s people", *counts)
     found = rank_people(searched, people, chosen.value, top)
     notes = [*limits(matcher, chosen, people), *notes]
     with atomic_write(output / "matches.csv") as part:

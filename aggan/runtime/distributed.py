@@ -248,8 +248,8 @@ def start_processes(
 ) -> Fabric:
     """Start or join the processes that train together.
 
-    Raises ValueError for a batch that cannot be split, a precision that the GPU does not have,
-    or several processes in a notebook; RuntimeError if some processes are missing."""
+    Raises ValueError for a batch that cannot be split, a precision that the GPU does not have, or
+    several processes in a notebook; RuntimeError if some are missing."""
     from lightning_fabric import Fabric
 
     expected = devices * nodes
@@ -275,8 +275,7 @@ def start_processes(
         fabric.launch()
         if world_size() != expected:
             raise RuntimeError(
-                f"{world_size()} process(es) were started where {devices} devices on {nodes} "
-                f"node(s) need {expected}: under Slurm put `srun --ntasks-per-node` before the "
-                "command."
+                f"{world_size()} processes were started where {devices} devices on {nodes} nodes "
+                f"need {expected}: under Slurm put `srun --ntasks-per-node` before the command."
             )
     return fabric
