@@ -215,7 +215,7 @@ def test_splits_of_one_person_are_refused_before_training(tmp_path, few):
 
 def test_limited_subjects_are_counted(tmp_path):
     split_tree(tmp_path / "pairs", train=PEOPLE[:3], val=PEOPLE[3:5], test=PEOPLE[5:7])
-    code, _, err = run(*TRAIN_PIX2PIX, *kwargs(subjects={"test": 1}), cwd=tmp_path)
+    code, _, err = run(*TRAIN_PIX2PIX, "--subjects", "test", 1, cwd=tmp_path)
     assert code == 1 and "test split has 1 subject" in err and '"subjects" limits it to 1' in err
 
 

@@ -51,7 +51,7 @@ from ..recognition import SHIPPED, SYNTHETIC, load_embedder
 from ..recognition.formats import read_description
 from ..recognition.pretrained import PRETRAINED
 from ..runtime.checks import check_options
-from ..runtime.devices import announce_device, set_float32_precision
+from ..runtime.devices import describe_device, set_float32_precision, unused_gpu
 from ..runtime.distributed import rank, rank_zero_first, start_processes
 from aggan.runtime.files import (
     atomic_write,
@@ -429,7 +429,7 @@ def announce_training(experiment: Experiment, steps: int) -> None:
     LOG.info(
         "%s on %s%s, %s: %s steps of %s pairs at %s px, in %s",
         method_label(experiment.method),
-        device.upper(),
+        describe_device(),
         threads,
         profile.precision,
         steps,
@@ -437,6 +437,8 @@ def announce_training(experiment: Experiment, steps: int) -> None:
         profile.image_size,
         experiment.folder,
     )
+    if unused := unused_gpu():
+        LOG.warning(unused)
     if device == "cpu" and experiment.profile in GPU_PROFILES:
         LOG.info(
             "The profile %s is meant for a GPU, and this machine shows none: on its CPU the "
@@ -489,10 +491,8 @@ def run_training(
     if run.steps_done == steps and run.checkpoint(steps).exists():
         return
     found = check_data(experiment)
-    if rank() == 0:
-        announce_device("training")
-        if not experiment.dataset.startswith("synthetic"):
-            announce(*found)
+    if rank() == 0 and not experiment.dataset.startswith("synthetic"):
+        announce(*found)
     for note in network_notes(experiment):
         warnings.warn(f"{method_label(experiment.method)} is {note}.", stacklevel=2)
     announce_training(experiment, steps)

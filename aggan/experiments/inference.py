@@ -224,10 +224,9 @@ def at_size(
     images: ThermalImages | StoredThermal,
     size: str,  # one of `SIZES`
     names: Sequence[str],
-    faces: Tensor,  # (B, 1 or 3, H, W) uint8; any beyond the names is padding
-) -> Sequence[Tensor]:  # on the CPU
+    faces: Tensor,  # (B, 1 or 3, H, W) uint8, on the CPU; any beyond the names is padding
+) -> Sequence[Tensor]:
     "Faces at the size that is asked for."
-    faces = faces.cpu()
     if size == "network":
         return faces
     return [images.restore(name, face) for name, face in zip(names, faces)]
@@ -300,7 +299,8 @@ def picture_maker(
         made = translate(thermal)
         visible, heatmap = made if maps else (made, None)
         drawn = map_pictures(thermal, heatmap) if maps else {}
-        return drawn | {"": to_bytes((visible + 1) / 2)}
+        drawn[""] = to_bytes((visible + 1) / 2)
+        return {kind: pictures.cpu() for kind, pictures in drawn.items()}
 
     return make
 
