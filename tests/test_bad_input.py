@@ -116,7 +116,7 @@ def test_foreign_checkpoints(workplace, run_folder, tmp_path):
     assert "does not say which method" in message("nameless.safetensors")
     header = {"method": json.dumps("ag-gan"), "method_kwargs": json.dumps({"width": 16})}
     save_file(load_file(whole), tmp_path / "other.safetensors", header)
-    assert "other.safetensors does not fit" in message("other.safetensors")
+    assert "other.safetensors holds no method that can be made" in message("other.safetensors")
 
 
 def test_damaged_resume_file_is_named(smoke_runs, tmp_path):

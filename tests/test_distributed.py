@@ -1,7 +1,6 @@
 """Two processes that share each batch compute what one process computes, and stop together."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -81,11 +80,9 @@ def test_only_rank_zero_writes(trained):
 
 def test_an_infinite_loss_in_one_process_stops_all(trained):
     for rank in (0, 1):
-        assert re.match(
-            'The loss "discriminator" became inf at or before step 1',
-            (trained[2] / f"exploded{rank}").read_text(),
-        )
-    assert not list((trained[2] / "process0" / "exploded").glob("**/*.safetensors"))
+        said = (trained[2] / f"exploded{rank}").read_text()
+        assert 'the loss "discriminator" became inf at step 1' in said
+    assert not list((trained[2] / "process0" / "exploded").glob("checkpoints/*"))
 
 
 def test_one_process_resumes_a_run_of_two(trained):
