@@ -255,7 +255,13 @@ def test_translation_with_its_map_is_both(name):
     assert heatmap is None or torch.equal(heatmap, maps[0])
 
 
-@pytest.mark.parametrize("name", list_methods())
+QUICK = ("ag-gan+", "pix2pix")  # to export; the others take a minute each
+EXPORTED = [
+    pytest.param(name, marks=[] if name in QUICK else pytest.mark.soak) for name in list_methods()
+]
+
+
+@pytest.mark.parametrize("name", EXPORTED)
 def test_method_as_onnx_equals_pytorch(name, tmp_path):
     from onnxruntime import InferenceSession
 
