@@ -155,10 +155,11 @@ def train_from(
             at_row = at_checkpoint or done % settings.log_every == 0
             asked = stop.is_asked(fabric.device, at_row)
             late = at_row and time.monotonic() - saved > settings.resume_seconds
-            if (due := at_checkpoint or asked or late) or done <= careful:
+            if done <= careful or (asked and not at_row):
                 logger.check()
-                check_state(method, optimizers, done)
             row = {"step": done} | logger.means() if at_row else None
+            if (due := at_checkpoint or asked or late) or done <= careful:
+                check_state(method, optimizers, done)
             if at_checkpoint:
                 row |= save_and_validate(run, method, done, settings, images.pairs)
             if at_row:

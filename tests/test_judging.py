@@ -2,12 +2,14 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import aggan
 from aggan.experiments.matching import match_probes
 from aggan.recognition import Embedder, embed_faces, load_embedder
 from aggan.recognition.comparison import read_faces, scores_of
@@ -146,3 +148,14 @@ def test_description_decides_the_identity_of_a_run(tmp_path):
     before = weights_hash(str(description))
     graph.write_bytes(b"other")
     assert weights_hash(str(description)) != before
+
+
+def test_a_teacher_in_a_description_does_not_judge(tmp_path):
+    from aggan.experiments import Experiment
+
+    teacher = Path(aggan.__file__).parent / "weights" / "mobilefacenet.safetensors"
+    description = tmp_path / "own.json"
+    network = {"network": "torch.nn:Identity", "weights": str(teacher)}
+    description.write_text(json.dumps(network))
+    with pytest.raises(ValueError, match="trains the method .* and cannot judge it"):
+        Experiment("ag-gan+", matcher=str(description))

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LOSS_NETWORKS', 'SYNTHETIC_JUDGE', 'MISSING', 'LOG', 'GPU_PROFILES', 'SCORES', 'FORMER_NAMES', 'weights_hash',
-           'meant_network', 'Experiment', 'check_origin', 'check_matching', 'check_matcher', 'second_judge',
-           'knows_rendered_people', 'network_notes', 'recorded_profile', 'origin', 'data_identities',
+           'meant_network', 'Experiment', 'check_origin', 'check_matching', 'network_digests', 'check_matcher',
+           'second_judge', 'knows_rendered_people', 'network_notes', 'recorded_profile', 'origin', 'data_identities',
            'experiment_config', 'check_data', 'validation_settings', 'training_settings', 'lock_run', 'flatten',
            'check_same_run', 'announce_training', 'begin_from', 'run_training', 'evaluate_experiment',
            'real_face_context', 'unmeasured', 'failure_signs', 'complete_report', 'run_evaluation', 'parameter_counts',
@@ -195,11 +195,19 @@ def loss_networks(self: Experiment) -> dict[str, str]:
     return networks
 
 
+def network_digests(network: str) -> set[str]:
+    "Content hashes of an embedder or a parser and of the files it is made of; else its name."
+    path = Path(network)
+    described = path.suffix == ".json" and path.is_file()
+    files = read_description(path).files if described else ()
+    return {weights_hash(network) or network, *(content_hash(file, digits=12) for file in files)}
+
+
 def check_matcher(experiment: Experiment) -> None:
     "Raises ValueError if the matcher has the weights of a network that trains the method."
-    matcher = experiment.matcher
+    matcher, digests = experiment.matcher, network_digests(experiment.matcher)
     for option, network in experiment.loss_networks.items():
-        if (weights_hash(matcher) or matcher) == (weights_hash(network) or network):
+        if digests & network_digests(network):
             raise ValueError(
                 f'"{matcher}" trains the method ({option}) and cannot judge it: choose another '
                 "matcher."
