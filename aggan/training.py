@@ -166,8 +166,7 @@ def train_from(
                 row |= {"seconds": logger.seconds}
             if due:
                 now = State(done, row, state.skipped, logger.pending())
-                save_state(run, method, optimizers, now)
-                saved = time.monotonic()
+                saved = save_state(run, method, optimizers, now)
             if at_row:
                 logger.write(row)
             stop.leave_if(asked, done)

@@ -49,9 +49,10 @@ def trained(request, folder):
     done, killed = (experiment(request.param, place) for place in (folder, folder / "killed"))
 
     def save_and_copy(run, method, optimizers, state):
-        save_state(run, method, optimizers, state)
+        saved = save_state(run, method, optimizers, state)
         if state.step == 6:
             shutil.copytree(run, killed.folder)
+        return saved
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("aggan.training.save_state", save_and_copy)

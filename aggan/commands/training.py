@@ -25,6 +25,7 @@ def train_options(
     extend: str | None = None,  # run folder whose training goes on, with more --steps or --epochs
     devices: int = 1,  # GPUs of each machine, or processes on CPUs, that share every batch
     nodes: int = 1,  # machines, each with so many devices
+    cuda_graph: bool = True,  # record the step on one GPU; off where its memory is short
 ):
     "Flags of `aggan train` beyond those of every experiment."
 
@@ -82,7 +83,7 @@ def train(
     except ValueError as error:
         raise UsageError(str(error)) from error
     for experiment in experiments:
-        report = run_experiment(experiment, *processes)
+        report = run_experiment(experiment, *processes, given.get("cuda_graph", True))
         if rank():
             continue
         print_report(f"{method_label(experiment.method)} on {data_text(experiment)}, test", report)

@@ -8,13 +8,10 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from functools import cache
-from threading import Thread
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,7 +28,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['world_size', 'rank', 'shard', 'all_reduce_mean', 'all_reduce_gradients', 'broadcast_module',
            'update_running_statistics', 'sync_batch_norm', 'all_gather', 'Dropout', 'barrier', 'rank_zero_first',
-           'check_split', 'gradient_averaging', 'end_with', 'watch_rank_zero', 'check_interactive', 'start_processes']
+           'check_split', 'gradient_averaging', 'check_interactive', 'start_processes']
 
 # %% ../../nbs/runtime/distributed.ipynb #84358050
 def world_size() -> int:
@@ -208,24 +205,6 @@ def gradient_averaging():
 
     return GradientAveraging(timeout=timedelta(days=1))
 
-# %% ../../nbs/runtime/distributed.ipynb #520ff1dd
-def end_with(
-    process: int,  # id of the parent process
-    seconds: float = 5.0,  # between two looks
-) -> None:
-    "End this process once its parent is gone"
-    while os.getppid() == process:
-        time.sleep(seconds)
-    os._exit(1)
-
-
-@cache
-def watch_rank_zero() -> None:
-    "End the processes that rank 0 starts on this machine when it ends; call it before they start"
-    first = int(os.environ.setdefault("AGGAN_RANK_ZERO", str(os.getpid())))
-    if first == os.getppid():
-        Thread(target=end_with, args=(first,), daemon=True).start()
-
 # %% ../../nbs/runtime/distributed.ipynb #4a4b90b3
 def check_interactive(
     processes: int,  # in all
@@ -271,7 +250,6 @@ def start_processes(
         )
     follow_parent()
     if expected > 1:
-        watch_rank_zero()
         fabric.launch()
         if world_size() != expected:
             raise RuntimeError(

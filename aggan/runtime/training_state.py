@@ -8,6 +8,7 @@ __all__ = ['network_tensors', 'optimizer_tensors', 'check_types', 'load_networks
 
 # %% ../../nbs/runtime/training_state.ipynb #fde64f7c
 import os
+import time
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -115,15 +116,16 @@ def check_state(method: nn.Module, optimizers: dict[str, Optimizer], step: int) 
 # %% ../../nbs/runtime/training_state.ipynb #1613a83e
 def save_state(
     run: RunFolder, method: nn.Module, optimizers: dict[str, Optimizer], state: State
-) -> None:
-    "Write everything that training resumes from; rank 0 only"
+) -> float:  # of `time.monotonic`
+    "Write everything that training resumes from, by rank 0; the time when it is written"
     if distributed.rank():
-        return
+        return time.monotonic()
     header = state._asdict()
     header |= {"threads": torch.get_num_threads(), "processes": distributed.world_size()}
     if run.resume_file.exists():
         os.replace(run.resume_file, run.previous_file)
     save_checkpoint(run.resume_file, training_state(method, optimizers), header)
+    return time.monotonic()
 
 # %% ../../nbs/runtime/training_state.ipynb #0dceb941
 def load_state(path: Path, method: nn.Module, optimizers: dict[str, Optimizer]) -> State:
