@@ -166,9 +166,7 @@ def test_a_run_is_extended_from_its_last_state(trial, monkeypatch, capsys):
     monkeypatch.chdir(trial)
     train("--extend", RUN, "--steps", 5, "--name", "on")
     said = capsys.readouterr().out
-    assert (
-        f"Goes on from step 3 of {RUN}" in said and "pix2pix on CPU".casefold() in said.casefold()
-    )
+    assert f"Goes on from step 3 of {RUN}" in said and "pix2pix on the cpu" in said.casefold()
     run = RunFolder("runs/synthetic-arl/pix2pix/on")
     assert [row["step"] for row in run.metrics()] == [3, 5] and "extend" in run.config
     train("--extend", RUN, "--steps", 3, "--name", "no more", code=1)
