@@ -44,11 +44,11 @@ from aggan.data.images import (
 
 # %% auto #0
 __all__ = ['USUAL', 'NEEDS_NO_PAIRS', 'THERMAL_ENDS', 'VISIBLE_ENDS', 'HASHED_BYTES', 'ASPECT_TOLERANCE', 'Naming',
-           'check_naming', 'find_folder', 'suggest_suffixes', 'pair_folders', 'layout_folders', 'list_side_by_side',
-           'list_folder', 'whole_number', 'read_row', 'list_manifest', 'drop_duplicates', 'describe_unseen',
-           'list_pairs', 'describe_files', 'check_even_width', 'check_aspects', 'check_size', 'split_sides',
-           'read_pair', 'SetInfo', 'summarise_headers', 'warn_of_sizes', 'uniform', 'load_pair', 'effective_options',
-           'folder_identity', 'FolderPairs', 'UnpairedFolder', 'EmptySplit', 'open_folder']
+           'check_naming', 'find_folder', 'suggest_suffixes', 'TwoFolders', 'pair_folders', 'layout_folders',
+           'list_side_by_side', 'list_folder', 'whole_number', 'read_row', 'list_manifest', 'drop_duplicates',
+           'describe_unseen', 'list_pairs', 'describe_files', 'check_even_width', 'check_aspects', 'check_size',
+           'split_sides', 'read_pair', 'SetInfo', 'summarise_headers', 'warn_of_sizes', 'uniform', 'load_pair',
+           'effective_options', 'folder_identity', 'FolderPairs', 'UnpairedFolder', 'EmptySplit', 'open_folder']
 
 # %% ../../nbs/data/folders.ipynb #cb49038e
 from aggan.data.pairs import (
@@ -62,6 +62,7 @@ from aggan.data.pairs import (
     subsample,
 )
 from aggan.data.people import (
+    LAYOUT_FOLDERS,
     ONE_PICTURE_EACH,
     SPECTRA,
     as_option,
@@ -110,10 +111,13 @@ def find_folder(
     return next(matching, parent / name)
 
 
-def _images_ending(folder: Path, end: str, problems: list | None) -> dict[str, Path]:
-    "Images whose names have an end, by their names without it."
+def _images_ending(
+    folder: Path, end: str, problems: list | None, person: str = ""
+) -> dict[str, Path]:
+    "Images whose names have an end, by their names without it, below the person if one is given."
     images = list_images(folder, problems=problems)
-    return {name.removesuffix(end): path for name, path in images.items() if name.endswith(end)}
+    ending = {name.removesuffix(end): path for name, path in images.items() if name.endswith(end)}
+    return {f"{person}/{name}" if person else name: path for name, path in ending.items()}
 
 
 def _common_end(names: Iterable[str]) -> str:  # without digits, which number the images
@@ -172,19 +176,32 @@ def _single(images: dict[str, Path], side: str, naming: Naming) -> list[PairReco
     ]
 
 
+class TwoFolders(NamedTuple):
+    "Where the images of a split, or those of one person in it, lie."
+
+    split: str  # "" where the layout names none
+    thermal: Path
+    visible: Path  # may be the same folder, if the names have suffixes
+    person: str = ""  # whose folder has both; "" where the spectra's folders hold everybody
+
+    @property
+    def folders(self) -> tuple[Path, Path]:
+        "Both folders."
+        return self.thermal, self.visible
+
+
 def pair_folders(
-    thermal: Path,
-    visible: Path,  # may be the same folder, if the names have suffixes
-    split: str,
+    where: TwoFolders,
     naming: Naming = USUAL,
     problems: list | None = None,  # see `report_problem`
 ) -> list[PairRecord]:
     "Pairs of equal names in two folders, or images without partners; raises UnusableFile."
-    for here, there in ((thermal, visible), (visible, thermal)):
+    split, folders = where.split, where.folders
+    for here, there in (folders, folders[::-1]):
         if not there.is_dir():
             raise UnusableFile("no partner", f"{here} has no partner: there is no folder {there}")
-    folders = thermal, visible
-    left, right = (_images_ending(*side, problems) for side in zip(folders, naming.ends))
+    sides = zip(folders, naming.ends)
+    left, right = (_images_ending(*side, problems, where.person) for side in sides)
     if naming.unpaired and split in ("", "train") and left.keys() != right.keys():
         return _single(left, "thermal", naming) + _single(right, "visible", naming)
     _report_partners(left, right, folders, problems)
@@ -206,20 +223,30 @@ def _spectrum_folders(root: Path, split: str) -> list[tuple[Path, Path]]:  # the
     return pairs
 
 
-def layout_folders(
-    root: Path, naming: Naming = USUAL
-) -> list[tuple[str, Path, Path]]:  # split, thermal and visible folder
+def _folders_of_people(home: Path) -> list[tuple[Path, Path]]:
+    "Candidate folders, one pair for each folder that may be a person's."
+    inside = sorted(home.iterdir()) if home.is_dir() else []
+    people = [path for path in inside if path.is_dir() and path.name.lower() not in LAYOUT_FOLDERS]
+    return [pair for person in people for pair in _spectrum_folders(person, "")]
+
+
+def layout_folders(root: Path, naming: Naming = USUAL) -> list[TwoFolders]:
     "The folders of images that a layout has; one of a pair may not exist."
+    splits = ("", *SPLITS)
+    everybody = [TwoFolders(s, *pair) for s in splits for pair in _spectrum_folders(root, s)]
+    found = [where for where in everybody if any(folder.is_dir() for folder in where.folders)]
+    if found:
+        return found
+    each = [(split, *pair) for split in splits for pair in _folders_of_people(_home(root, split))]
     found = [
-        (split, *pair)
-        for split in ("", *SPLITS)
-        for pair in _spectrum_folders(root, split)
-        if any(folder.is_dir() for folder in pair)
+        TwoFolders(split, thermal, visible, thermal.parent.name)
+        for split, thermal, visible in each
+        if thermal.is_dir() or visible.is_dir()
     ]
     if found or not naming.suffixes:
         return found
     homes = {split: _home(root, split) for split in SPLITS if _home(root, split).is_dir()}
-    return [(split, home, home) for split, home in (homes or {"": root}).items()]
+    return [TwoFolders(split, home, home) for split, home in (homes or {"": root}).items()]
 
 # %% ../../nbs/data/folders.ipynb #93bbf393
 THERMAL_ENDS = ("t", "th", "thermal", "ir", "lwir", "tir")
@@ -228,7 +255,7 @@ VISIBLE_ENDS = ("v", "vl", "vis", "visible", "rgb")
 
 def _half_folders(root: Path, naming: Naming) -> dict[str, Path]:  # by split
     "Folders in which each image may hold both halves of a pair."
-    taken = {split for split, *_ in layout_folders(root, naming)}
+    taken = {where.split for where in layout_folders(root, naming)}
     free = [split for split in SPLITS if split not in taken] + ([] if taken else [""])
     return {split: home for split in free if (home := _home(root, split)).is_dir()}
 
@@ -264,8 +291,8 @@ def list_folder(
 ) -> list[PairRecord]:
     "Pairs of a folder without manifest; raises ValueError that names what is wrong."
     records = []
-    for split, thermal, visible in layout_folders(root, naming):
-        records += pair_folders(thermal, visible, split, naming, problems)
+    for where in layout_folders(root, naming):
+        records += pair_folders(where, naming, problems)
     for split, home in _half_folders(root, naming).items():
         records += list_side_by_side(home, split, naming, problems)
     check_people([r for r in records if r.thermal and r.visible], naming.subject_pattern, root)
@@ -426,11 +453,13 @@ def describe_unseen(root: Path, naming: Naming = USUAL) -> list[str]:  # clauses
     if _manifest_of(root):
         return []  # names the files that it wants
     layout = layout_folders(root, naming)
-    folders = dict.fromkeys(folder for _, *both in layout for folder in both if folder.is_dir())
+    folders = dict.fromkeys(folder for where in layout for folder in where.folders)
+    folders = [folder for folder in folders if folder.is_dir()]
     unseen = [f"not seen: {said}" for folder in folders if (said := describe_other_files(folder))]
     images = list(filter(is_image_name, list_files(root)))
     for folder in folders:
-        ends = [end for _, *both in layout for f, end in zip(both, naming.ends) if f == folder]
+        sides = [side for where in layout for side in zip(where.folders, naming.ends)]
+        ends = [end for own, end in sides if own == folder]
         inside = [path for path in images if path.is_relative_to(folder)]
         without = [path for path in inside if not path.stem.endswith(tuple(ends))]
         unseen += _count_images(without, f"whose names do not end in {' or '.join(ends)}")
