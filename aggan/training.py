@@ -162,8 +162,7 @@ def train_from(
             if at_checkpoint:
                 row |= save_and_validate(run, method, done, settings, images.pairs)
             batches.save_samples(run, method, done, settings)
-            if at_row:
-                row |= {"seconds": logger.seconds}
+            row = row and row | {"seconds": logger.seconds}
             if due:
                 now = State(done, row, state.skipped, logger.pending())
                 saved = save_state(run, method, optimizers, now)

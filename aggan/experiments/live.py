@@ -28,7 +28,7 @@ def time_left(
     rest = seconds / max(steps, 1) * left
     return f"{rest / 3600:.1f} hours left" if rest > 5400 else f"{rest / 60:.0f} minutes left"
 
-
+# %% ../../nbs/experiments/live.ipynb #4e85588a
 class LiveView(Watcher):
     "Widget with the losses, the scores, the learning rates and the last sample grid of a training."
 
