@@ -50,7 +50,7 @@ install: $(INSTALLED)
 $(INSTALLED): settings.ini setup.py constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt \
-	    --editable '.[notebooks,explain,register,flir,export,video,hub,docs,dev]'
+	    --editable '.[notebooks,explain,register,flir,export,video,hub,watch,docs,dev]'
 	if git rev-parse --git-dir > /dev/null 2>&1; then $(BIN)/nbdev_install_hooks; fi
 	touch $@
 

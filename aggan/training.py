@@ -37,6 +37,7 @@ from aggan.runtime.training_state import (  # noqa: F401
     resume,
     save_state,
 )
+from .runtime.watching import Watcher
 
 _all_ = ["network_tensors", "load_networks", "read_checkpoint", "save_checkpoint"]
 
@@ -61,6 +62,8 @@ class TrainingSettings:
     skip_nonfinite: int = 0  # steps with a NaN or infinite number that are left out at most
     validate: Callable[[Method], dict[str, float]] = lambda method: {}  # e.g. {"eer": 0.1}
     samples: Batch | None = None  # translated at every checkpoint
+    sample_every: int | None = None  # steps between further sample grids
+    watcher: Watcher = Watcher()  # is shown losses, learning rates, scores and sample grids
     header: dict = field(default_factory=dict)  # of every checkpoint, e.g. the method's options
 
 # %% ../nbs/09_training.ipynb #6b1689e7
@@ -116,16 +119,12 @@ def make_step(
 def save_and_validate(
     run: RunFolder, method: Method, step: int, settings: TrainingSettings, pairs: PairDataset
 ) -> dict[str, float]:  # validation scores, as `val_name`
-    "Write a checkpoint and a grid of thermal, translated and visible faces; validate."
+    "Write a checkpoint and validate"
     method.before_checkpoint(pairs)
     if distributed.rank():
         return {}
     save_checkpoint(run.checkpoint(step), network_tensors(method), settings.header | {"step": step})
     method.eval()
-    if (samples := settings.samples) is not None:
-        thermal = samples.thermal.to(next(method.parameters()).device)
-        translated = method.translate(thermal).float().cpu()
-        batches.save_grid(run.sample_grid(step), samples.thermal, translated, samples.visible)
     scores = {f"val_{name}": value for name, value in settings.validate(method).items()}
     method.train()
     return scores
@@ -146,7 +145,7 @@ def train_from(
     inputs, make_batch = inputs_from(state.step, images, settings, fabric.device)
     step = make_step(method, optimizers, fabric, make_batch, settings.cuda_graph)
     saved, kept = time.monotonic(), (state.step, settings.steps, state.row, state.pending)
-    with MetricsLogger(run, *kept) as logger:
+    with MetricsLogger(run, *kept, settings.watcher) as logger:
         for done, tensors in enumerate(inputs, state.step + 1):
             begin_step(method, optimizers, settings, done)
             if done not in state.skipped:
@@ -162,8 +161,8 @@ def train_from(
                 check_state(method, optimizers, done)
             if at_checkpoint:
                 row |= save_and_validate(run, method, done, settings, images.pairs)
-            if at_row:
-                row |= {"seconds": logger.seconds}
+            batches.save_samples(run, method, done, settings)
+            row = row and row | {"seconds": logger.seconds}
             if due:
                 now = State(done, row, state.skipped, logger.pending())
                 saved = save_state(run, method, optimizers, now)
@@ -179,12 +178,9 @@ def nonfinite_message(
     found: NonFinite, run: RunFolder, settings: TrainingSettings, images: batches.AugmentedPairs
 ) -> str:
     "The step, the term, the images, and what can be done"
-    order = len(images), settings.batch_size, settings.seed, 0, settings.steps
-    batch = batches.ResumableBatchSampler(*order).whole_batch(found.step - 1)
-    names = batches.image_names(images, batch)
-    more = f" and {len(names) - 4} more" * (len(names) > 4)
+    named = batches.step_images(images, settings.batch_size, settings.seed, found.step)
     return (
-        f"In {run.path} {found}, for the images {', '.join(names[:4])}{more}. The state before it "
+        f"In {run.path} {found}, for the images {named}. The state before it "
         "is kept. Lower the learning rate or look for constant images, then run again; "
         f"skip_nonfinite, here {settings.skip_nonfinite}, leaves so many steps out."
     )
@@ -201,6 +197,7 @@ def run_steps(
     processes = settings.devices, settings.nodes, settings.batch_size
     fabric = distributed.start_processes(*processes, settings.precision)
     optimizers = set_up(fabric, method)
+    settings.watcher.follow(run, method, optimizers, settings.steps)
     state = resume(run, method, optimizers)
     with distributed.rank_zero_first():
         pairs.prepare_data()

@@ -206,14 +206,16 @@ def describe_constant(module: Module, name: str, node: ast.Assign | ast.AnnAssig
 def page(name: str, path: Path) -> str:
     """The API page of a module."""
     module = Module(path)
-    described = []
+    described, constants = [], []
     for defined, node in module.definitions():
         if isinstance(node, ast.FunctionDef):
             described.append(describe_function(module, node))
         elif isinstance(node, ast.ClassDef):
             described.append(describe_class(module, node))
         else:
-            described.append(describe_constant(module, defined, node))
+            constants.append(describe_constant(module, defined, node))
+    if constants:
+        described += ["## Constants", *constants]
     source = f"[{Path(module.notebook).stem}](/{module.notebook})"
     head = f"# {name}\n\nWritten, shown and tested in {source}.\n\n```{{py:module}} {name}\n```"
     return "\n\n".join([head, *described, *reexports(module)]) + "\n"

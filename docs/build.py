@@ -16,6 +16,7 @@ from nbformat.v4 import new_markdown_cell
 
 sys.path.insert(0, str(Path(__file__).parent))
 import api
+import options
 
 PROJECT = Path(__file__).resolve().parents[1]
 NBS, FIGURES = PROJECT / "nbs", PROJECT / "figures"
@@ -26,6 +27,8 @@ PAGES_OF = {  # Markdown files that are pages of their own
     "docs/benchmarks.md": "/benchmarks.md",
     "docs/glossary.md": "/glossary.md",
     "docs/gpu.md": "/gpu.md",
+    "docs/install.md": "/install.md",
+    "docs/judge.md": "/judge.md",
     "docs/robustness.md": "/robustness.md",
     "CONTRIBUTING.md": "/contributing.md",
 }
@@ -116,7 +119,7 @@ def shown(cell: dict, origin: Path) -> dict | None:
     source = text_of(cell)
     if source.startswith("#| default_exp") or "nbdev_export()" in source:
         return None
-    tags = cell["metadata"].get("tags", []) + ["hide-cell"] * source.startswith("#| hide")
+    tags = cell["metadata"].get("tags", []) + ["hide-cell"] * ("jupyter" in cell["metadata"])
     outputs = [output for output in cell["outputs"] if output.get("name") != "stderr"]
     for output in outputs:
         if table := output.get("data", {}).get("text/markdown"):
@@ -252,6 +255,8 @@ def write_pages() -> None:
         "cluster/README.md",
         "docs/glossary.md",
         "docs/gpu.md",
+        "docs/install.md",
+        "docs/judge.md",
         "docs/robustness.md",
         "CONTRIBUTING.md",
     ):
@@ -262,8 +267,13 @@ def write_pages() -> None:
     write_results()
     write_benchmarks()
     write_api()
+    write("options.md", options.page())
     write_notebook(
         NBS / "index.ipynb",
+        contents(
+            ["install", "Use a model <tutorials/use-a-model>", "judge", "options", "glossary"],
+            "Use",
+        ),
         contents(["tutorials/index", "core/index"], "Read"),
         contents(["gallery", "tables", "paper/index", "benchmarks"], "Results"),
         contents(
@@ -283,7 +293,6 @@ def write_pages() -> None:
                 "Clusters <cluster/README>",
                 "api/index",
                 "Faults and promises <robustness>",
-                "glossary",
                 "contributing",
             ],
             "Reference",

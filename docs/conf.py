@@ -2,6 +2,7 @@
 
 import re
 import sys
+from configparser import ConfigParser
 from pathlib import Path
 
 from docutils import nodes
@@ -10,12 +11,17 @@ from sphinx.addnodes import pending_xref
 from sphinx.util import logging
 
 sys.path.insert(0, str(Path(__file__).parent))
-from api import unique_names
+from api import Module, modules, unique_names
 
 logger = logging.getLogger(__name__)
 
+PROJECT = Path(__file__).resolve().parents[1]
+settings = ConfigParser(delimiters=["="])
+settings.read(PROJECT / "settings.ini", encoding="utf-8")
+
 project = "aggan"
-html_title = "aggan"
+release = settings["DEFAULT"]["version"]
+html_title = f"aggan {release}"
 copyright = "2026 onwards, the aggan authors"
 extensions = ["myst_nb"]
 source_suffix = {".ipynb": "myst-nb", ".md": "myst-nb"}
@@ -31,6 +37,8 @@ nb_code_prompt_show = "Show imports and tests"
 nb_code_prompt_hide = "Hide imports and tests"
 
 html_theme = "furo"
+REPOSITORY = settings["DEFAULT"]["git_url"]
+html_theme_options = {"footer_icons": [{"name": "GitHub", "url": REPOSITORY, "html": "source"}]}
 html_static_path = ["style.css"]
 html_css_files = ["style.css"]
 html_copy_source = False
@@ -80,8 +88,21 @@ def link_names(app, doctree):
             literal.replace_self(link)
 
 
+def link_source(app, page, template, context, doctree):
+    """Link a page to the file that it is made from; a page without such a file has no links."""
+    module = modules().get(page.removeprefix("api/"))
+    suffixed = [f"{page}{suffix}" for suffix in (".ipynb", ".md")]
+    places = [f"{folder}{place}" for folder in ("nbs/", "docs/", "") for place in suffixed]
+    places += [f"nbs/{Module(module).notebook}"] if module else []
+    found = [place for place in places if (PROJECT / place).is_file()]
+    if found:
+        context["theme_source_view_link"] = f"{REPOSITORY}/blob/main/{found[0]}"
+        context["theme_source_edit_link"] = f"{REPOSITORY}/edit/main/{found[0]}"
+
+
 def setup(app):
     app.public_names = unique_names()
     app.connect("doctree-read", link_names)
+    app.connect("html-page-context", link_source)
     app.add_html_math_renderer("mathml", (mathml, None), (mathml, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

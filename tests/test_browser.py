@@ -261,6 +261,9 @@ def test_documentation_search_and_links(page, served):
     translated = described.locator("tr", has_text="translated").first
     assert translated.locator("td").nth(1).inner_text() == "Tensor"
     screenshot(page, "documentation api")
+    page.goto(f"{served}/search.html?q=learning+rate")
+    page.locator("#search-results").get_by_role("link", name="Training").first.wait_for()
+    page.go_back()
     page.get_by_role("link", name="08_losses").click()
     assert page.locator("h1").inner_text().startswith("Losses")
     assert page.locator("math").count() > 10

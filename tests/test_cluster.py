@@ -11,6 +11,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from conftest import AGGAN, PROJECT, aggan
 from one_node_kubernetes import kubernetes, missing
@@ -217,6 +218,60 @@ def test_srun_starts_the_processes_of_one_training(tmp_path):
     assert done.stdout.count("PSNR") == 1 and "Starting with 2 processes" in done.stderr
     ((folder, steps),) = steps_by_run(work).items()
     assert steps == [3, 6] and (folder / "report.json").exists()
+
+
+STUBS = {  # what the job script calls, on a machine without Slurm
+    "srun": 'exec "$@"',
+    "scontrol": 'echo "$@" >> requeued',
+}
+
+
+def job_script(folder, seed):
+    """Start the job script of an array for a seed, with stand-ins for Slurm's commands."""
+    for name, body in STUBS.items():
+        (folder / "bin").mkdir(exist_ok=True)
+        (folder / "bin" / name).write_text(f"#!/bin/sh\n{body}\n")
+        (folder / "bin" / name).chmod(0o755)
+    environment = {"SLURM_ARRAY_TASK_ID": str(seed), "SLURM_ARRAY_JOB_ID": "7", "AGGAN": AGGAN}
+    environment["PATH"] = f"{folder}/bin:{os.environ['PATH']}"
+    command = ["sh", CLUSTER / "train.sbatch", "pix2pix", "--profile", "smoke", "--steps", 40]
+    command += ["--checkpoints", 8]
+    return subprocess.Popen(
+        [*map(str, command)], cwd=folder, env=os.environ | environment, start_new_session=True
+    )
+
+
+def test_the_job_script_is_queued_again_after_sigusr1(tmp_path):
+    job = job_script(tmp_path, seed=1)
+    wait_for(lambda: any(steps_by_run(tmp_path).values()), job)
+    training = psutil.Process(job.pid).children()[0]
+    training.send_signal(signal.SIGUSR1)
+    assert job.wait(timeout=120) == 0
+    assert (tmp_path / "requeued").read_text() == "requeue 7_1\n"
+    ((run, rows),) = metrics_by_run(tmp_path).items()
+    assert rows[-1]["step"] < 40 and RunFolder(run).config["seed"] == 1
+    assert job_script(tmp_path, seed=1).wait(timeout=240) == 0
+    assert kept_rows({run: rows}, metrics_by_run(tmp_path)) == {run: len(rows)}
+    assert (run / "report.json").exists() and not list(tmp_path.glob("requeued.*"))
+
+
+@needs_slurm
+@pytest.mark.soak
+def test_seeds_are_a_job_array(tmp_path):
+    work = tmp_path / "work"
+    work.mkdir()
+    with slurm(tmp_path) as environment:
+        command = ["sbatch", "--wait", "--array=0-1", "--mem=500", "--cpus-per-task=1"]
+        command += [CLUSTER / "train.sbatch", "pix2pix", "--profile", "smoke"]
+        done = subprocess.run(
+            command,
+            cwd=work,
+            env=environment | {"CUDA_VISIBLE_DEVICES": "", "AGGAN": AGGAN},
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 0, done.stderr
+    assert len(list(work.glob("runs/*/pix2pix/*/report.json"))) == 2
 
 
 def wait_for(condition, controller=None, seconds=180):

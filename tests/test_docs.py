@@ -7,6 +7,8 @@ from html.parser import HTMLParser
 import pytest
 from conftest import PROJECT
 
+import aggan
+
 NOTEBOOKS = [
     path.relative_to(PROJECT / "nbs")
     for path in (PROJECT / "nbs").rglob("*.ipynb")
@@ -50,6 +52,21 @@ def test_every_notebook_and_module_has_its_page(site):
     page = (site / "api" / "aggan.losses.html").read_text(encoding="utf-8")
     described = r"<strong>outputs</strong>.*?Iterable.*?patch outputs or logits of the scales"
     assert re.search(described, page, re.S)
+
+
+def test_pages_for_users_name_version_source_and_every_option(site):
+    for name in ("install", "tutorials/use-a-model", "judge", "options", "glossary"):
+        page = (site / f"{name}.html").read_text(encoding="utf-8")
+        assert f"aggan {aggan.__version__}" in page
+        assert re.search(r'href="https://github.com/[^"]*/edit/main/', page) or name == "options"
+    options = (site / "options.html").read_text(encoding="utf-8")
+    for flag in ("batch-size", "learning-rate", "lambda-l1", "detect", "gallery", "sample-every"):
+        assert f"--{flag}</span>" in options, flag
+    page = (site / "api" / "aggan.experiments.profiles.html").read_text(encoding="utf-8")
+    assert page.index("profiles.resolve_profile") < page.index(
+        'id="aggan.experiments.profiles.SMOKE'
+    )
+    assert "/edit/main/nbs/experiments/profiles.ipynb" in page
 
 
 def test_every_kept_figure_and_table_is_shown(site):

@@ -8,7 +8,9 @@ import subprocess
 import sys
 
 import pytest
+from collapsed import COLLAPSED, is_collapsed
 from conftest import PROJECT
+from nbdev.config import get_config
 
 NOTEBOOKS = sorted(
     path for path in (PROJECT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts
@@ -181,6 +183,17 @@ def test_package_imports_without_the_slow_libraries():
     assert not imported_by("aggan.reproduction.command_line") & {"torch", *SLOW_IMPORTS}
 
 
+KEPT = get_config().allowed_cell_metadata_keys.split()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
+def test_tests_and_imports_are_collapsed(path):
+    for cell in json.loads(path.read_text())["cells"]:
+        marked = cell["metadata"].get("jupyter")
+        expected = COLLAPSED if is_collapsed(cell) else None
+        assert marked == expected, "run python tests/collapsed.py"
+
+
 def test_cleaning_changes_nothing(tmp_path):
     from execnb.nbio import read_nb
     from nbdev.clean import clean_nb
@@ -188,5 +201,5 @@ def test_cleaning_changes_nothing(tmp_path):
     for path in NOTEBOOKS:
         notebook = read_nb(path)
         before = json.dumps(notebook, sort_keys=True)
-        clean_nb(notebook, allowed_cell_metadata_keys=["tags"])
+        clean_nb(notebook, allowed_cell_metadata_keys=KEPT)
         assert json.dumps(notebook, sort_keys=True) == before, f"run nbdev_clean on {name(path)}"

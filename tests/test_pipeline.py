@@ -1,13 +1,14 @@
 """The command line from end to end: reproduce, train, evaluate, explain, translate."""
 
 import json
+import subprocess
 import sys
 
 import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import aggan
+from conftest import PROJECT, aggan
 from PIL import Image
 
 from aggan.evaluation import REFERENCES
@@ -232,6 +233,15 @@ def test_runner_passes_parameters_and_refuses_unknown_ones(tmp_path):
     assert not (tmp_path / "o.ipynb").exists()
     run_notebook(template, tmp_path / "o.ipynb", {"seed": 9, "out": str(tmp_path / "seed.txt")})
     assert (tmp_path / "seed.txt").read_text() == "9"
+
+
+def test_paper_notebooks_refuse_unknown_parameters_under_plain_papermill(tmp_path):
+    template = PROJECT / "nbs" / "paper" / "demo.ipynb"
+    command = [sys.executable, "-m", "papermill", template, "out.ipynb", "-k", "python3"]
+    command += ["-p", "profil", "smoke"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode and "there is no parameter 'profil'; did you mean 'prof" in done.stderr
+    assert not list(tmp_path.glob("runs/*"))
 
 
 @pytest.mark.parametrize(

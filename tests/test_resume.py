@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import subprocess
 import time
@@ -46,6 +47,41 @@ def test_killed_and_resumed_is_bit_identical(uninterrupted, tmp_path):
     expected, resumed = (load_file(one.checkpoint(48)) for one in (uninterrupted, run))
     assert resumed.keys() == expected.keys()
     assert all(torch.equal(resumed[name], expected[name]) for name in resumed)
+
+
+LONGER = ("train", "pix2pix", "--profile", "smoke", "--steps", "240", "--checkpoints", "4")
+
+
+def press_ctrl_c(folder, steps):
+    """Train, and press Ctrl-C after some steps; the exit code and the last line."""
+    process = subprocess.Popen([AGGAN, *LONGER], cwd=folder, stderr=subprocess.PIPE)
+    said, shown = b"", []
+    while not shown or int(shown[-1]) < int(shown[0]) + steps:
+        said += os.read(process.stderr.fileno(), 4096)
+        shown = re.findall(rb" (\d+)/240 ", said)
+        assert process.poll() is None, said
+    process.send_signal(signal.SIGINT)
+    said += process.stderr.read()
+    return process.wait(), said.decode().splitlines()[-1]
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+def test_ctrl_c_ten_times_is_bit_identical(tmp_path):
+    (broken, whole) = (tmp_path / name for name in ("broken", "whole"))
+    for folder in (broken, whole):
+        folder.mkdir()
+    for _ in range(10):
+        code, said = press_ctrl_c(broken, random.randint(0, 12))
+        assert code == 130 and "the same command goes on after step" in said
+    for folder in (broken, whole):
+        aggan(*LONGER, cwd=folder)
+    runs = [RunFolder(next(folder.glob("runs/*/pix2pix/*"))) for folder in (broken, whole)]
+    rows = [[dict(row, seconds=0) for row in run.metrics()] for run in runs]
+    assert rows[0] == rows[1]
+    for step, path in runs[1].checkpoints.items():
+        expected, resumed = load_file(path), load_file(runs[0].checkpoint(step))
+        assert all(torch.equal(resumed[name], expected[name]) for name in expected)
 
 
 @pytest.mark.parametrize(

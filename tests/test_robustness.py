@@ -162,7 +162,9 @@ def snakefile(table, folder):
 ROW = {
     "name": "table1",
     "notebook": str(PROJECT / "nbs" / "paper" / "table1.ipynb"),
-    "parameters": json.dumps({"output": "runs/table1", "overrides": "'$(touch x)'"}),
+    "parameters": json.dumps(
+        {"output": "runs/table1", "runs": "'$(touch x)'", "steps": 3, "subjects": {"val": 2}}
+    ),
     "folder": "runs/table1",
     "result": "made_from.json",
     "needs": "[]",
@@ -194,7 +196,8 @@ def test_table_of_runs_is_quoted(tmp_path):
     names = snakefile(write_table(tmp_path / "runs.csv", ROW), tmp_path)
     options = names["as_options"](SimpleNamespace(folder="runs/table1"))
     said = subprocess.run(["sh", "-c", f"echo {options}"], cwd=tmp_path, capture_output=True)
-    assert said.stdout == b"--overrides '$(touch x)'\n" and not (tmp_path / "x").exists()
+    assert said.stdout == b"--runs '$(touch x)' --steps 3 --subjects val 2\n"
+    assert not (tmp_path / "x").exists()
     text = (PROJECT / "cluster" / "Snakefile").read_text()
     unquoted = set(re.findall(r"{(?:params|wildcards|log)[^}:]*}", text))
     assert unquoted == {"{params.options}"}, "quoted by as_options"

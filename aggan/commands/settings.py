@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COMMON', 'STORE_OPTIONS', 'experiment_options', 'data_options', 'dataset_options', 'profile_fields', 'own_options',
            'profile_hints', 'method_hints', 'experiment_groups', 'data_settings', 'check_lengths',
-           'experiment_settings', 'read_config', 'check_method_name', 'check_config', 'merge_config']
+           'experiment_settings', 'read_mapping', 'read_config', 'check_method_name', 'check_config', 'merge_config']
 
 # %% ../../nbs/commands/settings.ipynb #3c5b949d
 import re
@@ -137,6 +137,21 @@ def experiment_settings(
         "method_kwargs": {name: given[name] for name in given if name in names},
         **{name: given[name] for name in given if name in others},
     }
+
+# %% ../../nbs/commands/settings.ipynb #4cc0a446
+def read_mapping(path: str) -> dict:
+    "A mapping from a YAML file. Raises UsageError."
+    import yaml
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            value = yaml.safe_load(file)
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        problem = " ".join(str(error).split())
+        raise UsageError(f"{path} cannot be read: {problem}") from error
+    if not isinstance(value, dict):
+        raise UsageError(f"{path} must hold names and values, e.g. `seed: 3`")
+    return value
 
 # %% ../../nbs/commands/settings.ipynb #cae96282
 def read_config(

@@ -6,10 +6,11 @@
 __all__ = ['LOSS_NETWORKS', 'SYNTHETIC_JUDGE', 'MISSING', 'LOG', 'GPU_PROFILES', 'SCORES', 'FORMER_NAMES', 'weights_hash',
            'meant_network', 'Experiment', 'check_origin', 'check_matching', 'network_digests', 'check_matcher',
            'second_judge', 'knows_rendered_people', 'network_notes', 'recorded_profile', 'origin', 'data_identities',
-           'experiment_config', 'check_data', 'validation_settings', 'training_settings', 'lock_run', 'flatten',
-           'check_same_run', 'announce_training', 'begin_from', 'run_training', 'evaluate_experiment',
-           'real_face_context', 'unmeasured', 'failure_signs', 'complete_report', 'run_evaluation', 'parameter_counts',
-           'run_experiment', 'reference_report', 'seconds_per_step', 'taught_by', 'experiment_with', 'evaluate_weights']
+           'experiment_config', 'check_data', 'different_people', 'validation_settings', 'training_settings',
+           'lock_run', 'flatten', 'check_same_run', 'announce_training', 'begin_from', 'run_training',
+           'evaluate_experiment', 'real_face_context', 'unmeasured', 'failure_signs', 'complete_report',
+           'run_evaluation', 'parameter_counts', 'run_experiment', 'reference_report', 'seconds_per_step', 'taught_by',
+           'experiment_with', 'evaluate_weights']
 
 # %% ../../nbs/experiments/experiment.ipynb #bcce6ccd
 import json
@@ -29,7 +30,7 @@ from torch import Tensor
 
 # %% ../../nbs/experiments/experiment.ipynb #df707c49
 import aggan
-from ..data import SPLITS, EmptySplit, PairDataset, PairRecord, collate, open_pairs
+from ..data import SPLITS, Batch, EmptySplit, PairDataset, PairRecord, collate, open_pairs
 from ..data.face_locations import alignment_quality
 from ..data.pairs import check_disjoint
 from ..data.people import announce, check_comparable
@@ -62,7 +63,7 @@ from aggan.runtime.files import (
     write_json,
 )
 from ..runtime.run_folder import RunFolder, resolve_checkpoint
-from ..training import load_networks, read_checkpoint, train
+from ..training import TrainingSettings, load_networks, read_checkpoint, train
 
 # %% ../../nbs/experiments/experiment.ipynb #ddad65ff
 def weights_hash(
@@ -355,6 +356,17 @@ def check_data(
     check_disjoint(records.values())
     return list(records.values()), list(dict.fromkeys(notes))
 
+# %% ../../nbs/experiments/experiment.ipynb #1871fa91
+def different_people(
+    pairs: PairDataset,
+    count: int,  # at most
+) -> Batch:
+    "The first pair of each of the first people."
+    first = {}
+    for index, record in enumerate(pairs.records):
+        first.setdefault(record.subject, index)
+    return collate([pairs[index] for index in list(first.values())[:count]])
+
 # %% ../../nbs/experiments/experiment.ipynb #b7124cda
 def validation_settings(experiment: Experiment) -> dict:
     "How checkpoints are validated; empty without validation pairs."
@@ -367,8 +379,7 @@ def validation_settings(experiment: Experiment) -> dict:
         report = evaluate(translator(method), validation, matcher, resamples=0)
         return {name: report[name] for name in ("eer", "auc", "psnr")}
 
-    samples = collate([validation[i] for i in range(min(8, len(validation)))])
-    return {"validate": validate, "samples": samples}
+    return {"validate": validate, "samples": different_people(validation, 8)}
 
 # %% ../../nbs/experiments/experiment.ipynb #dfbfb9db
 def training_settings(
@@ -484,12 +495,14 @@ def run_training(
     devices: int = 1,  # GPUs of each machine, or processes on CPUs, that share every batch
     nodes: int = 1,  # machines
     cuda_graph: bool = True,  # record the step on one GPU, see `TrainingSettings`
+    **watching,  # `watcher` and `sample_every` of `TrainingSettings`
 ) -> None:
     """Train, or resume; returns at once if the last checkpoint exists.
 
-    The result does not depend on `devices`, `nodes` and `cuda_graph`. Raises RuntimeError if
-    another program is training the run, and ValueError for data that cannot be evaluated, see
-    `check_data`, or as `start_processes` does."""
+    The result depends on the experiment alone. Raises RuntimeError if another program is training
+    the run, and ValueError for data that cannot be evaluated, see `check_data`, or as
+    `start_processes` does."""
+    check_options("a training", watching, TrainingSettings)
     profile = experiment.resolved_profile
     start_processes(devices, nodes, profile.batch_size, profile.precision)
     run = RunFolder(experiment.folder)
@@ -514,7 +527,7 @@ def run_training(
             write_json(run.config_file, experiment.config)
             write_config(experiment)
             begin_from(experiment, run, method, steps)
-        settings |= {"devices": devices, "nodes": nodes, "cuda_graph": cuda_graph}
+        settings |= {"devices": devices, "nodes": nodes, "cuda_graph": cuda_graph} | watching
         train(method, pairs, run, steps=steps, **settings)
 
 # %% ../../nbs/experiments/experiment.ipynb #8e348ae7
@@ -639,12 +652,11 @@ def parameter_counts(method: Method) -> dict[str, int]:
 # %% ../../nbs/experiments/experiment.ipynb #5fc6dc85
 def run_experiment(
     experiment: Experiment,
-    devices: int = 1,  # as for `run_training`
-    nodes: int = 1,
-    cuda_graph: bool = True,
+    *args,  # of `run_training`
+    **options,
 ) -> dict:  # the test report
     "Train and evaluate; nothing is done twice."
-    run_training(experiment, devices, nodes, cuda_graph)
+    run_training(experiment, *args, **options)
     with rank_zero_first():
         return run_evaluation(experiment)
 

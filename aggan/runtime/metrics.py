@@ -19,6 +19,7 @@ from .checkpoints import NonFinite
 from .distributed import all_reduce_mean, rank
 from .files import atomic_write
 from .run_folder import RunFolder
+from .watching import Watcher
 
 # %% ../../nbs/runtime/metrics.ipynb #27bd9487
 LOG = logging.getLogger("aggan")
@@ -36,8 +37,10 @@ class MetricsLogger:
         steps: int,  # at the end of training
         last: dict | None = None,  # the row of `start`, which may not be in the file yet
         pending: dict | None = None,  # of `MetricsLogger.pending`, at `start`
+        watcher: Watcher | None = None,  # is shown the rows
     ):
         self.run, self.steps, self.added, self.began = run, steps, 0, time.monotonic()
+        self.watcher = watcher or Watcher()
         self.before = pending or {"sums": {}, "count": 0}
         self.sums: dict[int, dict[str, Tensor]] = {}  # after each step since the last reading
         if rank() == 0:
@@ -45,6 +48,7 @@ class MetricsLogger:
             rows += [last] if last and last["step"] not in {row["step"] for row in rows} else []
             with atomic_write(run.metrics_file) as part:
                 part.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+            self.watcher.begin()
         shown = {"desc": run.path.name, "unit": "step", "mininterval": 1.0}
         self.bar = tqdm(total=steps, initial=start, disable=rank() > 0, **shown)
 
@@ -53,6 +57,8 @@ class MetricsLogger:
 
     def __exit__(self, *error):
         self.bar.close()
+        if rank() == 0:
+            self.watcher.end()
 
 # %% ../../nbs/runtime/metrics.ipynb #fd19ab3f
 WARM_UP, TIMED = 3, 20  # steps
@@ -127,7 +133,8 @@ def write(
     self: MetricsLogger,
     row: dict[str, float],  # with "step"
 ) -> None:
-    "Append a row"
+    "Append a row, and show it to the watcher"
     if rank() == 0:
         with open(self.run.metrics_file, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+        self.watcher.write(row)

@@ -131,6 +131,13 @@ def best_checkpoint(self: RunFolder) -> Path:
     "The checkpoint of `best_step`"
     return self.checkpoint(self.best_step)
 
+# %% ../../nbs/runtime/run_folder.ipynb #2ea69c8d
+@patch(as_prop=True)
+def sample_grids(self: RunFolder) -> dict[int, Path]:
+    "Existing image grids by step"
+    paths = sorted((self.path / "samples").glob("step_*.png"))
+    return {int(path.stem.removeprefix("step_")): path for path in paths}
+
 # %% ../../nbs/runtime/run_folder.ipynb #27179f70
 @patch
 def faces_file(
