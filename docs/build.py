@@ -26,6 +26,7 @@ PAGES_OF = {  # Markdown files that are pages of their own
     "docs/benchmarks.md": "/benchmarks.md",
     "docs/glossary.md": "/glossary.md",
     "docs/gpu.md": "/gpu.md",
+    "docs/licences.md": "/licences.md",
     "docs/robustness.md": "/robustness.md",
     "CONTRIBUTING.md": "/contributing.md",
 }
@@ -253,6 +254,7 @@ def write_pages() -> None:
         "docs/glossary.md",
         "docs/gpu.md",
         "docs/robustness.md",
+        "docs/licences.md",
         "CONTRIBUTING.md",
     ):
         text = relinked((PROJECT / page).read_text(encoding="utf-8"), PROJECT / page)
@@ -283,6 +285,7 @@ def write_pages() -> None:
                 "Clusters <cluster/README>",
                 "api/index",
                 "Faults and promises <robustness>",
+                "Licences of the dependencies <licences>",
                 "glossary",
                 "contributing",
             ],
