@@ -21,7 +21,7 @@ def read_mapping(path: str) -> dict:
     try:
         with open(path, encoding="utf-8") as file:
             value = yaml.safe_load(file)
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         problem = " ".join(str(error).split())
         raise UsageError(f"{path} cannot be read: {problem}") from error
     if not isinstance(value, dict):
@@ -64,7 +64,7 @@ def read_parameters(text: str) -> dict:
 
     try:
         found = yaml.safe_load(text) if text else {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise UsageError(f"--parameters is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(found, dict):
         raise UsageError(f"--parameters must be names and values like 'seed: 3', not {text!r}")
