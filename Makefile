@@ -5,7 +5,9 @@ INSTALLED := .venv/installed
 JOBS ?= 2
 CODE := nbs tests benchmarks docs setup.py
 
-.PHONY: demo test lint soak gpu reproduce lab docs readme install cluster
+EXTRAS := notebooks explain register flir export video hub watch docs dev
+
+.PHONY: demo test lint soak gpu reproduce lab docs readme install cluster lock audit
 .DELETE_ON_ERROR:
 
 demo: install
@@ -47,14 +49,28 @@ cluster: install .venv-cluster/installed   # Snakemake, see cluster/README.md
 
 install: $(INSTALLED)
 
-$(INSTALLED): settings.ini setup.py constraints.txt
+$(INSTALLED): settings.ini setup.py requirements-lock.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt \
-	    --editable '.[notebooks,explain,register,flir,export,video,hub,watch,docs,dev]'
+	$(BIN)/pip install --quiet --require-hashes --requirement requirements-lock.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	if git rev-parse --git-dir > /dev/null 2>&1; then $(BIN)/nbdev_install_hooks; fi
 	touch $@
 
 .venv-cluster/installed: settings.ini
 	$(PYTHON) -m venv .venv-cluster
 	sed -n 's/^cluster_requirements = //p' settings.ini | xargs .venv-cluster/bin/pip install --quiet
+	touch $@
+
+lock: install .venv-audit/installed   # after a change of settings.ini or constraints.txt
+	.venv-audit/bin/uv pip compile setup.py $(EXTRAS:%=--extra %) --constraint constraints.txt \
+	    --universal --python-version 3.11 --generate-hashes --no-annotate --quiet \
+	    --custom-compile-command 'make lock' --output-file requirements-lock.txt
+	$(BIN)/python docs/licences.py
+
+audit: .venv-audit/installed   # known vulnerabilities of what is pinned
+	.venv-audit/bin/pip-audit --require-hashes --disable-pip --requirement requirements-lock.txt
+
+.venv-audit/installed:
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/pip install --quiet uv pip-audit
 	touch $@

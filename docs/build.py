@@ -29,6 +29,7 @@ PAGES_OF = {  # Markdown files that are pages of their own
     "docs/gpu.md": "/gpu.md",
     "docs/install.md": "/install.md",
     "docs/judge.md": "/judge.md",
+    "docs/licences.md": "/licences.md",
     "docs/robustness.md": "/robustness.md",
     "CONTRIBUTING.md": "/contributing.md",
 }
@@ -258,6 +259,7 @@ def write_pages() -> None:
         "docs/install.md",
         "docs/judge.md",
         "docs/robustness.md",
+        "docs/licences.md",
         "CONTRIBUTING.md",
     ):
         text = relinked((PROJECT / page).read_text(encoding="utf-8"), PROJECT / page)
@@ -293,6 +295,7 @@ def write_pages() -> None:
                 "Clusters <cluster/README>",
                 "api/index",
                 "Faults and promises <robustness>",
+                "Licences of the dependencies <licences>",
                 "contributing",
             ],
             "Reference",

@@ -1,10 +1,12 @@
 """The sdist and the wheel hold all that a user without a clone needs."""
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
 import zipfile
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,39 @@ def test_sdist_is_enough_to_build_the_wheel(built):
     with tarfile.open(built[1]) as archive:
         names = {name.split("/", 1)[-1] for name in archive.getnames()}
     assert {"settings.ini", "setup.py", "nbs/paper/table1.ipynb", "constraints.txt"} <= names
+
+
+def pins(file):
+    """The versions that a file of requirements pins, by normalised name, and its lines."""
+    text = (PROJECT / file).read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if "==" in line and line[0] != "#"]
+    split = (re.match(r"([\w.-]+)==(\S+)", line).groups() for line in lines)
+    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in split}, lines
+
+
+def test_the_lock_pins_the_tested_versions_with_their_sums():
+    locked, lines = pins("requirements-lock.txt")
+    tested, _ = pins("constraints.txt")
+    assert all(locked.get(name) == version for name, version in tested.items())
+    assert all("--hash=sha256:" in line for line in lines)
+    further = [line for line in lines if line.split("==")[0].lower() not in tested]
+    assert all(" ; " in line for line in further if not line.startswith(("setuptools", "wheel")))
+    config = ConfigParser(delimiters=["="])
+    config.read(PROJECT / "settings.ini", encoding="utf-8")
+    named = (
+        text
+        for name, text in config["DEFAULT"].items()
+        if re.fullmatch(r"(\w+_)?requirements", name) and not name.startswith("cluster")
+    )
+    required = (re.match(r"[\w.-]+", part)[0] for text in named for part in text.split())
+    assert {re.sub(r"[-_.]+", "-", name).lower() for name in required} <= locked.keys()
+
+
+def test_licences_of_all_pinned_packages_are_listed():
+    rows = (PROJECT / "docs" / "licences.md").read_text(encoding="utf-8").splitlines()[7:]
+    listed = {tuple(row.strip("| ").split(" | ")[:2]) for row in rows}
+    text = (PROJECT / "constraints.txt").read_text(encoding="utf-8")
+    assert listed == {tuple(line.split("==")) for line in text.splitlines() if "==" in line}
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,8 @@
 """The command line from end to end: reproduce, train, evaluate, explain, translate."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 
@@ -8,7 +10,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import PROJECT, aggan
+from conftest import AGGAN, PROJECT, aggan
 from PIL import Image
 
 from aggan.evaluation import REFERENCES
@@ -77,6 +79,21 @@ def test_nothing_is_done_twice(workplace):
     before = times()
     aggan("reproduce", "demo", "--profile", "smoke", cwd=workplace)
     assert times() == before
+
+
+def test_a_killed_reproduction_writes_the_same_files(workplace):
+    """Killed while the notebook of the target replaces its table."""
+    made = workplace / "runs" / "demo"
+    expected = (made / "table.csv").read_bytes(), (made / "table.md").read_bytes()
+    (made / "made_from.json").unlink()
+    command = ("reproduce", "demo", "--profile", "smoke")
+    paths = f"{PROJECT / 'tests' / 'killed_in_write'}{os.pathsep}{PROJECT}"
+    hook = os.environ | {"PYTHONPATH": paths, "KILLED_IN_WRITE": "0"}
+    killed = subprocess.run([AGGAN, *command], cwd=workplace, env=hook, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    aggan(*command, cwd=workplace)
+    assert ((made / "table.csv").read_bytes(), (made / "table.md").read_bytes()) == expected
+    assert not list((workplace / "runs").rglob(".*.tmp"))
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,7 @@ def read_parameters(text: str) -> dict:
 
     try:
         found = yaml.safe_load(text) if text else {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise UsageError(f"--parameters is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(found, dict):
         raise UsageError(f"--parameters must be names and values like 'seed: 3', not {text!r}")

@@ -165,12 +165,15 @@ def read_config(
         raise UsageError(f"there is no configuration file {path}")
     try:
         flags = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         problem = " ".join(str(error).split())
         raise UsageError(f"{path} is not a configuration file: {problem}") from error
     if not isinstance(flags, dict) or not isinstance(flags.get("method"), str):
         raise UsageError(f"{path} names no method: it needs a line like `method: ag-gan+`")
-    check_method_name(flags["method"])
+    try:
+        check_method_name(flags["method"])
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
     check_config(flags, path)
     return flags
 

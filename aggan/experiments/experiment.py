@@ -618,6 +618,7 @@ def run_evaluation(experiment: Experiment) -> dict:
     run = RunFolder(experiment.folder)
     if run.report_file.exists():
         return complete_report(run)
+    delete_temporary(run)
     method, data = load_method(run), experiment.config["data"]
     threads, device = torch.get_num_threads(), default_device()
     translated = None

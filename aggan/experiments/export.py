@@ -22,7 +22,7 @@ from .model import Model, load
 from ..methods import Method
 from ..methods.axial_gan import AxialGAN
 from ..methods.blocks import BatchNorm
-from ..runtime.files import atomic_write
+from ..runtime.files import atomic_write, delete_temporary
 
 # %% ../../nbs/experiments/export.ipynb #77568d79
 def fix_normalisation(network: nn.Module) -> None:
@@ -165,6 +165,7 @@ def export_onnx(
     names = OUTPUTS[: len(network(blank))]
     keys = ("method", "preparation", "step", "aggan")
     facts = {key: model.header[key] for key in keys if key in model.header}
+    delete_temporary(file)
     with atomic_write(file) as part:
         write_graph(network, names, part)
         add_metadata(part, facts | {"image_size": method.image_size})

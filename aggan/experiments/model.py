@@ -50,7 +50,7 @@ from ..explanation import resize_map
 from ..methods import Method
 from ..recognition.alignment import frame_landmarks, similarity_transform, warp, warp_homography
 from ..runtime.checks import check_choice, check_options
-from ..runtime.files import atomic_write
+from ..runtime.files import atomic_write, delete_temporary
 from ..runtime.run_folder import MODELS, resolve_checkpoint
 
 # %% ../../nbs/experiments/model.ipynb #ea151e26
@@ -482,7 +482,9 @@ def save_pretrained(
     "Write the model for others; raises ValueError for a folder with other files."
     folder = sharing.check_shared_folder(folder)
     shared = sharing.shared_model(self.method, self.facts, licence, folder.name)
-    shared.save_pretrained(folder)
+    delete_temporary(folder)
+    with atomic_write(folder) as part:
+        shared.save_pretrained(part)
     return folder
 
 

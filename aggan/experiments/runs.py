@@ -18,6 +18,7 @@ from aggan.experiments import (
     load_method,
     translator,
 )
+from .experiment import complete_report
 from ..methods import method_label
 from ..recognition.comparison import RATES, FaceEmbeddings, compare_faces, read_faces
 from ..runtime.files import atomic_write
@@ -81,23 +82,10 @@ def find_run_folders(folder: str | Path) -> list[Path]:
     return found
 
 
-def _readable(paths: Sequence[Path]) -> dict[Path, dict]:  # configuration by run folder
-    "The runs whose configuration can be read; the others are warned of."
-    configs = {}
-    for path in paths:
-        try:
-            config = RunFolder(path).config
-            run_options(config)
-            configs[path] = config
-        except (ValueError, KeyError, OSError) as problem:
-            warnings.warn(f"{path} is left out: {problem}", stacklevel=3)
-    return configs
-
-
 def _run_row(path: Path, config: Mapping) -> dict:
     "A run's row, without what differs."
     run = RunFolder(path)
-    report = run.report if run.report_file.exists() else {}
+    report = complete_report(run) if run.report_file.exists() else {}
     rates = {rate: None if report.get(rate) is None else 100 * report[rate] for rate in RATES}
     return {
         "name": path.name,
@@ -109,12 +97,30 @@ def _run_row(path: Path, config: Mapping) -> dict:
         "folder": str(path),
     }
 
+
+def _readable(
+    paths: Sequence[Path],
+) -> dict[Path, tuple[dict, dict]]:  # configuration and row by run folder
+    "The runs whose files can be read; the others are warned of."
+    found = {}
+    for path in paths:
+        try:
+            config = RunFolder(path).config
+            run_options(config)
+            if not isinstance(config["dataset"], str) or "seed" not in config:
+                raise ValueError(f"{path / 'config.json'} is not as a training writes it")
+            found[path] = config, _run_row(path, config)
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as problem:
+            warnings.warn(f"{path} is left out: {problem}", stacklevel=3)
+    return found
+
 # %% ../../nbs/experiments/runs.ipynb #f8f6913c
 def list_runs(
     folder: str | Path = "runs",  # where run folders are kept
 ) -> pd.DataFrame:  # name, data, method, differs, step, auc and eer in %, best checkpoint, folder
     "The runs of a folder. Raises FileNotFoundError if there is none."
-    configs = _readable(find_run_folders(folder))
+    found = _readable(find_run_folders(folder))
+    configs = {path: config for path, (config, _) in found.items()}
     groups: dict[tuple, list[Path]] = {}
     for path, config in configs.items():
         groups.setdefault((config["dataset"], config["method"]), []).append(path)
@@ -122,8 +128,9 @@ def list_runs(
     for paths in groups.values():
         options = [run_options(configs[path]) | {"seed": configs[path]["seed"]} for path in paths]
         differences |= dict(zip(paths, differing(options)))
-    rows = [_run_row(path, config) for path, config in configs.items()]
-    table = pd.DataFrame(rows)
+    if not found:
+        raise ValueError(f"{folder} holds no run whose files can be read")
+    table = pd.DataFrame([row for _, row in found.values()])
     table.insert(3, "differs", [as_text(differences[path]) for path in configs])
     return table
 

@@ -220,7 +220,7 @@ def shared_model(
 def check_shared_folder(folder: str | Path) -> Path:
     "The folder; raises ValueError unless it is new or empty."
     folder = Path(folder)
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+    if not folder.name or folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise ValueError(f"{folder} holds other files: choose a new folder for the model")
     return folder
 

@@ -42,7 +42,7 @@ from .targets import FIGURES, TARGETS, target_experiments, unique_experiments
 from ..runtime.allocator import allocator_environment
 from ..runtime.checks import check_options, meant
 from ..runtime.child_processes import IN_BATCH, SAFE_PATH, module_command
-from ..runtime.files import atomic_write, content_hash, read_json, write_json
+from ..runtime.files import atomic_write, content_hash, delete_temporary, read_json, write_json
 from ..runtime.run_folder import RunFolder
 
 # %% ../../nbs/reproduction/notebooks.ipynb #6b4fc5ea
@@ -323,6 +323,8 @@ def regenerate(
     record = output / "made_from.json"
     if record.exists() and read_json(record) == made_from:
         return output
+    for folder in [output, *made_from["runs"]]:
+        delete_temporary(folder)
     run_notebook(template(target), output / f"{target}.ipynb", parameters)
     write_json(output / "provenance.json", provenance(experiments[0]))
     write_json(record, made_from)

@@ -44,7 +44,8 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict]:
         raise FileNotFoundError(f"There is no checkpoint {path}.")
     try:
         with safe_open(path, "pt") as file:
-            header = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+            written = sorted((file.metadata() or {}).items())  # safetensors keeps no order
+            header = {key: json.loads(value) for key, value in written}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
         if header.pop(SUM, None) not in (None, tensor_sum(tensors)):
             raise ValueError("its tensors are not those that were written")

@@ -1,0 +1,348 @@
+"""Files of others: none executes, takes 10 s or 1 GiB, and each is refused by name or read as data.
+
+Weights, run files, parameters, tables and archives of every kind; `test_robustness.py` has hostile
+headers, stores, tables of runs and working directories. Fuzzed and damaged files follow."""
+
+import csv
+import io
+import itertools
+import json
+import os
+import pickle
+import resource
+import struct
+import time
+import warnings
+import zipfile
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_robustness import damage
+
+from aggan.commands.parsing import UsageError
+from aggan.commands.reproducing import read_mapping, read_parameters
+from aggan.commands.settings import read_config
+from aggan.data.images import read_image
+from aggan.data.prepare import prepare
+from aggan.experiments import Experiment, load_method
+from aggan.experiments.experiment import complete_report
+from aggan.experiments.runs import list_runs
+from aggan.recognition import load_embedder
+from aggan.runtime.run_folder import RunFolder
+
+CANARY = "canary"  # in the working directory
+
+
+class Opens:
+    """An object whose pickle makes the canary when it is loaded."""
+
+    def __reduce__(self):
+        return open, (CANARY, "w")
+
+
+@pytest.fixture(autouse=True)
+def watched(tmp_path, monkeypatch):
+    """The working directory is new; nothing may be executed in it, nor much memory be taken."""
+    monkeypatch.chdir(tmp_path)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    yield
+    assert not (tmp_path / CANARY).exists(), "executed"
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 2**20, "KiB"
+
+
+def refused(read, path, names=()):
+    """Whether a file is refused within ten seconds, in one line that names it, or another."""
+    began = time.monotonic()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            read(path)
+        return False
+    except (ValueError, OSError, UsageError) as error:
+        assert any(name in str(error) for name in (path.name, *names)), error
+        assert "\n" not in str(error), error
+        return True
+    finally:
+        assert time.monotonic() - began < 10
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+# Weights
+
+
+def safetensors(header, body=b"", size=None):
+    """The bytes of a file with any header."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if size is None else size) + text + body
+
+
+def tensor(dtype="F32", shape=(1,), offsets=(0, 4)):
+    return {"a": {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}}
+
+
+def saved(value, **options):
+    stream = io.BytesIO()
+    torch.save(value, stream, **options)
+    return stream.getvalue()
+
+
+WEIGHTS = {
+    "empty": b"",
+    "seven bytes": b"\0" * 7,
+    "no header": struct.pack("<Q", 0),
+    "endless header": safetensors(b"{}", size=2**63),
+    "header beyond the file": safetensors(b"{}", size=10**6),
+    "header no JSON": safetensors(b"{" * 100),
+    "header a list": safetensors([]),
+    "header nested": safetensors(b"[" * 10**5 + b"]" * 10**5),
+    "header binary": safetensors(os.urandom(100)),
+    "metadata a list": safetensors({"__metadata__": ["method"]}),
+    "metadata of numbers": safetensors({"__metadata__": {"method": 1}}),
+    "metadata no JSON": safetensors({"__metadata__": {"method": "ag-gan"}}),
+    "offsets beyond the file": safetensors(tensor(offsets=(0, 10**12), shape=(25 * 10**10,))),
+    "offsets negative": safetensors(tensor(offsets=(-4, 0)), bytes(4)),
+    "offsets reversed": safetensors(tensor(offsets=(4, 0)), bytes(4)),
+    "shape of another size": safetensors(tensor(shape=(10**9,)), bytes(4)),
+    "shape negative": safetensors(tensor(shape=(-1,)), bytes(4)),
+    "shape overflows": safetensors(tensor(shape=(2**40, 2**40)), bytes(4)),
+    "shape of texts": safetensors(tensor(shape=("1",)), bytes(4)),
+    "unknown type": safetensors(tensor(dtype="OBJECT"), bytes(4)),
+    "overlapping": safetensors(tensor() | {"b": tensor()["a"]}, bytes(4)),
+    "name a path": safetensors({"../../a": tensor()["a"]}, bytes(4)),
+    "a page": b"<!DOCTYPE html><title>404</title>",
+    "a pickle": pickle.dumps(Opens()),
+    "pickle of tensors": saved({"a": torch.zeros(1), "b": Opens()}),
+    "old pickle of tensors": saved(Opens(), _use_new_zipfile_serialization=False),
+}
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "pt"])
+def test_weights_of_others(tmp_path, ending):
+    for name, content in WEIGHTS.items():
+        assert refused(load_method, write(tmp_path / f"{name}.{ending}", content)), name
+
+
+@pytest.mark.parametrize("ending", ["pth", "pt", "safetensors", "onnx"])
+def test_embedders_of_others(tmp_path, ending):
+    for name in ("empty", "endless header", "a page", "a pickle", "pickle of tensors"):
+        path = write(tmp_path / f"{name}.{ending}", WEIGHTS[name])
+        assert refused(lambda path: load_embedder(str(path)), path), name
+
+
+# Run files and parameters
+
+
+DOCUMENTS = {
+    "empty": "",
+    "binary": b"\xff\xfe\0\1",
+    "a list": "[1, 2]",
+    "a number": "1e400",
+    "nested": "[" * 10**5,
+    "a mapping of mappings": json.dumps({"method": {"method": {}}, "profile": [], "steps": {}}),
+    "python tag": f"!!python/object/apply:builtins.open ['{CANARY}', 'w']",
+    "python tag as a value": f"method: !!python/object/apply:os.system ['touch {CANARY}']",
+    "python name": "method: !!python/name:os.system",
+    "laughs": "a: &a [x, x]\n"
+    + "\n".join(f"{b}: &{b} [*{a}, *{a}]" for a, b in zip("abcdefghijklmn", "bcdefghijklmno")),
+    "expression": f"method: \"__import__('os').system('touch {CANARY}')\"",
+    "template": f'method: \'{{{{ open("{CANARY}", "w") }}}}\'',
+    "shell": f"method: '$(touch {CANARY})'",
+}
+READERS = {
+    "config.yaml": read_config,
+    "options.yaml": read_mapping,
+    "config.json": lambda path: RunFolder(path.parent).config,
+    "report.json": lambda path: complete_report(RunFolder(path.parent)),
+    "metrics.jsonl": lambda path: RunFolder(path.parent).metrics(),
+}
+DATA = {"options.yaml", "config.json", "metrics.jsonl"}  # a mapping; lines that are set aside
+
+
+@pytest.mark.parametrize("file", READERS)
+def test_run_files_of_others(tmp_path, file):
+    for name, content in DOCUMENTS.items():
+        path = write(tmp_path / file, content)
+        assert refused(READERS[file], path) or file in DATA, name
+
+
+def test_parameters_of_others(tmp_path):
+    for name, content in DOCUMENTS.items():
+        text = content.decode("latin-1") if isinstance(content, bytes) else content
+        try:
+            read_parameters(text)
+        except UsageError as error:
+            assert "--parameters" in str(error), name
+
+
+# Tables, archives and pictures
+
+
+def pickled_array():
+    stream = io.BytesIO()
+    np.save(stream, np.array([Opens()], dtype=object), allow_pickle=True)
+    return stream.getvalue()
+
+
+def archive(*members):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as made:
+        for name, content in members:
+            made.writestr(name, content)
+    return stream.getvalue()
+
+
+def picture(kind="PNG", seed=0):
+    stream = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 255, (24, 24), np.uint8)
+    Image.fromarray(pixels).save(stream, kind)
+    return stream.getvalue()
+
+
+PICTURES = {
+    "objects.npy": pickled_array(),
+    "pickle.npy": pickle.dumps(Opens()),
+    "named as a picture.png": pickle.dumps(Opens()),
+    "script.png": b"#!/bin/sh\ntouch canary\n",
+    "postscript.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(canary) (w) file\n",
+    "vector.png": b"<svg xmlns='http://www.w3.org/2000/svg'><script>1</script></svg>",
+    "claim.ppm": b"P5 100000 100000 255\n",
+    "claim.bmp": b"BM"
+    + struct.pack("<IHHIIiiHHIIiiII", *[54] + [0] * 2 + [54, 40, 10**5, 10**5] + [1, 24] + [0] * 6),
+    "formula.csv": f"=cmd|' /C touch {CANARY}'!A0\n".encode() * 9,
+    "zero.csv": b"\0" * 1000,
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures_of_others(tmp_path, name):
+    assert refused(read_image, write(tmp_path / name, PICTURES[name]))
+
+
+ARCHIVES = {
+    "path above": archive(("../a.png", picture())),
+    "absolute path": archive(("/tmp/a.png", picture())),
+    "archive in an archive": archive(("a.zip", archive(("a.png", picture())))),
+    "program": archive(("__main__.py", f"open('{CANARY}', 'w')")),
+    "same name twice": archive(("b.png", picture()), ("b.png", b"")),
+    "cut": archive(("a.png", picture()))[:-40],
+    "no archive": b"PK\3\4" + bytes(100),
+    "damaged member": archive(("a.png", picture())).replace(picture()[60:70], bytes(10)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_archives_of_others(tmp_path, name):
+    write(tmp_path / "x.zip", ARCHIVES[name])
+    for member in ("a.png", "../a.png", "/tmp/a.png", "a.zip/a.png", "b.png", "__main__.py"):
+        if refused(read_image, tmp_path / "x.zip" / member, ["x.zip"]):
+            continue
+        assert name in ("path above", "absolute path", "same name twice"), "read as one picture"
+    assert {path.name for path in tmp_path.iterdir()} == {"x.zip"}
+
+
+CELLS = {
+    "path above": {"thermal": "../../../etc/passwd"},
+    "absolute path": {"thermal": "/etc/passwd"},
+    "device": {"thermal": "/dev/zero"},
+    "shell": {"thermal": f"$(touch {CANARY}).png"},
+    "formula": {"subject": f"=cmd|' /C touch {CANARY}'!A0"},
+    "statement": {"subject": "'); DROP TABLE pairs; --"},
+    "line feed": {"subject": "a\nb"},
+    "zeros": {"subject": "a\0b"},
+    "no path": {"thermal": ""},
+    "folder": {"thermal": "thermal"},
+    "frame": {"frame": "9" * 4000},
+    "split": {"split": "../train"},
+}
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_manifests_of_others(tmp_path, name):
+    stems = ("a_0", "a_1", "b_0", "b_1")
+    for seed, (side, stem) in enumerate(itertools.product(("thermal", "visible"), stems)):
+        write(tmp_path / "pairs" / side / f"{stem}.png", picture(seed=seed))
+    rows = [
+        {"thermal": f"thermal/{stem}.png", "visible": f"visible/{stem}.png", "subject": stem[0]}
+        for stem in stems
+    ]
+    rows[0] |= {"split": "train"} | CELLS[name]
+    table = io.StringIO()
+    writer = csv.DictWriter(table, ["thermal", "visible", "subject", "frame", "split"])
+    writer.writeheader()
+    writer.writerows([{"split": "train", "frame": "1"} | row for row in rows])
+    path = write(tmp_path / "pairs" / "manifest.csv", table.getvalue())
+
+    def prepared(path):
+        report = prepare(path.parent, tmp_path / "store", size=16, workers=0)
+        assert report.written >= 3, report
+
+    refused(prepared, path)
+
+
+# Fuzzed and damaged files
+
+
+FILES = {
+    "config.json": Experiment("ag-gan", profile="smoke").config,
+    "report.json": {"auc": 0.9, "eer": 0.2, "psnr": 9.0, "ssim": 0.1, "checkpoint": 3}
+    | {"test_seen_in_training": False},
+    "metrics.jsonl": {"step": 3, "discriminator": 0.5, "val_eer": 0.2, "seconds": 1.0},
+}
+
+
+@pytest.mark.parametrize(
+    "number", [pytest.param(24, id="few"), pytest.param(700, id="many", marks=pytest.mark.soak)]
+)
+def test_fuzzed_run_files(tmp_path, number):
+    """A run's files, one of them altered, are listed, left out, or refused by name."""
+    random, refusals = Random(0), 0
+    for turn in range(number):
+        name = random.choice(list(FILES))
+        path = tmp_path / "runs" / "a" / "b" / "c" / name
+        for other, value in FILES.items():
+            write(path.with_name(other), json.dumps(value) + "\n")
+        text = json.dumps(damage(FILES[name], random))
+        path.write_text(text[: random.randrange(len(text))] if turn % 10 == 0 else text)
+        refusals += refused(lambda path: list_runs(path.parents[3]), path, ["runs"])
+        refusals += refused(lambda path: complete_report(RunFolder(path.parent)), path)
+    assert refusals
+
+
+KINDS = {"PNG": ".png", "JPEG": ".jpg", "TIFF": ".tif", "BMP": ".bmp", "WEBP": ".webp"}
+KINDS |= {"GIF": ".gif", "PPM": ".ppm", "JPEG2000": ".jp2"}
+
+
+def damaged(content, random):
+    """Bytes that are cut, altered, or partly removed."""
+    content, place = bytearray(content), random.randrange(len(content))
+    how = random.randrange(4)
+    if how == 0:
+        return bytes(content[:place])
+    if how == 1:
+        del content[place : place + random.randrange(1, 50)]
+    for _ in range(random.choice((1, 8, 64))):
+        content[random.randrange(len(content))] = random.randrange(256)
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    "number", [pytest.param(5, id="few"), pytest.param(100, id="many", marks=pytest.mark.soak)]
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_damaged_images(tmp_path, kind, number):
+    random, whole = Random(kind), picture(kind)
+    refusals = sum(
+        refused(read_image, write(tmp_path / f"a{KINDS[kind]}", damaged(whole, random)))
+        for _ in range(number)
+    )
+    assert refusals
