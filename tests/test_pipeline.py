@@ -81,19 +81,40 @@ def test_nothing_is_done_twice(workplace):
     assert times() == before
 
 
-def test_a_killed_reproduction_writes_the_same_files(workplace):
-    """Killed while the notebook of the target replaces its table."""
-    made = workplace / "runs" / "demo"
-    expected = (made / "table.csv").read_bytes(), (made / "table.md").read_bytes()
-    (made / "made_from.json").unlink()
-    command = ("reproduce", "demo", "--profile", "smoke")
+def reproduce_again(workplace, **hook):
+    """Execute the notebook of the demonstration again while its writes are disturbed."""
+    (workplace / "runs" / "demo" / "made_from.json").unlink()
     paths = f"{PROJECT / 'tests' / 'killed_in_write'}{os.pathsep}{PROJECT}"
-    hook = os.environ | {"PYTHONPATH": paths, "KILLED_IN_WRITE": "0"}
-    killed = subprocess.run([AGGAN, *command], cwd=workplace, env=hook, capture_output=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    aggan(*command, cwd=workplace)
-    assert ((made / "table.csv").read_bytes(), (made / "table.md").read_bytes()) == expected
+    environment = os.environ | {"PYTHONPATH": paths} | hook
+    command = [AGGAN, "reproduce", "demo", "--profile", "smoke"]
+    return subprocess.run(command, cwd=workplace, env=environment, capture_output=True, text=True)
+
+
+def assert_goes_on(workplace, expected):
+    aggan("reproduce", "demo", "--profile", "smoke", cwd=workplace)
+    assert tables_of_the_demonstration(workplace) == expected
     assert not list((workplace / "runs").rglob(".*.tmp"))
+
+
+def tables_of_the_demonstration(workplace):
+    made = workplace / "runs" / "demo"
+    return (made / "table.csv").read_bytes(), (made / "table.md").read_bytes()
+
+
+def test_a_reproduction_that_is_killed_in_a_write_goes_on(workplace):
+    expected = tables_of_the_demonstration(workplace)
+    killed = reproduce_again(workplace, KILLED_IN_WRITE="0")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert_goes_on(workplace, expected)
+
+
+@pytest.mark.soak
+def test_a_full_disk_stops_a_reproduction_in_one_sentence(workplace):
+    expected = tables_of_the_demonstration(workplace)
+    stopped = reproduce_again(workplace, FULL_DISK="1")
+    said = stopped.stderr.strip().splitlines()[-1]
+    assert stopped.returncode == 1 and "No space left on device" in said, stopped.stderr
+    assert_goes_on(workplace, expected)
 
 
 @pytest.fixture(scope="module")

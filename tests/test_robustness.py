@@ -22,6 +22,7 @@ import psutil
 import pytest
 import torch
 from conftest import PROJECT
+from killed_in_write.sitecustomize import full_disk
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -31,6 +32,7 @@ from aggan.data.prepare import prepare
 from aggan.data.protocols import reserved_memmap
 from aggan.experiments import load_method
 from aggan.methods import create_method
+from aggan.reproduction.command_line import main
 from aggan.reproduction.notebooks import run_notebook
 from aggan.runtime.files import delete_temporary
 from aggan.training import network_tensors, save_checkpoint
@@ -336,10 +338,7 @@ def test_hostile_headers_are_refused_by_name(tensors, tmp_path):
 
 
 def test_full_disk_refuses_the_face_cache_before_it_is_mapped(tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("os.posix_fallocate", full)
+    monkeypatch.setattr("os.posix_fallocate", full_disk)
     with pytest.raises(OSError, match="No space left"):
         reserved_memmap(tmp_path / "faces.npy", np.uint8, (1000, 4, 8, 8))
     monkeypatch.undo()
@@ -531,7 +530,7 @@ def test_full_disk_at_any_write(tmp_path, monkeypatch):
         def full(file, left=left):
             left[0] -= 1
             if left[0] < 0:
-                raise OSError(errno.ENOSPC, "No space left on device")
+                full_disk()
 
         monkeypatch.setattr("os.fsync", full)
         with pytest.raises(OSError, match="could not be written .*Free some space"):
@@ -539,3 +538,43 @@ def test_full_disk_at_any_write(tmp_path, monkeypatch):
         monkeypatch.undo()
         kills.run_train(None, tmp_path / str(number))
         assert kills.made_train(tmp_path / str(number)) == expected
+
+
+RUN = "$RUN"  # stands for the run folder
+WRITERS = {  # command -> arguments, and a file that it makes
+    "prepare": (("--root", "pairs", "--output", "made", "--workers", 0), "store.json"),
+    "translate": ((RUN, "--input", "pairs/thermal", "--output", "made"), "s0_0.png"),
+    "export": ((RUN, "--folder", "made/model"), "model/model.safetensors"),
+    "evaluate": ((RUN, "--output", "made", "--resamples", 20), "report.json"),
+    "explain": ((RUN, "--output", "made"), "explanation.json"),
+    "compare": ((RUN, "$OTHER", "--output", "made", "--resamples", 20), "comparison.csv"),
+    "match": (
+        ("pairs/thermal", RUN, "--gallery", "pairs/visible", "--aligned", "--threshold", 0.5)
+        + ("--output", "made"),
+        "matches.csv",
+    ),
+}
+QUICK = ("prepare", "translate", "export")
+
+
+@pytest.mark.parametrize(
+    "command", [pytest.param(name, marks=[] if name in QUICK else SOAK) for name in WRITERS]
+)
+def test_full_disk_stops_a_command_in_one_sentence(command, pairs, run_folder, monkeypatch, capsys):
+    other = next(path for path in run_folder.parents[1].glob("*/*") if path != run_folder)
+    places = {RUN: run_folder, "$OTHER": other}
+    arguments, made = WRITERS[command]
+    arguments = [command, *(str(places.get(argument, argument)) for argument in arguments)]
+    if command in ("evaluate", "explain", "compare", "match"):
+        arguments += ["--cache", str(run_folder.parents[3] / "data" / "synthetic")]
+    monkeypatch.chdir(pairs.parent)
+    monkeypatch.setattr("os.fsync", full_disk)
+    assert main(arguments) == 1
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("aggan: ") and "No space left on device" in said, said
+    assert not (pairs.parent / "made" / made).exists()
+    monkeypatch.undo()
+    monkeypatch.chdir(pairs.parent)
+    assert main(arguments) == 0
+    assert (pairs.parent / "made" / made).is_file()
+    assert not list((pairs.parent / "made").rglob(".*.tmp"))
