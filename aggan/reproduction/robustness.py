@@ -84,7 +84,7 @@ def changed(
     return CHANGES[change][0](thermal, level).clamp(-1, 1)
 
 # %% ../../nbs/reproduction/robustness.ipynb #0e443f40
-RECORDINGS = {"glasses": {"glasses": True}, "pose 4": {"pose": 4}, "pose 6": {"pose": 6}}
+RECORDINGS = {"glasses": {"glasses": True}, "pose 3": {"pose": 3}, "pose 4": {"pose": 4}}
 
 
 def recorded_again(pairs: SyntheticPairs, **key) -> SyntheticPairs:

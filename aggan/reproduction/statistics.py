@@ -53,8 +53,9 @@ def add_needed(
     base = printed.get(table["baseline"][0])
     found = []
     for row in table.to_dict("records"):
-        wanted = abs(printed.get(row["method"], float("nan")) - base) if base else float("nan")
-        numbers = {"paper_difference": wanted, "people_needed": None, "seeds_needed": None}
+        signed = printed.get(row["method"], float("nan")) - base if base else float("nan")
+        numbers = {"paper_difference": signed, "people_needed": None, "seeds_needed": None}
+        wanted = abs(signed)
         whole, people = row["auc_detectable"], row["auc_detectable_people"]
         if wanted > 0 and not pd.isna(whole):
             seeds = max(whole**2 - people**2, 0.0) ** 0.5
@@ -107,13 +108,16 @@ def power_sentences(table: pd.DataFrame) -> list[str]:  # of `add_needed`, in %
         f"With {people} people and {seeds} seed{'s' * (seeds > 1)}, an AUC difference of {low:.1f} "
         f"to {high:.1f} points is found in four cases of five, depending on the row"
     ]
-    for row in known[known.get("paper_difference", 0) > 0].to_dict("records"):
+    printed = (
+        known[known["paper_difference"].abs() > 0] if "paper_difference" in known else known[:0]
+    )
+    for row in printed.to_dict("records"):
         ways = {"people": row["people_needed"], "seeds": row["seeds_needed"]}
         if seeds == 1:
             del ways["seeds"]
         counts = [f"{n:.0f} {way}" for way, n in ways.items() if not pd.isna(n)]
         needs = " or ".join(counts) or f"more than any number of {' or of '.join(ways)} alone"
-        wanted = f"The paper's difference of {row['paper_difference']:.2f} points"
+        wanted = f"The paper's difference of {row['paper_difference']:+.2f} points"
         said.append(f"{wanted} between {row['method']} and {table['baseline'][0]} needs {needs}")
     return said
 
