@@ -106,9 +106,10 @@ def translate(self: FlowMatching, thermal: Tensor) -> Tensor:
             f"{thermal.shape[-2]}×{thermal.shape[-1]}: set image_size."
         )
     with eval_mode(self.generator):
-        image = self.generator.noise.expand(len(thermal), -1, -1, -1)
+        count = thermal.shape[0]  # `len` would fix the number of images of an ONNX file
+        image = self.generator.noise.expand(count, -1, -1, -1)
         for step in range(self.sampling_steps):
-            time = thermal.new_full((len(thermal),), step / self.sampling_steps)
+            time = thermal.new_full((count,), step / self.sampling_steps)
             end = self.generator(image, thermal, time)
             image = torch.lerp(image, end, 1 / (self.sampling_steps - step))
         return image

@@ -201,7 +201,7 @@ def map_rows(
         rows.append({"method": row} | cells)
     return pd.DataFrame(rows)
 
-
+# %% ../../nbs/reproduction/maps.ipynb #f9bcbf83
 def append_maps(
     experiments: dict[str, dict[int, Experiment]],  # row -> seed -> experiment, trained
     output: str | Path,  # folder of `table.md`

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['CHANGES', 'RECORDINGS', 'PROBES', 'OTHER_PROTOCOL', 'noisy', 'defocused', 'coarse', 'displaced', 'warmer', 'changed',
            'recorded_again', 'chosen', 'embedded', 'auc_of', 'conditions', 'under', 'robustness', 'robustness_table',
-           'condition_label', 'robustness_markdown', 'write_robustness', 'draw_panel', 'robustness_figure']
+           'condition_label', 'robustness_markdown', 'write_robustness', 'level_label', 'draw_panel',
+           'robustness_figure']
 
 # %% ../../nbs/reproduction/robustness.ipynb #578f6d6f
 import itertools
@@ -234,40 +235,48 @@ def write_robustness(
     return table
 
 # %% ../../nbs/reproduction/robustness.ipynb #e6720666
-def draw_panel(axes, own: pd.DataFrame, ticks: list[str], label: str, offset: float) -> None:
-    "AUC and its interval at the levels of a panel, for one method."
-    places = [place + offset for place in range(len(own))]
-    errors = None
-    if own["auc_low"].notna().all():
-        below, above = own["auc"] - own["auc_low"], own["auc_high"] - own["auc"]
-        errors = [below.clip(lower=0), above.clip(lower=0)]
-    axes.errorbar(places, own["auc"], yerr=errors, label=label, capsize=1.5, marker=".", lw=1)
+def level_label(change: str, level: float | None) -> str:
+    "A condition as a tick of its panel."
+    return "none" if change == "none" else change if pd.isna(level) else f"{level:.3g}"
+
+
+def draw_panel(
+    axes,
+    rows: pd.DataFrame,  # of `robustness_table`: the unchanged test and the conditions of a panel
+    joined: bool,  # by lines, as levels of one change are
+) -> None:
+    "AUC and its interval under each condition, beside one another for the methods."
+    methods = rows["method"].unique()
+    for number, method in enumerate(methods):
+        own = rows[rows["method"] == method]
+        places = [place + 0.1 * (number - len(methods) / 2) for place in range(len(own))]
+        ends = None
+        if own["auc_low"].notna().all():
+            ends = [own["auc"] - own["auc_low"], own["auc_high"] - own["auc"]]
+            ends = [end.clip(lower=0) for end in ends]
+        style = {} if joined else {"linestyle": ""}
+        axes.errorbar(
+            places, own["auc"], yerr=ends, label=method, capsize=1.5, marker=".", lw=1, **style
+        )
+    ticks = [level_label(*condition) for condition in zip(own["change"], own["level"])]
     axes.set_xticks(range(len(ticks)), ticks)
 
-
+# %% ../../nbs/reproduction/robustness.ipynb #68e73e3d
 def robustness_figure(
     table: pd.DataFrame,  # of `robustness_table`, of one data set
     caption: str,
 ):  # a matplotlib figure
-    "AUC over the levels of every change, a line for each method."
-    recordings = [c for c in table["change"].unique() if c not in (*CHANGES, "none")]
-    groups = {change: [change] for change in CHANGES} | {"other recordings": recordings}
-    groups = {title: own for title, own in groups.items() if own}
-    methods = list(table["method"].unique())
+    "AUC over the levels of every change, and under other recordings."
+    others = [change for change in table["change"].unique() if change not in (*CHANGES, "none")]
+    groups = {change: [change] for change in CHANGES} | {"other recordings": others}
     with use_style():
         figure = Drawing(PAGE_WIDTH, 4.4)
         panels = figure.subplots(2, 3, sharey=True).ravel()
         for axes, (title, own) in zip(panels, groups.items()):
-            part = table[table["change"].isin(["none", *own])]
-            for place, method in enumerate(methods):
-                rows = part[part["method"] == method]
-                ticks = [
-                    "none" if change == "none" else change if pd.isna(level) else f"{level:.3g}"
-                    for change, level in zip(rows["change"], rows["level"])
-                ]
-                draw_panel(axes, rows, ticks, method, 0.1 * (place - len(methods) / 2))
+            rows = table[table["change"].isin(["none", *own])]
+            draw_panel(axes, rows, joined=title in CHANGES)
             axes.set_title(title)
-            axes.tick_params(axis="x", labelrotation=30 * (title == "other recordings"))
+        panels[-1].tick_params(axis="x", labelrotation=30)
         for axes in panels[::3]:
             axes.set_ylabel("AUC (%)")
         panels[0].legend(fontsize=5)

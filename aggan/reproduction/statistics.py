@@ -96,7 +96,7 @@ def told_apart(table: pd.DataFrame) -> list[str]:  # sentences; of `differences`
         f"Distinguishable from the row above: {', '.join(clear) or 'none'}",
     ]
 
-
+# %% ../../nbs/reproduction/statistics.ipynb #f6788ce2
 def power_sentences(table: pd.DataFrame) -> list[str]:  # of `add_needed`, in %
     "What difference this test finds, and what the paper's differences need."
     known = table.dropna(subset="auc_detectable")
@@ -108,10 +108,9 @@ def power_sentences(table: pd.DataFrame) -> list[str]:  # of `add_needed`, in %
         f"With {people} people and {seeds} seed{'s' * (seeds > 1)}, an AUC difference of {low:.1f} "
         f"to {high:.1f} points is found in four cases of five, depending on the row"
     ]
-    printed = (
-        known[known["paper_difference"].abs() > 0] if "paper_difference" in known else known[:0]
-    )
-    for row in printed.to_dict("records"):
+    for row in known.to_dict("records"):
+        if not abs(row.get("paper_difference", 0)) > 0:  # or not printed
+            continue
         ways = {"people": row["people_needed"], "seeds": row["seeds_needed"]}
         if seeds == 1:
             del ways["seeds"]
@@ -163,7 +162,7 @@ def statistics_markdown(table: pd.DataFrame) -> str:  # of `statistics_table`
     sentences = told_apart(table) + power_sentences(table)
     return text + "\n\n" + "\n".join(f"- {sentence}." for sentence in sentences) + "\n"
 
-
+# %% ../../nbs/reproduction/statistics.ipynb #8fc9fbb6
 def write_statistics(
     experiments: dict[str, Experiment],  # by row label
     seeds: int,  # trainings of each row; those that are missing are made

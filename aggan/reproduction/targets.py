@@ -256,7 +256,7 @@ def seed_experiments(
     }
     return {row: {e.seed: e for e in repeated} for row, repeated in own.items()}
 
-
+# %% ../../nbs/reproduction/targets.ipynb #b140b9aa
 def target_runs(
     target: str,  # one of `TARGETS`
     seeds: int = 1,  # of each row of a table
