@@ -15,7 +15,8 @@ from .layers import at_least_float32, spectral_norm
 
 # %% auto #0
 __all__ = ['ATTENTIONS', 'AttentionOutput', 'Attention', 'ClassActivationAttention', 'reduced_channels',
-           'SqueezeExcitationAttention', 'SpatialAttention', 'SelfAttention', 'create_attention']
+           'SqueezeExcitationAttention', 'position_convolution', 'weigh_positions', 'SpatialAttention',
+           'ClassActivationSpatialAttention', 'SelfAttention', 'create_attention']
 
 # %% ../nbs/04_attention.ipynb #ce895892
 class AttentionOutput(NamedTuple):
@@ -92,6 +93,23 @@ class SqueezeExcitationAttention(Attention):
         return x * weights[:, :, None, None].to(x.dtype), None
 
 # %% ../nbs/04_attention.ipynb #c9cf8673
+def position_convolution(
+    spectral: bool,  # spectral normalisation (discriminator)
+) -> nn.Conv2d:
+    "The convolution behind the position weights of CBAM"
+    convolution = nn.Conv2d(2, 1, 7, padding=3, bias=False)
+    return spectral_norm(convolution) if spectral else convolution
+
+
+def weigh_positions(
+    x: Tensor,  # (B, C, H, W)
+    convolution: nn.Conv2d,  # of `position_convolution`
+) -> Tensor:  # (B, C, H, W)
+    "The map times its position weights (CBAM, Eq. 3)"
+    statistics = torch.cat((x.mean(1, keepdim=True), x.amax(1, keepdim=True)), dim=1)
+    return x * torch.sigmoid(convolution(statistics)).to(x.dtype)
+
+
 class SpatialAttention(Attention):
     "`spatial`: channel weights, then position weights (CBAM, Woo et al. 2018, Eq. 2 and 3)"
 
@@ -100,16 +118,25 @@ class SpatialAttention(Attention):
         reduced = reduced_channels(channels)
         self.fc1 = nn.Linear(channels, reduced, bias=False)
         self.fc2 = nn.Linear(reduced, channels, bias=False)
-        self.position = nn.Conv2d(2, 1, 7, padding=3, bias=False)
-        if spectral:
-            spectral_norm(self.position)
+        self.position = position_convolution(spectral)
 
     def attend(self, x: Tensor) -> tuple[Tensor, None]:
         pooled = torch.stack((at_least_float32(x).mean((2, 3)), x.amax((2, 3))), dim=1)
         weights = torch.sigmoid(self.fc2(F.relu(self.fc1(pooled))).sum(1))
         x = x * weights[:, :, None, None].to(x.dtype)
-        statistics = torch.cat((x.mean(1, keepdim=True), x.amax(1, keepdim=True)), dim=1)
-        return x * torch.sigmoid(self.position(statistics)).to(x.dtype), None
+        return weigh_positions(x, self.position), None
+
+# %% ../nbs/04_attention.ipynb #eef37493
+class ClassActivationSpatialAttention(ClassActivationAttention):
+    "`cam+spatial`: channels weighted by CAM (Eq. 5 and 6), then positions by CBAM (Eq. 3 there)"
+
+    def __init__(self, channels: int, slope: float = 0.0, spectral: bool = False):
+        super().__init__(channels, slope, spectral)
+        self.position = position_convolution(spectral)
+
+    def attend(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        features, domain_logits = super().attend(x)
+        return weigh_positions(features, self.position), domain_logits
 
 # %% ../nbs/04_attention.ipynb #735cd0c6
 class SelfAttention(Attention):
@@ -140,6 +167,7 @@ ATTENTIONS = {
     "se": SqueezeExcitationAttention,
     "spatial": SpatialAttention,
     "self": SelfAttention,
+    "cam+spatial": ClassActivationSpatialAttention,
     "none": Attention,
 }
 

@@ -75,9 +75,16 @@ class Decoder(nn.Module):
         )
         self.to_image = reflect_conv(quarter, out_channels, 7)
 
-    def forward(self, attention: Tensor) -> Tensor:
-        gamma, beta = self.head(attention)
-        x = attention
+    def decode(
+        self,
+        x: Tensor,  # (B, C, H, W)
+        gamma: Tensor,  # (B, C) scale of every block
+        beta: Tensor,  # (B, C) shift of every block
+    ) -> Tensor:
+        "The image of a feature map under given scales and shifts"
         for block in self.blocks:
             x = block(x, gamma, beta)
         return torch.tanh(at_least_float32(self.to_image(self.up(x))))
+
+    def forward(self, attention: Tensor) -> Tensor:
+        return self.decode(attention, *self.head(attention))

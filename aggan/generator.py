@@ -33,7 +33,7 @@ class Generator(nn.Module):
 
     def __init__(
         self,
-        attention: str = "cam",  # "cam" (AG-GAN), "se" (AG-GAN+), "spatial", "self" or "none"
+        attention: str = "cam",  # "cam" (AG-GAN), "se" (AG-GAN+) or another of `ATTENTIONS`
         width: int = 64,  # channels after the first convolution; a quarter of the feature map's
         blocks: int = 4,  # residual blocks in the encoder, and as many in the decoder
         in_channels: int = 3,  # of the thermal image

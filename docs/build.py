@@ -57,7 +57,9 @@ SECTIONS = {
 def notebooks(section: str) -> list[Path]:
     """The notebooks of a section in order; the core ones are those of `nbs/` itself."""
     found = NBS.glob("[0-9]*.ipynb") if section == "core" else (NBS / section).glob("*.ipynb")
-    return sorted(found, key=lambda path: (not re.match(r"\d|the-paper", path.stem), path.stem))
+    return sorted(
+        found, key=lambda path: (not re.match(r"\d|the-paper|results", path.stem), path.stem)
+    )
 
 
 def text_of(cell: dict) -> str:

@@ -25,7 +25,7 @@ from aggan.training import network_tensors, save_checkpoint
 OPTIONS = {"image_size": 32, "width": 8, "blocks": 1, "discriminator_width": 4}
 OPTIONS |= {"discriminator_layers": (3, 4), "identity": "none"}
 GREY = np.random.default_rng(0).integers(0, 255, (40, 60), np.uint8)
-WITHOUT_MAPS = {"cut", "cyclegan", "pix2pix", "sg-gan"}
+WITHOUT_MAPS = {"cut", "cyclegan", "flow-matching", "pix2pix", "sg-gan"}
 
 
 def tiny(name):

@@ -74,6 +74,7 @@ SIZES = {  # method -> sizes that it takes, of those below
     "axial-gan": (16, 24, 32, 40, 48, 64),
     "cut": (24, 32, 36, 40, 48, 64),
     "cyclegan": (24, 32, 36, 40, 48, 64),
+    "flow-matching": (8, 12, 16, 20, 24, 32, 36, 40, 48, 64),
     "lg-gan": (32, 36, 40, 48, 64),
     "pix2pix": (32, 64),
     "sg-gan": (32, 64),

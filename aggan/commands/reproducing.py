@@ -15,16 +15,17 @@ from .settings import experiment_settings, read_mapping
 
 # %% ../../nbs/commands/reproducing.ipynb #5ddc1f6a
 def reproduce(
-    target: Positional[tuple[str, ...]] = (),  # demo, table1 … table4, figure2 … figure9; or all
+    target: Positional[tuple[str, ...]] = (),  # demo, table1 … table5, figure2 … figure10; or all
     jobs: int = 1,  # experiments at a time
     list: str | None = None,  # CSV file: only write the runs, for a cluster; see cluster/README.md
     budget: Literal["steps", "time"] = "steps",  # what every method of Tables 1 and 2 gets equally
     options: str | None = None,  # YAML file of options by method or row of a table
     seed: int = 0,  # of every random choice
+    seeds: int = 1,  # trainings of each row of a table, from --seed on; 3 for intervals over seeds
     **given,  # of the data and the profile
 ):
     "Regenerate the paper's tables and figures."
-    settings = {"budget": budget, "seed": seed} | experiment_settings(given)
+    settings = {"budget": budget, "seed": seed, "seeds": seeds} | experiment_settings(given)
     settings["method_kwargs"] = read_mapping(options) if options else {}
     if "dataset" not in given and "root" not in given:
         del settings["dataset"]  # each table has its own

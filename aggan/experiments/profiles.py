@@ -52,6 +52,7 @@ SMOKE = {
     "attentiongan": _networks(8, blocks=1),
     "cut": _networks(8, blocks=1),
     "u-gat-it": _networks(8, blocks=1, head="light", discriminator_layers=(3, 4)),
+    "flow-matching": {"width": 8, "blocks": 1},
 }
 
 # %% ../../nbs/experiments/profiles.ipynb #fb85975b
@@ -79,6 +80,7 @@ DEMO = {
     "u-gat-it": _networks(
         16, blocks=2, head="light", discriminator_layers=(4, 5), learning_rate=1e-3, lambda_cam=10.0
     ),
+    "flow-matching": {"width": 32, "blocks": 3, "learning_rate": 1e-3},
 }
 DEMO["ag-gan+"] = DEMO["ag-gan"]
 

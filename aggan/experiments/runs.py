@@ -51,7 +51,8 @@ def experiment_of(
 def run_options(config: Mapping) -> dict:  # option -> value, but for seed and places
     "What one chooses for a run."
     profile = {name: value for name, value in config["profile"].items() if name != "method_kwargs"}
-    options = profile | config["method_kwargs"] | config["dataset_kwargs"]
+    data = {name: value for name, value in config["dataset_kwargs"].items() if name != "seed"}
+    options = profile | config["method_kwargs"] | data
     options |= {name: config[name] for name in ("dataset", "method", "matcher")}
     if not config["dataset"].startswith("synthetic"):  # there the data follow from options and seed
         options["data"] = str(config["data"].get("train", ""))[:8]

@@ -32,7 +32,7 @@ from ..runtime.files import atomic_write
 # %% auto #0
 __all__ = ['RATES', 'MOST_SCORES', 'POWER', 'FaceEmbeddings', 'face_embeddings', 'Scores', 'scores_of', 'save_faces',
            'read_faces', 'common_faces', 'resampled', 'p_value', 'delong', 'delong_p', 'holm', 'over_seeds',
-           'seed_mean', 'needed_people', 'compare_faces']
+           'seed_mean', 'needed', 'compare_faces']
 
 # %% ../../nbs/recognition/comparison.ipynb #9ba1ebf6
 @dataclass(frozen=True)
@@ -253,13 +253,15 @@ def seed_mean(
 POWER = 2.8  # standard deviations: 1.96 for 5 %, two-sided, and 0.84 for a power of 80 %
 
 
-def needed_people(
-    people: int,  # that were tested
-    detectable: float,  # with them
+def needed(
+    count: int,  # people or seeds that were tested
+    detectable: float,  # if only they varied
+    remaining: float,  # detectable if only the others varied, however many of the first there are
     difference: float,  # that one wants to find
-) -> int:
-    "How many people a test needs to find a difference in four cases of five."
-    return int(np.ceil(people * (detectable / difference) ** 2))
+) -> int | None:  # None: no number of them is enough
+    "How many people or seeds a test needs to find a difference in four cases of five."
+    left = difference**2 - remaining**2
+    return int(np.ceil(count * detectable**2 / left)) if left > 0 else None
 
 
 def _rate_columns(rate: str, results: Mapping[int, Verification]) -> dict:
@@ -272,25 +274,28 @@ def _rate_columns(rate: str, results: Mapping[int, Verification]) -> dict:
 
 # %% ../../nbs/recognition/comparison.ipynb #d41c6dfe
 def _difference_columns(rate: str, first: Mapping, second: Mapping) -> dict:
-    "Second minus first setting, each a result by seed: mean, interval, p, detectable."
+    "Second minus first setting, each a result by seed: mean, interval, p, detectable differences."
     seeds = [seed for seed in first if seed in second]
     pairs = [(first[seed], second[seed]) for seed in seeds]
     rates = [[float(RATES[rate](result.histogram)) for result in pair] for pair in pairs]
     draws = [[resampled(result, rate) for result in pair] for pair in pairs]
     known = draws[0][0] is not None
-    mean, interval, drawn = seed_mean(
-        [two - one for one, two in rates], [two - one for one, two in draws] if known else None
-    )
+    differences = [two - one for one, two in draws] if known else None
+    mean, interval, drawn = seed_mean([two - one for one, two in rates], differences)
+    alone = np.mean(differences, axis=0) if known else None  # people vary, the seeds stay
     return interval_columns(f"{rate}_difference", mean, interval) | {
         f"{rate}_p": p_value(drawn) if known else None,
         f"{rate}_detectable": POWER * float(drawn.std()) if known else None,
+        f"{rate}_detectable_people": POWER * float(alone.std()) if known else None,
     }
 
 
-def _check_seeds(settings: Mapping[str, Mapping[int, FaceEmbeddings]], baseline: str) -> None:
-    "Raise ValueError for a setting that shares no seed with the baseline."
-    for name, own in settings.items():
-        if not set(own) & set(settings[baseline]):
+def _check_seeds(
+    settings: Mapping[str, Mapping[int, FaceEmbeddings]], baselines: Mapping[str, str]
+) -> None:
+    "Raise ValueError for a setting that shares no seed with its baseline."
+    for name, baseline in baselines.items():
+        if not set(settings[name]) & set(settings[baseline]):
             seeds = ", ".join(map(str, settings[baseline]))
             raise ValueError(
                 f'"{name}" has no run with a seed of "{baseline}" ({seeds}): train one, since '
@@ -300,14 +305,17 @@ def _check_seeds(settings: Mapping[str, Mapping[int, FaceEmbeddings]], baseline:
 # %% ../../nbs/recognition/comparison.ipynb #16240375
 def compare_faces(
     settings: Mapping[str, Mapping[int, FaceEmbeddings]],  # name -> seed -> its test
-    baseline: str | None = None,  # a name; None: the first
+    baseline: str | Mapping[str, str] | None = None,  # a name, or that of each; None: the first
     resamples: int = 1000,  # bootstrap draws of people
 ) -> list[dict]:  # a row for each setting
     """Rates of each setting and their differences to the baseline, over the same probes.
 
     Raises ValueError as `common_faces` does, and for settings that share no seed."""
-    baseline = baseline or next(iter(settings))
-    _check_seeds(settings, baseline)
+    baselines = baseline
+    if not isinstance(baseline, Mapping):
+        first = baseline or next(iter(settings))
+        baselines = {name: first for name in settings if name != first}
+    _check_seeds(settings, baselines)
     keys = [(name, seed) for name, own in settings.items() for seed in own]
     tests = dict(zip(keys, common_faces([settings[name][seed] for name, seed in keys])))
     results: dict[str, dict[int, Verification]] = {name: {} for name in settings}
@@ -317,11 +325,11 @@ def compare_faces(
     for name, own in results.items():
         row = {"setting": name, "seeds": len(own), "people": next(iter(own.values())).subjects}
         row |= _rate_columns("auc", own) | _rate_columns("eer", own)
-        if name != baseline:
+        if other := baselines.get(name):
             for rate in RATES:
-                row |= _difference_columns(rate, results[baseline], own)
-            if len(own) == len(results[baseline]) == 1:
-                pair = [tests[key, seed] for key in (baseline, name) for seed in results[key]]
+                row |= _difference_columns(rate, results[other], own)
+            if len(own) == len(results[other]) == 1:
+                pair = [tests[key, seed] for key in (other, name) for seed in results[key]]
                 row["auc_p_delong"] = delong_p(*pair)
         rows.append(row)
     for rate in RATES:

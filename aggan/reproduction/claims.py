@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..evaluation import REFERENCES
 from ..experiments.map_report import interval_text
+from .printed import paper_table
 from ..runtime.files import atomic_write
 
 # %% auto #0
@@ -105,11 +105,12 @@ def method_claims(
     sentence: str,
     ours: Sequence[str] = ("AG-GAN", "AG-GAN+"),
 ) -> list[dict]:  # of `claim`
-    "Each of the paper's methods against the best of the others."
+    "Each of the paper's methods against the best of the others that the paper compares."
+    compared = {row for table in (1, 2) for row in paper_table(table)["method"]} - {*ours}
     others = {
         row: report[measure]
         for row, report in reports.items()
-        if row not in (*ours, *REFERENCES) and report[measure] is not None
+        if row in compared and report[measure] is not None
     }
     best = max(others, key=others.get)
     claims = []

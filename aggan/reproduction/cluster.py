@@ -20,7 +20,7 @@ from aggan.reproduction.notebooks import (
     target_parameters,
     template,
 )
-from .targets import target_experiments, unique_experiments
+from .targets import target_runs, unique_experiments
 
 # %% ../../nbs/reproduction/cluster.ipynb #cad0b45b
 CPU_SECONDS = 10.0  # for an image of 256 × 256 pixels in a step
@@ -53,15 +53,16 @@ def training_job(name: str, experiment: Experiment) -> dict:
 def target_job(
     target: str,  # of `TARGETS`
     gpus: dict[str, int],  # by folder of a run
+    seeds: int = 1,  # of each row of a table
     **settings,  # of `target_experiments`
 ) -> dict:
     "The row of a table or figure."
-    experiments = target_experiments(target, **settings).values()
+    experiments = target_runs(target, seeds, **settings).values()
     needs = list(dict.fromkeys(str(experiment.folder) for experiment in experiments))
     return {
         "name": target,
         "notebook": str(template(target)),
-        "parameters": json.dumps(target_parameters(target, **settings)),
+        "parameters": json.dumps(target_parameters(target, seeds, **settings)),
         "folder": str(target_folder(target, **settings)),
         "result": "made_from.json",
         "needs": json.dumps(needs),

@@ -6,8 +6,8 @@
 __all__ = ['CLONE', 'TEMPLATE_FOLDERS', 'NESTED', 'KERNEL_STARTS', 'KEPT_TYPES', 'template', 'notebook_parameters',
            'known_parameters', 'injected_names', 'parse_settings', 'escaped', 'check_parameters', 'run_command',
            'run_notebook', 'job_gpus', 'run_in_notebook', 'train_in_notebooks', 'run_experiments', 'code_hash',
-           'target_folder', 'target_parameters', 'commit', 'provenance', 'regenerate', 'reproduce', 'kept_output',
-           'keep_outputs', 'keep_results']
+           'target_folder', 'target_parameters', 'commit', 'provenance', 'training_time', 'regenerate', 'reproduce',
+           'kept_output', 'keep_outputs', 'keep_results']
 
 # %% ../../nbs/reproduction/notebooks.ipynb #d87526b7
 import ast
@@ -38,7 +38,7 @@ from aggan.commands.settings import (
 )
 from ..experiments import Experiment
 from .pictures import caption
-from .targets import FIGURES, TARGETS, target_experiments, unique_experiments
+from .targets import FIGURES, TABLES, TARGETS, target_runs, unique_experiments
 from ..runtime.allocator import allocator_environment
 from ..runtime.checks import check_options, meant
 from ..runtime.child_processes import IN_BATCH, SAFE_PATH, module_command
@@ -268,7 +268,7 @@ def target_folder(target: str, **settings) -> Path:
     return Path(settings.get("runs", "runs")) / target
 
 
-def target_parameters(target: str, **settings) -> dict[str, str | int]:
+def target_parameters(target: str, seeds: int = 1, **settings) -> dict[str, str | int]:
     "The parameters of a target's notebook; options by method or row are written to a file."
     folder = target_folder(target, **settings)
     options = settings.pop("method_kwargs", {})
@@ -279,6 +279,8 @@ def target_parameters(target: str, **settings) -> dict[str, str | int]:
             part.write_text(json.dumps(options), encoding="utf-8")
     if target not in ("table1", "table2", *FIGURES):
         parameters.pop("budget", None)  # the others compare variants of one method
+    if target in TABLES and seeds > 1:
+        parameters["seeds"] = seeds
     return parameters
 
 # %% ../../nbs/reproduction/notebooks.ipynb #32a2bacb
@@ -306,15 +308,27 @@ def provenance(experiment: Experiment) -> dict:
         "machine": f"{system}, torch {torch.__version__}, {gpu}",
     }
 
+
+def training_time(experiments: Sequence[Experiment]) -> dict[str, int]:
+    "Number of the trainings behind a target, their seeds, and their seconds together."
+    spent = 0.0
+    for experiment in experiments:
+        seconds = [row["seconds"] for row in RunFolder(experiment.folder).metrics()]
+        # each resumption counts from zero
+        spent += sum(one for one, after in zip(seconds, [*seconds[1:], 0]) if after < one)
+    seeds = {experiment.seed for experiment in experiments}
+    return {"trainings": len(experiments), "seeds": len(seeds), "training_seconds": round(spent)}
+
 # %% ../../nbs/reproduction/notebooks.ipynb #39ceb3a3
 def regenerate(
     target: str,  # one of `TARGETS`
+    seeds: int = 1,  # of each row of a table
     **settings,  # of `target_experiments`
 ) -> Path:  # the folder of the table, its figures and the executed notebook
     "Execute a target's notebook if its code, its parameters or a run behind it has changed."
-    experiments = list(target_experiments(target, **settings).values())
+    experiments = list(target_runs(target, seeds, **settings).values())
     output = target_folder(target, **settings)
-    parameters = target_parameters(target, **settings)
+    parameters = target_parameters(target, seeds, **settings)
     made_from = {
         "parameters": parameters,
         "runs": [str(experiment.folder) for experiment in experiments],
@@ -325,8 +339,10 @@ def regenerate(
         return output
     for folder in [output, *made_from["runs"]]:
         delete_temporary(folder)
+    start = time.monotonic()
     run_notebook(template(target), output / f"{target}.ipynb", parameters)
-    write_json(output / "provenance.json", provenance(experiments[0]))
+    spent = {"notebook_seconds": round(time.monotonic() - start)} | training_time(experiments)
+    write_json(output / "provenance.json", provenance(experiments[0]) | spent)
     write_json(record, made_from)
     return output
 
@@ -334,12 +350,13 @@ def regenerate(
 def reproduce(
     targets: Sequence[str],  # of `TARGETS`
     jobs: int = 1,  # experiments at a time
+    seeds: int = 1,  # of each row of a table
     **settings,  # of `target_experiments`
 ) -> list[Path]:  # the folders of the targets
     "Run every experiment behind the targets, each once, then the targets' notebooks."
-    check_options("reproduce", {"jobs": jobs}, reproduce)
-    run_experiments(unique_experiments(targets, **settings), jobs)
-    return [regenerate(target, **settings) for target in targets]
+    check_options("reproduce", {"jobs": jobs, "seeds": seeds}, reproduce)
+    run_experiments(unique_experiments(targets, seeds=seeds, **settings), jobs)
+    return [regenerate(target, seeds, **settings) for target in targets]
 
 # %% ../../nbs/reproduction/notebooks.ipynb #fd508533
 KEPT_TYPES = ("text/plain", "text/html", "text/markdown", "image/png", "image/jpeg")

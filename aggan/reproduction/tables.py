@@ -140,7 +140,13 @@ def as_markdown(
         if f"paper_{measure}" in table:
             values = table[f"paper_{measure}"]
             shown[f"{measure.upper()} (paper)"] = [format_number(value, 2) for value in values]
-    return pd.DataFrame(shown).to_markdown(index=False, disable_numparse=True)
+    rows, printed = pd.DataFrame(shown), len(table)
+    if "paper_auc" in table:
+        printed = int(table["paper_auc"].notna().sum())  # they come first
+    if printed < len(table):
+        line = pd.DataFrame([{"method": "*not in the paper's table:*"}])
+        rows = pd.concat([rows[:printed], line, rows[printed:]]).fillna("")
+    return rows.to_markdown(index=False, disable_numparse=True)
 
 # %% ../../nbs/reproduction/tables.ipynb #7df4c6ff
 def order_agreement(
