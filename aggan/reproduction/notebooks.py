@@ -82,7 +82,9 @@ def known_parameters(
 ) -> set[str]:
     "The parameters that a notebook of `nbs/paper` takes."
     groups = experiment_groups("demo", method)
-    own = ("method", "name", "init", "extend") if method else ("budget", "options", "output")
+    own = (
+        ("method", "name", "init", "extend") if method else ("budget", "options", "output", "seeds")
+    )
     return {option.name for group in groups for option in group.options} | {"seed", *own}
 
 # %% ../../nbs/reproduction/notebooks.ipynb #a3c9cf45
