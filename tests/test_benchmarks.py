@@ -403,7 +403,7 @@ def test_recipe(measured, tmp_path):
 
 
 def test_models(measured, run_folder):
-    options = (run_folder, "--seeds", 0, "--people", 12, "--images", 2)
+    options = ("--weights", run_folder, "--seeds", 0, "--people", 12, "--images", 2)
     rows = measured("models", *options)
     assert len(rows) == 9  # three judges of the run and of both reference rows
     assert [row["judge"] for row in rows if row["partial"]] == ["mobilefacenet"]

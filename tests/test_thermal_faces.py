@@ -32,12 +32,13 @@ def test_points_of_rendered_people(faces):
     assert right.float().mean() >= 0.95 and (confidence[right] >= CONFIDENT).float().mean() > 0.9
 
 
-@pytest.mark.parametrize("how", ["inverted", "iron", "bytes"])
+@pytest.mark.parametrize("how", ["inverted", "iron", "iron as fractions", "bytes"])
 def test_points_do_not_depend_on_how_temperature_is_shown(faces, how):
     frontal = faces.thermal[::9]
     shown = {
         "inverted": lambda: 1 - frontal,
         "iron": lambda: (iron_palette(frontal) * 255).round().to(torch.uint8),
+        "iron as fractions": lambda: iron_palette(frontal),
         "bytes": lambda: (frontal * 255).round().to(torch.uint8),
     }[how]()
     points, confidence = locate_thermal_faces(shown)

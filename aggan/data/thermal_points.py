@@ -159,6 +159,8 @@ def temperature(
         raise ValueError(
             f"a thermal face is located in one image (1 or 3, H, W), not {tuple(image.shape)}"
         )
+    if len(image) == 3 and image.is_floating_point():  # palettes are known by their bytes
+        image = (image * 255).round().to(torch.uint8)
     mode = "luma" if colour_kind(image) == "other colours" else "grey"
     return convert_thermal(image, mode).float()
 
