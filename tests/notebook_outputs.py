@@ -25,16 +25,17 @@ VARYING = re.compile(
     """,
     re.X,
 )
+SHOWN = "image/", "application/vnd.jupyter.widget-view"  # kinds of output that are no text
 NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 
 
 def text_of(cell) -> str:
-    """What a cell prints and shows as text; not what goes to standard error."""
+    """What a cell prints and shows as text; not widgets, nor what goes to standard error."""
     parts = []
     for output in cell.get("outputs", []):
         if output["output_type"] == "stream" and output["name"] == "stdout":
             parts.append("".join(output["text"]))
-        elif "data" in output and not any(kind.startswith("image/") for kind in output["data"]):
+        elif "data" in output and not any(kind.startswith(SHOWN) for kind in output["data"]):
             parts.append("".join(output["data"].get("text/plain", "")))
     return VARYING.sub("…", "\n".join(parts)).replace("PosixPath(", "Path(")
 
