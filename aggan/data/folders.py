@@ -175,7 +175,7 @@ def _single(images: dict[str, Path], side: str, naming: Naming) -> list[PairReco
         for name, path in images.items()
     ]
 
-
+# %% ../../nbs/data/folders.ipynb #5fa1c0d3
 class TwoFolders(NamedTuple):
     "Where the images of a split, or those of one person in it, lie."
 

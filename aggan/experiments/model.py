@@ -472,7 +472,7 @@ def from_pretrained(
         name if Path(name).is_dir() else sharing.fetch_shared(name, revision), device, precision
     )
 
-
+# %% ../../nbs/experiments/model.ipynb #7be20c11
 @patch
 def save_pretrained(
     self: Model,
