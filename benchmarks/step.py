@@ -88,13 +88,10 @@ def new_method(name: str, size: int, width: int) -> Method:
         if name in ("ag-gan", "ag-gan+", "u-gat-it")
         else {}
     )
-    return create_method(
-        name,
-        image_size=size,
-        width=width,
-        discriminator_width=width,
-        **ALONE.get(name, {}) | layers,
-    ).train()
+    widths = {"width": width, "discriminator_width": width}
+    if name == "flow-matching":  # has no discriminator
+        del widths["discriminator_width"]
+    return create_method(name, image_size=size, **widths, **ALONE.get(name, {}) | layers).train()
 
 
 def contestant(

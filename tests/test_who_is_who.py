@@ -278,7 +278,7 @@ REASONS = {
     "unknown endings": (unknown_endings, ".xyz (1)"),
     "lost files": (lost_files, "there is no image pairs/t/1.png"),
     "people outside": (
-        lambda root: write(root, *(f"{p}/{f}" for p in PEOPLE for f in both("1"))),
+        lambda root: write(root, *(f"{p}/{f}/1.png" for p in PEOPLE for f in ("first", "second"))),
         "16 images not seen, in folders that no layout has",
     ),
 }

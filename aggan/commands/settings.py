@@ -146,7 +146,7 @@ def read_mapping(path: str) -> dict:
     try:
         with open(path, encoding="utf-8") as file:
             value = yaml.safe_load(file)
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         problem = " ".join(str(error).split())
         raise UsageError(f"{path} cannot be read: {problem}") from error
     if not isinstance(value, dict):

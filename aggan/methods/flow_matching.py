@@ -87,8 +87,8 @@ def training_step(
     "Predict the end of a path from a random point of it."
     visible = batch.visible
     whole = (len(visible) * world_size(), *visible.shape[1:])
-    noise = shard(torch.randn(whole, device=visible.device))
-    time = shard(torch.rand(whole[0], device=visible.device))
+    noise = shard(torch.randn(whole, device=visible.device, dtype=visible.dtype))
+    time = shard(torch.rand(whole[0], device=visible.device, dtype=visible.dtype))
     noisy = torch.lerp(noise, visible, time[:, None, None, None])
     loss = F.mse_loss(self.generator(noisy, batch.thermal, time), visible)
     backward_and_step(optimizers["generator"], loss, backward)
