@@ -7,7 +7,7 @@ CODE := nbs tests benchmarks docs setup.py
 
 EXTRAS := notebooks explain register flir export video hub watch docs dev
 
-.PHONY: demo test lint soak gpu reproduce lab docs readme install cluster lock audit
+.PHONY: demo test check lint soak gpu reproduce lab docs readme install cluster lock audit
 .DELETE_ON_ERROR:
 
 demo: install
@@ -16,7 +16,10 @@ demo: install
 reproduce: install
 	$(BIN)/aggan reproduce --jobs $(JOBS)
 
-test: lint
+test: lint   # what notebooks and tests leave in the temporary folder goes at the end
+	scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; TMPDIR=$$scratch $(MAKE) check
+
+check:
 	$(BIN)/nbdev_export
 	git diff --exit-code -- aggan
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_outputs.py --numprocesses 2 -m "not soak"

@@ -63,7 +63,8 @@ class TrainingSettings:
     validate: Callable[[Method], dict[str, float]] = lambda method: {}  # e.g. {"eer": 0.1}
     samples: Batch | None = None  # translated at every checkpoint
     sample_every: int | None = None  # steps between further sample grids
-    watcher: Watcher = Watcher()  # is shown losses, learning rates, scores and sample grids
+    # is shown losses, learning rates, scores and sample grids
+    watcher: Watcher = field(default_factory=Watcher)
     header: dict = field(default_factory=dict)  # of every checkpoint, e.g. the method's options
 
 # %% ../nbs/09_training.ipynb #6b1689e7
