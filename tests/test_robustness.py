@@ -58,7 +58,7 @@ def wait_for(condition, process, seconds=120):
         time.sleep(0.1)
 
 
-def assert_gone(processes, seconds=5):
+def assert_gone(processes, seconds=30):
     _, left = psutil.wait_procs(processes, timeout=seconds)
     assert all(other.status() == psutil.STATUS_ZOMBIE for other in left), left
 
