@@ -13,7 +13,8 @@ from pathlib import Path
 import pandas as pd
 
 from ..experiments import Experiment
-from ..recognition.comparison import FaceEmbeddings, compare_faces, needed, read_faces
+from ..experiments.runs import run_faces
+from ..recognition.comparison import FaceEmbeddings, compare_faces, needed
 from .notebooks import run_experiments
 from .printed import paper_table
 from .tables import BASELINES, format_difference, format_measure, format_number
@@ -128,8 +129,8 @@ def statistics_table(
     "The rows over their seeds: rates, quality, differences and power."
     runs = {r: {s: RunFolder(e.folder) for s, e in own.items()} for r, own in experiments.items()}
     tests = {
-        row: {seed: read_faces(run.faces_file(run.best_step)) for seed, run in own.items()}
-        for row, own in runs.items()
+        row: {seed: run_faces(e.folder, root=e.root, cache=e.cache) for seed, e in own.items()}
+        for row, own in experiments.items()
     }
     first = next(iter(next(iter(experiments.values())).values()))
     table = differences(tests, first.resolved_profile.resamples)
