@@ -26,7 +26,7 @@ check:
 	OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" timeout 1500 $(BIN)/nbdev_test --n_workers 2 \
 	    --file_re "$$($(BIN)/python tests/test_outputs.py)"   # those that are not executed above
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --ignore tests/test_outputs.py \
-	    --numprocesses 2 --dist loadfile -m "not soak"
+	    --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not soak"
 
 lint: install
 	$(BIN)/ruff format --check $(CODE)

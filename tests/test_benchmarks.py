@@ -227,6 +227,7 @@ def test_step_of_a_peers_modules_is_the_plain_one(step, peer):
     )  # other weights; the map that their discriminators return is no answer
 
 
+@pytest.mark.soak
 def test_step(measured):
     rows = measured(
         "step",
@@ -245,6 +246,7 @@ def test_step(measured):
     assert all(row["ours_gflop"] < 0.6 * row["reference_gflop"] for row in rows[:4])
 
 
+@pytest.mark.soak
 def test_gpu(measured):
     (row,) = measured(
         "gpu",
@@ -297,6 +299,7 @@ def test_first_gpu_runs_through(measured):
     assert {row["result"] for row in measured("first_gpu", "--seconds", 3600)} <= {"OK", "SKIP"}
 
 
+@pytest.mark.soak
 def test_scaling(measured):
     size, width, batch, pairs = measured(
         "scaling",
@@ -321,6 +324,7 @@ def test_scaling(measured):
     assert pairs["pairs_per_s"] == pytest.approx(4 / pairs["prepare_s"])
 
 
+@pytest.mark.soak
 def test_methods_and_what_they_cost(measured, tmp_path):
     steps = {
         row["label"]: row
@@ -392,6 +396,7 @@ def test_precision(measured, tmp_path):
     )
 
 
+@pytest.mark.soak
 def test_recipe(measured, tmp_path):
     (row,) = measured(
         *("recipe", "features, weight 10", "--profile", "smoke", "--people", 6, "--runs", tmp_path)

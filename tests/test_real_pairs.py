@@ -38,7 +38,7 @@ STORE = ("--dataset", "store", "--root", "prepared")
 NARROW = ("--width", 16, "--discriminator-width", 16, "--learning-rate", 1e-3)
 
 
-@pytest.mark.parametrize("method", ["ag-gan", "ag-gan+"])
+@pytest.mark.parametrize("method", [pytest.param("ag-gan", marks=pytest.mark.soak), "ag-gan+"])
 def test_real_pairs_train_and_evaluate(prepared, method):
     options = ("--identity", MOBILEFACENET, *NARROW)
     length = ("--steps", 30, "--checkpoints", 2, "--resamples", 50)

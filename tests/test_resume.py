@@ -85,7 +85,11 @@ def test_ctrl_c_ten_times_is_bit_identical(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "number, whole_group", [(signal.SIGINT, True), (signal.SIGTERM, False)], ids=["ctrl-c", "kill"]
+    "number, whole_group",
+    [
+        pytest.param(signal.SIGINT, True, id="ctrl-c"),
+        pytest.param(signal.SIGTERM, False, id="kill", marks=pytest.mark.soak),
+    ],
 )
 def test_interrupted_reproduction_leaves_nothing_running(tmp_path, number, whole_group):
     command = [
