@@ -184,6 +184,19 @@ def test_figures_judge_the_papers_claims(workplace, numbers):
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_verdicts_of_larger_and_longer_trained_networks(workplace):
+    aggan("reproduce", "verdicts", "--profile", "smoke", cwd=workplace)
+    claims = pd.read_csv(workplace / "runs" / "verdicts" / "claims.csv")
+    names = ["32 px, first checkpoint", "32 px, chosen checkpoint", "128 px, shipped model"]
+    assert list(claims["network"].unique()) == names
+    assert claims.groupby("network")["claim"].nunique().tolist() == [19] * 3
+    values = claims.pivot(index="claim", columns="network", values="value")
+    assert (values[names[1]] != values[names[2]]).sum() > 10
+    assert "differ in the verdict of" in (workplace / "runs/verdicts/table.md").read_text()
+
+
+@pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_beyond_the_paper(workplace):
     command = ("reproduce", "table5", "figure10", "--profile", "smoke", "--seeds", 2, "--jobs", 2)

@@ -73,8 +73,6 @@ VERDICTS = ("supported", "inconclusive", "not supported")
 
 def verdict_counts(claims: list[dict]) -> str:
     "How many claims are supported, inconclusive and not supported."
-    if not claims:
-        return "no claim with an interval is kept"
     found = [row["verdict"] for row in claims]
     return ", ".join(f"{found.count(kind)} {kind}" for kind in VERDICTS)
 
@@ -110,7 +108,8 @@ def result_section(
     parts += ["**Here:**", (folder / "table.md").read_text(encoding="utf-8").strip()]
     if (folder / "statistics.md").exists():
         parts.append((folder / "statistics.md").read_text(encoding="utf-8").strip())
-    parts.append(f"**Verdict:** {verdict_counts(claims)}.")
+    if claims:
+        parts.append(f"**Verdict:** {verdict_counts(claims)}.")
     if target.startswith("table") and claims:
         rows = [f"- {row['claim']}: {row['verdict']}." for row in claims]
         parts.append("\n".join(rows))
