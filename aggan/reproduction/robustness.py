@@ -279,7 +279,7 @@ def robustness_figure(
         panels[-1].tick_params(axis="x", labelrotation=30)
         for axes in panels[::3]:
             axes.set_ylabel("AUC (%)")
-        panels[0].legend(fontsize=5)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
         figure.supxlabel(caption, fontsize=6)
         figure.draw_without_rendering()
     return figure
