@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import REAL_PAIRS
+from test_real_faces import att_faces
 from torch.nn import functional as F
-from torchvision.transforms.v2.functional import to_pil_image
+from torchvision.transforms.v2.functional import resize, to_pil_image
 
 from aggan.data.colormap import iron_palette
 from aggan.data.images import read_image
@@ -32,13 +33,13 @@ def test_points_of_rendered_people(faces):
     assert right.float().mean() >= 0.95 and (confidence[right] >= CONFIDENT).float().mean() > 0.9
 
 
-@pytest.mark.parametrize("how", ["inverted", "iron", "iron as fractions", "bytes"])
+@pytest.mark.parametrize("how", ["inverted", "iron", "faded iron", "bytes"])
 def test_points_do_not_depend_on_how_temperature_is_shown(faces, how):
     frontal = faces.thermal[::9]
     shown = {
         "inverted": lambda: 1 - frontal,
         "iron": lambda: (iron_palette(frontal) * 255).round().to(torch.uint8),
-        "iron as fractions": lambda: iron_palette(frontal),
+        "faded iron": lambda: 0.9 * iron_palette(frontal) + 0.05,
         "bytes": lambda: (frontal * 255).round().to(torch.uint8),
     }[how]()
     points, confidence = locate_thermal_faces(shown)
@@ -126,21 +127,64 @@ def remaining_shift(thermal, visible):
 
 
 FRONTAL = ("ninepos_p1", "ninepos_p2", "ninepos_p3", "session1_full")
+# Shift of the thermal against the visible image (x, y in pixels), read by eye from brows, eyes,
+# glasses, nostrils and mouth, which both images of a pair show.
+SHIFT = {
+    "ninepos_p1": (1, 0),
+    "ninepos_p2": (0, -11),
+    "ninepos_p3": (0, -16),
+    "ninepos_p4": (1, -7),
+    "ninepos_p5": (-4, -5),
+    "ninepos_p6": (7, -5),
+    "ninepos_p7": (0, -15),
+    "ninepos_p8": (-7, -18),
+    "ninepos_p9": (10, -8),
+    "session1_full": (7.5, -3),
+}
 
 
 def test_points_of_real_faces(real):
-    """Points as the pairs are, and after the shift that the edges of each pair show is taken out;
+    """Points as the pairs are registered, and with the shift of each pair that was read by eye;
     the second comparison was chosen after the first one's result was known."""
     names, images, truth = real
     points, confidence = locate_thermal_faces(images)
     distances = point_distances(points, truth)
-    assert distances.median() < 0.19 and distances.max() < 0.3, distances
-    for n, name in enumerate(names):
-        visible = read_image(REAL_PAIRS / "visible" / f"{name}.png").float().mean(0) / 255
-        truth[n] += remaining_shift(temperature(images[n])[0].numpy(), visible.numpy())
-    distances = point_distances(points, truth)
+    assert distances.median() < 0.17 and distances.max() < 0.3, distances
+    shift = torch.tensor([SHIFT[name] for name in names])
+    distances = point_distances(points, truth + shift[:, None])
     near = dict(zip(names, (distances < 0.15).tolist()))
-    assert sum(near.values()) >= 7 and all(near[name] for name in FRONTAL), (near, distances)
+    assert sum(near.values()) >= 8 and all(near[name] for name in FRONTAL), (near, distances)
+    assert distances.median() < 0.13 and distances.max() < 0.2, distances
     assert confidence[distances >= 0.15].max() < confidence[distances < 0.15].median()
     boards = sorted((REAL_PAIRS / "calibration").glob("*_0.png"))
     assert (locate_thermal_faces([read_image(path) for path in boards])[1] < CONFIDENT).all()
+
+
+@pytest.mark.soak
+def test_pairs_are_shifted_as_was_read(real):
+    """The edges of the images of a pair confirm the shift that was read by eye; in some pairs it is
+    larger than the error that is asked for."""
+    names, images, truth = real
+    read = torch.tensor([SHIFT[name] for name in names])
+    eye_distance = (truth[:, 1] - truth[:, 0]).norm(dim=-1)
+    assert (read.norm(dim=-1) / eye_distance > 0.15).sum() >= 4
+    apart = []
+    for name, image, own in zip(names, images, read):
+        visible = read_image(REAL_PAIRS / "visible" / f"{name}.png").float().mean(0) / 255
+        shown = remaining_shift(temperature(image)[0].numpy(), visible.numpy())
+        apart.append((shown - own).norm().item())
+    assert sum(distance < 6 for distance in apart) >= 8, dict(zip(names, apart))
+
+
+@pytest.mark.skipif(att_faces() is None, reason="AT&T's photographs were not found")
+def test_points_of_photographs():
+    """Real faces in visible light, of which training has seen none, against MTCNN's points."""
+    photos = [read_image(path) for path in sorted(att_faces().glob("s*/1.pgm"))[::2]]
+    photos = [resize(photo, [224, 184], antialias=True) for photo in photos]
+    truth = torch.stack([detect_face(photo.expand(3, -1, -1)).landmarks for photo in photos])
+    points, confidence = locate_thermal_faces(photos)
+    distances = point_distances(points, truth)
+    assert distances.median() < 0.1 and (distances < 0.15).float().mean() >= 0.85, distances
+    assert (confidence >= CONFIDENT).float().mean() >= 0.9
+    offset = (points - truth) / (truth[:, 1] - truth[:, 0]).norm(dim=-1)[:, None, None]
+    assert offset.median(0).values.abs().max() < 0.09  # of each point: no constant error

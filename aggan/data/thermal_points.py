@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .colormap import colour_kind, convert_thermal
+from .colormap import convert_thermal
 from ..layers import ConvBlock, at_least_float32
 from aggan.recognition.alignment import (
     coordinate_image,
@@ -159,12 +159,9 @@ def temperature(
         raise ValueError(
             f"a thermal face is located in one image (1 or 3, H, W), not {tuple(image.shape)}"
         )
-    if len(image) == 3 and image.is_floating_point():  # palettes are known by their bytes
-        image = (image * 255).round().to(torch.uint8)
-    mode = "luma" if colour_kind(image) == "other colours" else "grey"
-    return convert_thermal(image, mode).float()
+    return convert_thermal(image, "luma").float()
 
-
+# %% ../../nbs/data/thermal_points.ipynb #71b6e0d4
 def cut_windows(
     image: Tensor,  # (1, H, W)
     matrices: Tensor,  # (N, 2, 3) of about one scale, from pixels of the image to a window's

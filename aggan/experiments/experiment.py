@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['LOSS_NETWORKS', 'SYNTHETIC_JUDGE', 'MISSING', 'LOG', 'GPU_PROFILES', 'SCORES', 'FORMER_NAMES', 'weights_hash',
            'meant_network', 'Experiment', 'check_origin', 'check_matching', 'network_digests', 'check_matcher',
-           'second_judge', 'knows_rendered_people', 'network_notes', 'recorded_profile', 'origin', 'data_identities',
-           'experiment_config', 'check_data', 'different_people', 'validation_settings', 'training_settings',
-           'lock_run', 'flatten', 'check_same_run', 'announce_training', 'begin_from', 'run_training',
-           'evaluate_experiment', 'real_face_context', 'unmeasured', 'failure_signs', 'complete_report',
+           'second_judge', 'knows_rendered_people', 'network_notes', 'open_split', 'recorded_profile', 'origin',
+           'data_identities', 'experiment_config', 'check_data', 'different_people', 'validation_settings',
+           'training_settings', 'lock_run', 'flatten', 'check_same_run', 'announce_training', 'begin_from',
+           'run_training', 'evaluate_experiment', 'real_face_context', 'unmeasured', 'failure_signs', 'complete_report',
            'run_evaluation', 'parameter_counts', 'run_experiment', 'reference_report', 'seconds_per_step', 'taught_by',
            'experiment_with', 'evaluate_weights']
 
@@ -133,6 +133,11 @@ class Experiment:
         "Everything that determines the result, as `config.json` has it."
         return experiment_config(self)
 
+    @cached_property
+    def opened(self) -> dict[str, PairDataset]:
+        "The splits that `pairs` has opened."
+        return {}
+
 # %% ../../nbs/experiments/experiment.ipynb #84855051
 @patch(as_prop=True)
 def folder(self: Experiment) -> Path:
@@ -251,23 +256,32 @@ def network_notes(experiment: Experiment) -> list[str]:
     return notes
 
 # %% ../../nbs/experiments/experiment.ipynb #7d781282
-@patch
-def pairs(self: Experiment, split: str) -> PairDataset:
-    "The pairs of one split."
-    profile = self.resolved_profile
-    source = {"root": self.root}
-    if self.dataset.startswith("synthetic"):
+def open_split(experiment: Experiment, split: str) -> PairDataset:
+    "Open the pairs of one split."
+    profile = experiment.resolved_profile
+    source = {"root": experiment.root}
+    if experiment.dataset.startswith("synthetic"):
         source = {
             "subjects": profile.subjects,
             "images_per_subject": profile.images_per_subject,
             "people": profile.people,
-            "seed": self.seed,
-            "cache": self.cache,
+            "seed": experiment.seed,
+            "cache": experiment.cache,
             "render_size": max(profile.load_size, profile.image_size),
         }
-    channels = self.resolved_method_kwargs.get("channels", 3)
-    source |= {"split": split, "channels": channels, "unpaired": not needs_pairs(self.method)}
-    return open_pairs(self.dataset, image_size=profile.image_size, **source | self.dataset_kwargs)
+    channels = experiment.resolved_method_kwargs.get("channels", 3)
+    source |= {"split": split, "channels": channels, "unpaired": not needs_pairs(experiment.method)}
+    return open_pairs(
+        experiment.dataset, image_size=profile.image_size, **source | experiment.dataset_kwargs
+    )
+
+# %% ../../nbs/experiments/experiment.ipynb #b83d92fa
+@patch
+def pairs(self: Experiment, split: str) -> PairDataset:
+    "The pairs of one split, opened once."
+    if split not in self.opened:
+        self.opened[split] = open_split(self, split)
+    return self.opened[split]
 
 
 @patch
