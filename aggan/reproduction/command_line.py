@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['COMMANDS', 'Command', 'about', 'typed_value', 'own_group', 'groups_of', 'trained_method', 'run_train', 'run_command',
-           'print_commands', 'shown_log', 'Terminated', 'terminate', 'main', 'program']
+           'print_commands', 'shown_log', 'Terminated', 'terminate', 'main', 'show_warning', 'program']
 
 # %% ../../nbs/reproduction/command_line.ipynb #3f26bfac
 import inspect
 import logging
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -203,8 +204,14 @@ def main(
     return 0
 
 
+def show_warning(message, *place) -> str:
+    "A warning of the library as a line of the command, without its place in the code."
+    return f"Warning: {message}\n"
+
+
 def program() -> int:  # exit code
     "Run one command, with the allocator settings of `aggan.runtime.allocator`."
     restart_with_allocator_settings()
     signal.signal(signal.SIGTERM, terminate)
+    warnings.formatwarning = show_warning
     return main()
