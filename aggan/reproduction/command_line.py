@@ -173,7 +173,7 @@ def terminate(number: int, frame) -> None:
     "Handle SIGTERM."
     raise Terminated
 
-# %% ../../nbs/reproduction/command_line.ipynb #d5ec72ac
+# %% ../../nbs/reproduction/command_line.ipynb #5ba7c0e1
 def sentence(error: Exception) -> str:
     "What went wrong, and for a disk that takes nothing more what to do."
     from aggan.runtime.files import NO_ROOM, REMEDY
@@ -182,7 +182,7 @@ def sentence(error: Exception) -> str:
         return f"{error.filename} could not be written ({error.strerror}). {REMEDY}"
     return str(error)
 
-
+# %% ../../nbs/reproduction/command_line.ipynb #d5ec72ac
 def main(
     arguments: Sequence[str] | None = None,  # None: those of the process
 ) -> int:  # exit code
