@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 JOBS ?= 2
-CODE := nbs tests benchmarks docs setup.py
+CODE := nbs tests benchmarks docs .jupyter setup.py
 
 EXTRAS := notebooks explain register flir export video hub watch docs dev
 
@@ -39,7 +39,7 @@ gpu: install   # within ten minutes: what works on this GPU, and where time and 
 	$(BIN)/aggan bench first_gpu --output figures/benchmarks
 
 lab: install
-	$(BIN)/jupyter lab nbs/index.ipynb --ServerApp.root_dir=. \
+	JUPYTER_CONFIG_PATH="$(CURDIR)/.jupyter" $(BIN)/jupyter lab nbs/index.ipynb --ServerApp.root_dir=. \
 	    $(if $(filter 0,$(shell id -u)),--allow-root)   # Jupyter asks root to say so
 
 docs: install

@@ -34,8 +34,10 @@ NO_NEWS = {"fetchNews": "false", "checkForUpdates": False}
 READY = """async () => {
     const shown = window.jupyterapp.shell.currentWidget;
     await shown.context.ready; await shown.sessionContext.ready;
-    await shown.sessionContext.session.kernel.info;
+    const kernel = shown.sessionContext.session.kernel;
+    await kernel.info; await kernel.spec;
 }"""
+UNSAVED = "() => window.jupyterapp.shell.currentWidget.context.model.dirty"
 CELLS = """() => {
     const cells = window.jupyterapp.shell.currentWidget.content.model.cells;
     return Array.from(cells, cell => cell.toJSON());
@@ -108,6 +110,7 @@ def lab(workplace, tmp_path_factory):
     environment = os.environ | {
         "JUPYTERLAB_SETTINGS_DIR": str(settings),
         "JUPYTER_CONFIG_DIR": str(settings),
+        "JUPYTER_CONFIG_PATH": str(PROJECT / ".jupyter"),  # as `make lab`
         "OMP_NUM_THREADS": "1",  # Chromium needs a core too
     }
     server = subprocess.Popen(
@@ -146,10 +149,12 @@ def set_parameters(path, **values):
 
 
 def open_notebook(page, lab, path):
-    """Open a notebook as a reader does, and wait for its kernel."""
+    """Open a notebook as a reader does, and wait for its kernel, which changes nothing in it."""
     page.goto(f"{lab[0]}/lab/tree/{path}?reset")
     page.locator(".jp-Notebook .jp-Cell").first.wait_for()
     page.evaluate(READY)
+    page.wait_for_timeout(1000)  # until what waits for the kernel, too, has been done
+    assert not page.evaluate(UNSAVED)
 
 
 def run_all(page):

@@ -215,7 +215,7 @@ def test_srun_starts_the_processes_of_one_training(tmp_path):
             text=True,
         )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("PSNR") == 1 and "Starting with 2 processes" in done.stderr
+    assert done.stdout.count("PSNR") == 1 and "MEMBER: 2/2" in done.stderr
     ((folder, steps),) = steps_by_run(work).items()
     assert steps == [3, 6] and (folder / "report.json").exists()
 
@@ -257,20 +257,29 @@ def test_the_job_script_is_queued_again_after_sigusr1(tmp_path):
 
 @needs_slurm
 @pytest.mark.soak
-def test_seeds_are_a_job_array(tmp_path):
+@pytest.mark.timeout(900)
+def test_seeds_are_a_job_array_that_is_queued_again(tmp_path):
     work = tmp_path / "work"
     work.mkdir()
+    command = ["sbatch", "--parsable", "--array=0-1", "--mem=500", "--cpus-per-task=1"]
+    command += [CLUSTER / "train.sbatch", "pix2pix", "--profile", "smoke"]
+    command += ["--steps", "1200", "--checkpoints", "8"]
     with slurm(tmp_path) as environment:
-        command = ["sbatch", "--wait", "--array=0-1", "--mem=500", "--cpus-per-task=1"]
-        command += [CLUSTER / "train.sbatch", "pix2pix", "--profile", "smoke"]
-        done = subprocess.run(
-            command,
-            cwd=work,
-            env=environment | {"CUDA_VISIBLE_DEVICES": "", "AGGAN": AGGAN},
-            capture_output=True,
-            text=True,
-        )
-    assert done.returncode == 0, done.stderr
+        environment |= {"CUDA_VISIBLE_DEVICES": "", "AGGAN": AGGAN}
+
+        def say(*words):
+            return subprocess.check_output(words, cwd=work, env=environment, text=True).strip()
+
+        job = say(*map(str, command))
+        wait_for(lambda: len(steps_by_run(work)) == 2 and all(steps_by_run(work).values()))
+        say("scancel", "--signal=USR1", job)  # as before the time of the job is up
+        wait_for(lambda: say("squeue", "--noheader", "--format=%t").split() == ["PD", "PD"])
+        before = metrics_by_run(work)
+        assert not list(work.glob("runs/*/pix2pix/*/report.json"))
+        wait_for(lambda: not say("squeue", "--noheader"), seconds=500)  # Slurm waits two minutes
+    after = metrics_by_run(work)
+    assert kept_rows(before, after) == {run: len(rows) for run, rows in before.items()}
+    assert {RunFolder(run).config["seed"] for run in after} == {0, 1}
     assert len(list(work.glob("runs/*/pix2pix/*/report.json"))) == 2
 
 

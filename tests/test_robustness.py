@@ -4,7 +4,9 @@ docs/robustness.md lists them with the test of each.
 """
 
 import errno
+import itertools
 import json
+import os
 import re
 import resource
 import shutil
@@ -13,8 +15,10 @@ import subprocess
 import sys
 import time
 import zipfile
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import nbformat
 import numpy as np
@@ -519,29 +523,82 @@ def test_importing_opens_no_socket_and_writes_no_file(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_full_disk_at_any_write(tmp_path, monkeypatch):
+@contextmanager
+def full(folder):
+    """A disk without room."""
+    with mock.patch.multiple("os", fsync=full_disk, replace=full_disk):
+        yield
+
+
+@contextmanager
+def read_only(folder):
+    """A folder on a file system that is mounted for reading only."""
+    subprocess.run(["mount", "--bind", folder, folder], check=True)
+    try:
+        subprocess.run(["mount", "--options", "remount,bind,ro", folder], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def may_mount():
+    """Whether this process may mount file systems."""
+    unshare = shutil.which("unshare")
+    return (
+        unshare
+        and subprocess.run([unshare, "--mount", "true"], capture_output=True).returncode == 0
+    )
+
+
+needs_mounts = pytest.mark.skipif(not may_mount(), reason="mounting takes root on Linux")
+DISKS = {  # which disk stops a write, and what the operating system says
+    "full": (full, "No space left on device", []),
+    "read-only": (read_only, "Read-only file system", [needs_mounts]),
+}
+ON_DISKS = [pytest.param(*disk, id=name, marks=marks) for name, (*disk, marks) in DISKS.items()]
+
+
+@contextmanager
+def stopped_at_write(number, disk, folder):
+    """From one of the writes on, the disk of a folder takes nothing more."""
+    with ExitStack() as stack:
+        left, fsync = itertools.count(number, -1), os.fsync
+
+        def count(file):
+            fsync(file)
+            if next(left) == 0:
+                stack.enter_context(disk(folder))
+
+        stack.enter_context(mock.patch("os.fsync", count))
+        yield
+
+
+@pytest.mark.parametrize("disk, reason", ON_DISKS)
+@pytest.mark.parametrize(
+    "numbers",  # of some forty files that a training writes
+    [pytest.param((0, 20), id="few"), pytest.param((1, 2, 7, 33), id="many", marks=SOAK)],
+)
+def test_disk_that_takes_nothing_more_at_any_write(tmp_path, numbers, disk, reason):
     import kills
 
     kills.run_train(None, tmp_path / "whole")
     expected = kills.made_train(tmp_path / "whole")
-    for number in (0, 1, 2, 7, 20, 33):  # of some forty files that a training writes
-        left = [number]
-
-        def full(file, left=left):
-            left[0] -= 1
-            if left[0] < 0:
-                full_disk()
-
-        monkeypatch.setattr("os.fsync", full)
-        with pytest.raises(OSError, match="could not be written .*Free some space"):
-            kills.run_train(None, tmp_path / str(number))
-        monkeypatch.undo()
-        kills.run_train(None, tmp_path / str(number))
-        assert kills.made_train(tmp_path / str(number)) == expected
+    for number in numbers:
+        folder = tmp_path / str(number)
+        message = f"could not be written .{reason}.*Free some space"
+        with stopped_at_write(number, disk, folder), pytest.raises(OSError, match=message):
+            kills.run_train(None, folder)
+        kills.run_train(None, folder)
+        assert kills.made_train(folder) == expected
+        assert not list(folder.rglob(".*.tmp"))
 
 
 RUN = "$RUN"  # stands for the run folder
 WRITERS = {  # command -> arguments, and a file that it makes
+    "train": (
+        ("pix2pix", "--profile", "smoke", "--runs", "made", "--name", "a", "--resamples", 20),
+        "synthetic-arl/pix2pix/a/report.json",
+    ),
     "prepare": (("--root", "pairs", "--output", "made", "--workers", 0), "store.json"),
     "translate": ((RUN, "--input", "pairs/thermal", "--output", "made"), "s0_0.png"),
     "export": ((RUN, "--folder", "made/model"), "model/model.safetensors"),
@@ -557,23 +614,25 @@ WRITERS = {  # command -> arguments, and a file that it makes
 QUICK = ("prepare", "translate", "export")
 
 
+@pytest.mark.parametrize("disk, reason", ON_DISKS)
 @pytest.mark.parametrize(
     "command", [pytest.param(name, marks=[] if name in QUICK else SOAK) for name in WRITERS]
 )
-def test_full_disk_stops_a_command_in_one_sentence(command, pairs, run_folder, monkeypatch, capsys):
+def test_disk_stops_a_command_in_one_sentence(
+    command, disk, reason, pairs, run_folder, monkeypatch, capsys
+):
     other = next(path for path in run_folder.parents[1].glob("*/*") if path != run_folder)
     places = {RUN: run_folder, "$OTHER": other}
     arguments, made = WRITERS[command]
     arguments = [command, *(str(places.get(argument, argument)) for argument in arguments)]
-    if command in ("evaluate", "explain", "compare", "match"):
+    if command in ("train", "evaluate", "explain", "compare", "match"):
         arguments += ["--cache", str(run_folder.parents[3] / "data" / "synthetic")]
-    monkeypatch.chdir(pairs.parent)
-    monkeypatch.setattr("os.fsync", full_disk)
-    assert main(arguments) == 1
-    said = capsys.readouterr().err.strip().splitlines()[-1]
-    assert said.startswith("aggan: ") and "No space left on device" in said, said
-    assert not (pairs.parent / "made" / made).exists()
-    monkeypatch.undo()
+    with disk(pairs.parent):
+        monkeypatch.chdir(pairs.parent)
+        assert main(arguments) == 1
+        said = capsys.readouterr().err.strip().splitlines()[-1]
+        assert said.startswith("aggan: ") and reason in said and "ree some space" in said, said
+        assert not (pairs.parent / "made" / made).exists()
     monkeypatch.chdir(pairs.parent)
     assert main(arguments) == 0
     assert (pairs.parent / "made" / made).is_file()

@@ -21,6 +21,7 @@ from aggan.methods.blocks import (
     LEVEL_WEIGHTS,
     BatchNorm,
     check_sides,
+    check_size,
     hinge,
     initialise,
     split_real_fake,
@@ -272,15 +273,12 @@ def generator_input(
     thermal: Tensor,  # (B,C,S,S)
 ) -> Tensor:  # (B,C,S/8,S/8) in the mode "lr16", unchanged in the mode "same"
     "What the generator sees. Raises ValueError for images of another size than S."
-    size = self.image_size
-    if thermal.shape[-2:] != (size, size):
-        raise ValueError(
-            f"This Axial-GAN was built for images of {size}×{size} pixels, not "
-            f"{thermal.shape[-2]}×{thermal.shape[-1]}: set image_size."
-        )
+    check_size("Axial-GAN", thermal, self.image_size)
     if self.input_mode == "same":
         return thermal
-    return F.interpolate(thermal, size=size // 8, mode="bicubic", antialias=True).clamp(-1, 1)
+    return F.interpolate(thermal, size=self.image_size // 8, mode="bicubic", antialias=True).clamp(
+        -1, 1
+    )
 
 
 @patch

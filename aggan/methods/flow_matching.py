@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from ..decoder import Decoder, ModulationHead
 from ..encoder import Encoder
 from ..layers import clip_rho
-from .blocks import check_sides
+from .blocks import check_sides, check_size
 from .registry import Method, backward_and_step, eval_mode, register_method
 from ..runtime.distributed import shard, world_size
 
@@ -99,12 +99,7 @@ def training_step(
 @patch
 def translate(self: FlowMatching, thermal: Tensor) -> Tensor:
     "Integrate the velocity from the kept noise by Euler's method."
-    size = self.image_size
-    if thermal.shape[-2:] != (size, size):
-        raise ValueError(
-            f"This flow was trained on images of {size}×{size} pixels, not "
-            f"{thermal.shape[-2]}×{thermal.shape[-1]}: set image_size."
-        )
+    check_size("flow", thermal, self.image_size)
     with eval_mode(self.generator):
         count = thermal.shape[0]  # `len` would fix the number of images of an ONNX file
         image = self.generator.noise.expand(count, -1, -1, -1)

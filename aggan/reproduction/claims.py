@@ -12,7 +12,7 @@ import pandas as pd
 
 from ..experiments.map_report import interval_text
 from .printed import paper_table
-from ..runtime.files import atomic_write
+from .tables import write_csv_and_markdown
 
 # %% auto #0
 __all__ = ['SALIENT_REGIONS', 'verdict', 'claim', 'region_claim', 'map_claims', 'consistency_claim', 'method_claims',
@@ -129,8 +129,6 @@ def write_claims(
 ) -> pd.DataFrame:
     "Write a table of claims and return it as it is read."
     table = pd.DataFrame(claims).assign(data=data)
-    with atomic_write(Path(output) / "table.csv") as part:
-        table.to_csv(part, index=False, float_format="%.4f")
     columns = {
         "claim": table["claim"],
         "measure": table["measure"],
@@ -139,6 +137,5 @@ def write_claims(
         "verdict": table["verdict"],
     }
     shown = pd.DataFrame(columns)
-    with atomic_write(Path(output) / "table.md") as part:
-        part.write_text(shown.to_markdown(index=False) + f"\n\n{data}\n", encoding="utf-8")
+    write_csv_and_markdown(table, f"{shown.to_markdown(index=False)}\n\n{data}\n", output)
     return shown

@@ -13,8 +13,8 @@ import pandas as pd
 from ..evaluation import REFERENCES, evaluate
 from ..experiments import SYNTHETIC_JUDGE, Experiment, default_device, load_method, translator
 from ..recognition import SYNTHETIC, load_embedder
-from .tables import format_measure
-from ..runtime.files import atomic_write, read_json, write_json
+from .tables import format_measure, write_csv_and_markdown
+from ..runtime.files import read_json, write_json
 from ..runtime.run_folder import RunFolder
 
 # %% ../../nbs/reproduction/judges.ipynb #17069050
@@ -88,9 +88,6 @@ def write_judges(
 ) -> pd.DataFrame:  # of `judges_table`
     "Write the table of judges and return it."
     table = judges_table(experiments)
-    with atomic_write(Path(output) / "table.csv") as part:
-        table.to_csv(part, index=False, float_format="%.4f")
     note = "AUC % with its 95 % interval; in italics: the judge taught the row, or knows its people"
-    with atomic_write(Path(output) / "table.md") as part:
-        part.write_text(f"{judges_markdown(table)}\n\n{note}.\n", encoding="utf-8")
+    write_csv_and_markdown(table, f"{judges_markdown(table)}\n\n{note}.\n", output)
     return table

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BASELINES', 'SHOWN', 'with_references', 'cost', 'cost_table', 'difference_table', 'format_difference',
            'format_number', 'format_measure', 'as_markdown', 'order_agreement', 'agreement_table', 'order_sentence',
-           'table_notes', 'difference_note', 'write_table']
+           'table_notes', 'difference_note', 'write_csv_and_markdown', 'write_table']
 
 # %% ../../nbs/reproduction/tables.ipynb #9cba0b91
 from pathlib import Path
@@ -203,6 +203,18 @@ def difference_note(table: pd.DataFrame) -> str:
     )
 
 # %% ../../nbs/reproduction/tables.ipynb #134b4fd7
+def write_csv_and_markdown(
+    table: pd.DataFrame,
+    text: str,  # Markdown: the table as it is read, and its notes
+    output: str | Path,  # folder for `table.csv` and `table.md`
+) -> None:
+    "Write a table for programs and for people."
+    with atomic_write(Path(output) / "table.csv") as part:
+        table.to_csv(part, index=False, float_format="%.4f")
+    with atomic_write(Path(output) / "table.md") as part:
+        part.write_text(text, encoding="utf-8")
+
+
 def write_table(
     reports: dict[str, dict],  # by row label
     output: str | Path,  # folder for `table.csv` and `table.md`
@@ -217,10 +229,6 @@ def write_table(
         made = made.merge(cost_table(experiments), on="method", how="left")
         if (differences := difference_table(experiments)) is not None:
             made = made.merge(differences, on="method", how="left")
-    with atomic_write(Path(output) / "table.csv") as part:
-        made.to_csv(part, index=False, float_format="%.4f")
     notes = f"{table_notes(reports)}{difference_note(made)}{order_sentence(made)}"
-    text = f"{as_markdown(made)}\n{notes}"
-    with atomic_write(Path(output) / "table.md") as part:
-        part.write_text(text, encoding="utf-8")
+    write_csv_and_markdown(made, f"{as_markdown(made)}\n{notes}", output)
     return made
