@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COMMANDS', 'Command', 'about', 'typed_value', 'own_group', 'groups_of', 'trained_method', 'run_train', 'run_command',
-           'print_commands', 'shown_log', 'Terminated', 'terminate', 'main', 'show_warning', 'program']
+           'print_commands', 'shown_log', 'Terminated', 'terminate', 'sentence', 'main', 'show_warning', 'program']
 
 # %% ../../nbs/reproduction/command_line.ipynb #3f26bfac
 import inspect
@@ -174,6 +174,15 @@ def terminate(number: int, frame) -> None:
     "Handle SIGTERM."
     raise Terminated
 
+# %% ../../nbs/reproduction/command_line.ipynb #5ba7c0e1
+def sentence(error: Exception) -> str:
+    "What went wrong, and for a disk that takes nothing more what to do."
+    from aggan.runtime.files import NO_ROOM, REMEDY
+
+    if isinstance(error, OSError) and error.errno in NO_ROOM and error.filename:
+        return f"{error.filename} could not be written ({error.strerror}). {REMEDY}"
+    return str(error)
+
 # %% ../../nbs/reproduction/command_line.ipynb #d5ec72ac
 def main(
     arguments: Sequence[str] | None = None,  # None: those of the process
@@ -199,7 +208,7 @@ def main(
         print(said, file=sys.stderr)
         return getattr(error, "exit_code", 130)
     except (OSError, ValueError, RuntimeError, FloatingPointError) as error:
-        print(f"aggan: {error}", file=sys.stderr)
+        print(f"aggan: {sentence(error)}", file=sys.stderr)
         return 1
     return 0
 

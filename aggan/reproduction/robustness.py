@@ -30,8 +30,8 @@ from ..recognition import known_landmarks, load_embedder
 from ..recognition.comparison import face_embeddings
 from ..recognition.verification import interval_columns
 from .maps import evenly_spaced
-from .tables import format_measure
-from ..runtime.files import atomic_write, read_json, write_json
+from .tables import format_measure, write_csv_and_markdown
+from ..runtime.files import read_json, write_json
 from ..runtime.run_folder import RunFolder
 
 # %% ../../nbs/reproduction/robustness.ipynb #9229d503
@@ -228,10 +228,7 @@ def write_robustness(
 ) -> pd.DataFrame:  # of `robustness_table`
     "Write the table of conditions and return it."
     table = robustness_table(experiments)
-    with atomic_write(Path(output) / "table.csv") as part:
-        table.to_csv(part, index=False, float_format="%.4f")
-    with atomic_write(Path(output) / "table.md") as part:
-        part.write_text(robustness_markdown(table), encoding="utf-8")
+    write_csv_and_markdown(table, robustness_markdown(table), output)
     return table
 
 # %% ../../nbs/reproduction/robustness.ipynb #e6720666
