@@ -212,7 +212,7 @@ def main(
         return 1
     return 0
 
-
+# %% ../../nbs/reproduction/command_line.ipynb #5b559814
 def show_warning(message, *place) -> str:
     "A warning of the library as a line of the command, without its place in the code."
     return f"Warning: {message}\n"

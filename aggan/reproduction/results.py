@@ -108,8 +108,7 @@ def result_section(
     parts += ["**Here:**", (folder / "table.md").read_text(encoding="utf-8").strip()]
     if (folder / "statistics.md").exists():
         parts.append((folder / "statistics.md").read_text(encoding="utf-8").strip())
-    if claims:
-        parts.append(f"**Verdict:** {verdict_counts(claims)}.")
+    parts += [f"**Verdict:** {verdict_counts(claims)}."] if claims else []
     if target.startswith("table") and claims:
         rows = [f"- {row['claim']}: {row['verdict']}." for row in claims]
         parts.append("\n".join(rows))
