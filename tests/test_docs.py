@@ -3,6 +3,7 @@
 import importlib
 import re
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
 import pytest
 from conftest import PROJECT
@@ -92,5 +93,5 @@ def test_pages_link_to_existing_files(site, part):
             if re.match(external, target):
                 continue
             assert not re.match(r"\w+:|//", target), f"{page} needs {target}"
-            file = page.parent / re.sub(r"[?#].*", "", target)
+            file = page.parent / unquote(re.sub(r"[?#].*", "", target))
             assert file.exists(), f"{page.relative_to(site)}: {target}"
