@@ -22,12 +22,18 @@ from aggan.reproduction.maps import (
     rebatch,
     skin_claim,
 )
-from ..runtime.files import atomic_write, read_json, write_json
-from ..runtime.run_folder import RunFolder
+from ..runtime.files import atomic_write, content_hash, read_json, write_json
+from ..runtime.run_folder import RunFolder, resolve_checkpoint
 
 # %% ../../nbs/reproduction/verdicts.ipynb #972e55bc
-def kept_measures(path: Path, weights: str | Path, experiment: Experiment) -> dict:
-    "The measures of a network's maps, from the file `path` if it exists; of `measure_maps`."
+def kept_measures(
+    weights: str | Path,  # checkpoint or shipped name
+    experiment: Experiment,  # the data and the matcher
+    folder: Path,  # keeps the measures
+) -> dict:  # of `measure_maps`
+    "The measures of a network's maps, from the file that its content names if it exists."
+    digest = content_hash(resolve_checkpoint(weights), digits=12)
+    path = folder / f"explanation_{digest}.json"
     if not path.exists():
         batches = rebatch(explained_faces(experiment))
         write_json(path, measure_maps(weights, experiment, batches))
@@ -50,18 +56,14 @@ def shipped_experiment(experiment: Experiment) -> Experiment:
 def networks_compared(
     experiment: Experiment,  # trained
 ) -> dict[str, dict]:  # name of the network -> of `measure_maps`
-    "The maps of a run's first and last checkpoint and of the shipped model of its method."
+    "The maps of a run's first and chosen checkpoint and of the shipped model of its method."
     run, shipped = RunFolder(experiment.folder), shipped_experiment(experiment)
     size, large = (one.resolved_profile.image_size for one in (experiment, shipped))
-    first, own = min(run.checkpoints.items())[1], run.path
+    first = min(run.checkpoints.items())[1]
     return {
-        f"{size} px, first checkpoint": kept_measures(
-            own / "explanation_first.json", first, experiment
-        ),
+        f"{size} px, first checkpoint": kept_measures(first, experiment, run.path),
         f"{size} px, chosen checkpoint": explanation(experiment),
-        f"{large} px, shipped model": kept_measures(
-            own / "explanation_shipped.json", experiment.method, shipped
-        ),
+        f"{large} px, shipped model": kept_measures(experiment.method, shipped, run.path),
     }
 
 # %% ../../nbs/reproduction/verdicts.ipynb #cf9f33d3
