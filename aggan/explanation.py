@@ -171,12 +171,12 @@ def deletion_insertion(
     mass = mass + 1e-6 * torch.rand(mass.shape, generator=torch.Generator().manual_seed(seed))
     rank = mass.flatten(1).argsort(descending=True).argsort() / mass[0].numel()
     rank, hidden = rank.view(mass.shape)[:, None].to(thermal.device), blurred(thermal)
-    curves = {"deletion": [], "insertion": []}
-    for step in range(steps + 1):
-        taken = rank < step / steps
-        curves["deletion"].append(score(torch.where(taken, hidden, thermal)).cpu().numpy())
-        curves["insertion"].append(score(torch.where(taken, thermal, hidden)).cpu().numpy())
-    return {name: np.stack(values, 1) for name, values in curves.items()}
+    shares = [step / steps for step in range(1, steps)]
+    whole, nothing = score(thermal), score(hidden)
+    deletion = [score(torch.where(rank < share, hidden, thermal)) for share in shares]
+    insertion = [score(torch.where(rank < share, thermal, hidden)) for share in shares]
+    curves = {"deletion": [whole, *deletion, nothing], "insertion": [nothing, *insertion, whole]}
+    return {name: torch.stack(values, 1).cpu().numpy() for name, values in curves.items()}
 
 # %% ../nbs/11_explanation.ipynb #b2479138
 SHUFFLED = {"attention shuffled": "attention", "all shuffled": ""}  # stage -> what is shuffled
@@ -225,10 +225,7 @@ def attributions(
     if not hasattr(generator, "attention"):
         return {}
 
-    def score(images):  # captum stacks the steps of the integral
-        truth = visible.repeat(len(images) // len(visible), 1, 1, 1)
-        return identity_score(lambda part: generator(part).visible, embedder, truth)(images)
-
+    score = identity_score(lambda images: generator(images).visible, embedder, visible)
     with torch.enable_grad():
         pixels = IntegratedGradients(score).attribute(
             thermal, baselines=blurred(thermal), n_steps=steps, internal_batch_size=len(thermal)
