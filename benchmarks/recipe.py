@@ -28,7 +28,7 @@ VARIANTS = {  # name -> overrides of the profile, options of the method
     "features, weight 30": ({}, {"lambda_perceptual": 30.0} | FEATURES),
     "features, weight 300": ({}, {"lambda_perceptual": 300.0} | FEATURES),
     "pixel loss, weight 30": ({}, {"lambda_l1": 30.0}),
-    "batches of 2, twice the steps": ({"batch_size": 2, "steps": 2400}, {}),
+    "batches of 2, twice the steps": ({"batch_size": 2, "steps": 1400}, {}),
     "251 people": ({"people": 251}, {}),
     "learning rate 2e-3": ({}, {"learning_rate": 2e-3}),
 }

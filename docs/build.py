@@ -296,7 +296,7 @@ def write_pages() -> None:
                 "gpu",
                 "Clusters <cluster/README>",
                 "api/index",
-                "Faults and promises <robustness>",
+                "Robustness <robustness>",
                 "Licences of the dependencies <licences>",
                 "contributing",
             ],

@@ -1,4 +1,4 @@
-"""Faults and the promises about them: nothing is lost, and nothing wrong is let in.
+"""Faults and guarantees: nothing is lost, and nothing wrong is accepted.
 
 docs/robustness.md lists them with the test of each.
 """

@@ -15,7 +15,8 @@ from .settings import experiment_settings, read_mapping
 
 # %% ../../nbs/commands/reproducing.ipynb #5ddc1f6a
 def reproduce(
-    target: Positional[tuple[str, ...]] = (),  # demo, table1 … table5, figure2 … figure10; or all
+    # demo, table1 … table5, figure2 … figure10, verdicts, people, teachers; none: all but demo
+    target: Positional[tuple[str, ...]] = (),
     jobs: int = 1,  # experiments at a time
     list: str | None = None,  # CSV file: only write the runs, for a cluster; see cluster/README.md
     budget: Literal["steps", "time"] = "steps",  # what every method of Tables 1 and 2 gets equally

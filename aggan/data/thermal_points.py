@@ -64,7 +64,7 @@ def _block(inputs: int, outputs: int, stride: int = 1, size: int = 3) -> ConvBlo
 
 # %% ../../nbs/data/thermal_points.ipynb #d55a98f5
 class ThermalPointNet(nn.Module):
-    "Windows (B, 1, 96, 96) to logits of heat maps (B, 5, 24, 24) and of the confidence (B,)."
+    "Windows (B, 1, 96, 96) to logits of heatmaps (B, 5, 24, 24) and of the confidence (B,)."
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class ThermalPointNet(nn.Module):
         self.to_confidence = nn.Sequential(nn.Linear(features, 48), nn.ReLU(), nn.Linear(48, 1))
 
     def maps_and_evidence(self, windows: Tensor) -> tuple[Tensor, Tensor]:
-        "Logits of the heat maps, and what the confidence is made of (B, features)."
+        "Logits of the heatmaps, and what the confidence is made of (B, features)."
         skips, x = [], contrast_channels(windows)
         for stage in self.down:
             x = stage(x)
@@ -104,7 +104,7 @@ class ThermalPointNet(nn.Module):
 def soft_argmax(
     maps: Tensor,  # (B, 5, N, N) logits
 ) -> Tensor:  # (B, 5, 2) x, y as fractions of the window's side
-    "Mean position of each heat map."
+    "Mean position of each heatmap."
     side = maps.shape[-1]
     share = maps.flatten(2).softmax(-1).view_as(maps)
     centres = (torch.arange(side, device=maps.device) + 0.5) / side
@@ -119,7 +119,7 @@ def _apart(points: Tensor) -> Tensor:
 def heat_map_evidence(
     maps: Tensor,  # (B, 5, N, N) logits
 ) -> Tensor:  # (B, 6)
-    "Peak of each heat map, and residual of the points to the template (eye distances, at most 2)."
+    "Peak of each heatmap, and residual of the points to the template (eye distances, at most 2)."
     peaks = maps.flatten(2).softmax(-1).amax(-1)
     residual = template_residual(_apart(soft_argmax(maps)))
     return torch.cat([peaks, residual.clamp(max=2)[:, None]], 1)

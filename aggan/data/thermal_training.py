@@ -348,7 +348,7 @@ def draw_windows(
 
 # %% ../../nbs/data/thermal_training.ipynb #e9c2e056
 RIGHT = 0.15  # mean distance of right points, eye distances
-SIGMA = 1.0  # of the Gaussian that a heat map should be, cells
+SIGMA = 1.0  # of the Gaussian that a heatmap should be, cells
 
 
 def point_distances(

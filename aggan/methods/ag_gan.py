@@ -166,7 +166,7 @@ def translate(self: AGGAN, thermal: Tensor) -> Tensor:
 
 @patch
 def translate_with_map(self: AGGAN, thermal: Tensor) -> tuple[Tensor, Tensor]:
-    "Visible images and the generator's heat maps (B,1,h,w), of one pass."
+    "Visible images and the generator's heatmaps (B,1,h,w), of one pass."
     with eval_mode(self.generator):
         output = self.generator(thermal)
         return output.visible, output.heatmap
@@ -174,7 +174,7 @@ def translate_with_map(self: AGGAN, thermal: Tensor) -> tuple[Tensor, Tensor]:
 
 @patch
 def explain(self: AGGAN, thermal: Tensor) -> dict[str, Tensor]:
-    "Heat maps (B,1,h,w) of the `generator` and of the local `discriminator` (§3.1)."
+    "Heatmaps (B,1,h,w) of the `generator` and of the local `discriminator` (§3.1)."
     with eval_mode(self):
         output = self.generator(thermal)
         local = self.discriminator(thermal, output.visible)[0]

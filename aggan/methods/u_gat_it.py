@@ -155,7 +155,7 @@ def translate(self: UGATIT, thermal: Tensor) -> Tensor:
 
 @patch
 def translate_with_map(self: UGATIT, thermal: Tensor) -> tuple[Tensor, Tensor]:
-    "G(x) and the generator's CAM heat maps (B,1,h,w), of one pass."
+    "G(x) and the generator's CAM heatmaps (B,1,h,w), of one pass."
     with eval_mode(self.generators):
         output = self.generators(thermal, "visible")
         return output.visible, output.heatmap
@@ -163,7 +163,7 @@ def translate_with_map(self: UGATIT, thermal: Tensor) -> tuple[Tensor, Tensor]:
 
 @patch
 def explain(self: UGATIT, thermal: Tensor) -> dict[str, Tensor]:
-    "CAM heat maps (B,1,h,w) of the `generator` and, on its translation, the local `discriminator`."
+    "CAM heatmaps (B,1,h,w) of the `generator` and, on its translation, the local `discriminator`."
     with eval_mode(self):
         output = self.generators(thermal, "visible")
         local = self.discriminators(output.visible, "visible")[0]
