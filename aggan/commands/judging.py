@@ -15,7 +15,7 @@ from tyro.conf import Positional
 from .parsing import UsageError
 from .reports import data_text, print_report
 from .settings import experiment_settings, merge_config, read_config
-from ..experiments.run_config import SYNTHETIC
+from ..experiments.run_config import OF_RENDERED, SYNTHETIC, data_flags
 
 # %% ../../nbs/commands/judging.ipynb #2c388a14
 def recorded_flags(folder: Path) -> dict:
@@ -27,11 +27,13 @@ def recorded_flags(folder: Path) -> dict:
     from aggan.runtime.files import read_json
 
     config = read_json(folder / "config.json")
+    if not isinstance(config, dict) or "profile" not in config:
+        return {}  # of an exported model
     profile = {name: value for name, value in config["profile"].items() if value is not None}
     profile.pop("method_kwargs", None)
     profile.pop("epochs" if profile["steps"] else "steps")
     known = {name: config[name] for name in ("method", "dataset", "seed", "matcher")}
-    return known | config["dataset_kwargs"] | profile
+    return known | data_flags(config["dataset_kwargs"]) | profile
 
 
 def run_flags(
@@ -47,7 +49,10 @@ def run_flags(
     if config and not flags.get("root") and not dataset.startswith(SYNTHETIC):
         raise UsageError(f"{weights} does not say where its data are: --root names their folder")
     if "root" in given and "dataset" not in given and dataset.startswith(SYNTHETIC):
-        flags["dataset"] = "folder"
+        flags["dataset"] = dataset = "folder"
+    if config.get("dataset", "").startswith(SYNTHETIC) and not dataset.startswith(SYNTHETIC):
+        left = {*OF_RENDERED, "data_seed"} - set(given)  # say nothing of recorded people
+        flags = {name: value for name, value in flags.items() if name not in left}
     return {name: value for name, value in flags.items() if name not in OF_TRAINING}
 
 

@@ -34,6 +34,7 @@ def data_options(
     | None = None,  # "folder" (default with --root), "synthetic-arl" (default) or another
     root: str | None = None,  # folder of pairs, CSV manifest, or store of `aggan prepare`
     split: Literal["train", "val", "test", "all"] | None = None,  # one split for everything
+    data_seed: int | None = None,  # of the rendered people; default: that of the training
 ):
     "Flags of the data."
 
@@ -102,9 +103,19 @@ def data_settings(given: Mapping) -> dict:
     dataset = given.get("dataset") or ("folder" if given.get("root") else "synthetic-arl")
     names = {option.name for option in dataset_options()} | {"split"}
     own = {name: given[name] for name in given if name in names}
-    if not dataset.startswith(SYNTHETIC):
-        if "people" in given:
-            raise UsageError(f"--people renders people; {dataset} has its own: leave it out")
+    if dataset.startswith(SYNTHETIC):
+        if given.get("root"):
+            raise UsageError(
+                f"--root names data on disk, and {dataset} is rendered: give --dataset folder, or "
+                "the name of the data set"
+            )
+        own |= {"seed": given["data_seed"]} if "data_seed" in given else {}
+    else:
+        for name in ("people", "data_seed"):
+            if name in given:
+                raise UsageError(
+                    f"{flag(name)} renders people; {dataset} has its own: leave it out"
+                )
         own |= {name: given[name] for name in OF_RENDERED if name in given}
     return {"dataset": dataset, "root": given.get("root", ""), "dataset_kwargs": own}
 
@@ -209,5 +220,5 @@ def merge_config(
     if config and "profile" in given:
         replaced |= {option.name for option in profile_fields() + own_options(config["method"])}
     if "dataset" in given:
-        replaced |= {option.name for option in dataset_options()} | {"root", "split"}
+        replaced |= {option.name for option in dataset_options()} | {"root", "split", "data_seed"}
     return {name: config[name] for name in config if name not in replaced} | dict(given)

@@ -9,8 +9,8 @@ __all__ = ['LOSS_NETWORKS', 'SYNTHETIC_JUDGE', 'MISSING', 'LOG', 'GPU_PROFILES',
            'data_identities', 'experiment_config', 'check_data', 'different_people', 'validation_settings',
            'training_settings', 'lock_run', 'flatten', 'check_same_run', 'announce_training', 'begin_from',
            'run_training', 'evaluate_experiment', 'real_face_context', 'unmeasured', 'failure_signs', 'complete_report',
-           'run_evaluation', 'parameter_counts', 'run_experiment', 'reference_report', 'seconds_per_step', 'taught_by',
-           'experiment_with', 'evaluate_weights']
+           'measured_report', 'run_evaluation', 'parameter_counts', 'run_experiment', 'reference_report',
+           'seconds_per_step', 'taught_by', 'experiment_with', 'evaluate_weights']
 
 # %% ../../nbs/experiments/experiment.ipynb #bcce6ccd
 import json
@@ -143,18 +143,23 @@ class Experiment:
 def folder(self: Experiment) -> Path:
     "`runs/<dataset>/<method>/<hash of config>`, or `runs/<name of root>/<method>/<name>`."
     named = bool(self.name and self.root)
-    data = Path(self.root).stem if named else self.dataset
+    data = Path(self.root).resolve().stem if named else self.dataset
     name = self.name or content_hash(self.config, digits=12)
     return Path(self.runs) / data / self.method / name
 
 # %% ../../nbs/experiments/experiment.ipynb #92141870
 def check_origin(experiment: Experiment) -> None:
-    "Raise ValueError for a name that is no folder's, or for two beginnings."
+    "Raise ValueError for a name that is no folder's, two beginnings, or a root nobody reads."
     name = experiment.name
     if "/" in name or "\\" in name or name in (".", ".."):
         raise ValueError(f"name is the name of a run folder, without a path; not {name!r}")
     if experiment.init and experiment.extend:
         raise ValueError("init and extend both say what the training begins with: give one")
+    if experiment.root and experiment.dataset.startswith("synthetic"):
+        raise ValueError(
+            f'root names data on disk, and {experiment.dataset} is rendered: set dataset "folder", '
+            "or the name of the data set"
+        )
 
 # %% ../../nbs/experiments/experiment.ipynb #82044a3e
 @patch(as_prop=True)
@@ -428,10 +433,11 @@ def lock_run(folder: Path) -> AbstractContextManager:
 
 # %% ../../nbs/experiments/experiment.ipynb #72cb9bad
 def flatten(config: dict, prefix: str = "") -> dict:
-    "The values of a nested configuration by their last name."
+    "The values of a nested configuration by their path, such as `data.train`."
     flat = {}
     for name, value in config.items():
-        flat |= flatten(value) if isinstance(value, dict) and value else {name: value}
+        nested = isinstance(value, dict) and value
+        flat |= flatten(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
     return flat
 
 
@@ -443,7 +449,9 @@ def check_same_run(run: RunFolder, experiment: Experiment) -> None:
     missing = object()
     other = [name for name in old | new if old.get(name, missing) != new.get(name, missing)]
     if other:
-        shown = "; ".join(f"{name} {old.get(name)}, not {new.get(name)}" for name in other[:3])
+        shown = "; ".join(
+            f"{name.rpartition('.')[2]} {old.get(name)}, not {new.get(name)}" for name in other[:3]
+        )
         raise ValueError(
             f"{run.path} is a run with {shown}: choose another name for this one, or go on from "
             f"that run's last state with `--extend {run.path}`"
@@ -485,7 +493,7 @@ GPU_PROFILES = ("gpu", "paper")
 # %% ../../nbs/experiments/experiment.ipynb #743c1935
 def begin_from(experiment: Experiment, run: RunFolder, method: Method, steps: int) -> None:
     "Load given weights, or copy the state of the run that is extended, unless the run has its own."
-    if run.resume_file.exists():
+    if run.resume_file.exists() or run.previous_file.exists():
         return
     if experiment.init:
         path = resolve_checkpoint(experiment.init)
@@ -595,9 +603,6 @@ def unmeasured(experiment: Experiment) -> dict:
     return scores | counts | {"not_measured": MISSING["test"], "matcher": experiment.matcher}
 
 # %% ../../nbs/experiments/experiment.ipynb #97215e00
-LOG = logging.getLogger("aggan")
-
-
 def failure_signs(
     rows: list[dict],  # of `RunFolder.metrics`
     translated: Tensor | None,  # (B, 3, H, W) in [-1, 1], of several people; None: not known
@@ -627,18 +632,14 @@ def complete_report(run: RunFolder) -> dict:
     return report
 
 # %% ../../nbs/experiments/experiment.ipynb #1d1cb77c
-def run_evaluation(experiment: Experiment) -> dict:
-    "The test report of a trained experiment, read from `report.json` if that exists."
-    run = RunFolder(experiment.folder)
-    if run.report_file.exists():
-        return complete_report(run)
-    delete_temporary(run)
+def measured_report(experiment: Experiment, run: RunFolder) -> dict:
+    "The test report of a trained experiment."
     method, data = load_method(run), experiment.config["data"]
     threads, device = torch.get_num_threads(), default_device()
     translated = None
     if data["test"]:
         pairs, faces = experiment.pairs("test"), run.faces_file(run.best_step)
-        translated = translator(method)(collate([pairs[n] for n in range(min(8, len(pairs)))]))
+        translated = translator(method)(different_people(pairs, 8))
         report = evaluate_experiment(experiment, translator(method), faces_file=faces)
         report |= real_face_context(experiment)
     else:
@@ -655,7 +656,17 @@ def run_evaluation(experiment: Experiment) -> dict:
         report["warnings"] = signs
     for sign in signs:
         LOG.warning("%s: %s", run.path, sign)
-    write_json(run.report_file, report)
+    return report
+
+
+def run_evaluation(experiment: Experiment) -> dict:
+    "The test report of a trained experiment, read from `report.json` if that exists."
+    run = RunFolder(experiment.folder)
+    if run.report_file.exists():
+        return complete_report(run)
+    with lock_run(run.path):
+        delete_temporary(run)
+        write_json(run.report_file, measured_report(experiment, run))
     return run.report
 
 # %% ../../nbs/experiments/experiment.ipynb #813521b7

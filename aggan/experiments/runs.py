@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
 from aggan.experiments import (
     Experiment,
@@ -25,12 +26,21 @@ from ..runtime.files import atomic_write
 from ..runtime.run_folder import RunFolder
 
 # %% auto #0
-__all__ = ['SHOWN', 'experiment_of', 'run_options', 'differing', 'as_text', 'find_run_folders', 'list_runs', 'run_faces',
-           'group_runs', 'compare_runs', 'comparison_markdown', 'comparison_note', 'comparison_figure',
+__all__ = ['SHOWN', 'recorded_root', 'experiment_of', 'run_options', 'differing', 'as_text', 'find_run_folders', 'list_runs',
+           'run_faces', 'group_runs', 'compare_runs', 'comparison_markdown', 'comparison_note', 'comparison_figure',
            'write_comparison']
 
 # %% ../../nbs/experiments/runs.ipynb #49a55756
 SHOWN = {"subjects": {"test": 20}, "images_per_subject": 8}  # people for a model that ships
+
+
+def recorded_root(
+    run: str | Path,  # run folder
+) -> str:  # "" for rendered people, or where nothing is written
+    "Where the data of a run were when it was trained."
+    flags = Path(run) / "config.yaml"
+    recorded = yaml.safe_load(flags.read_text(encoding="utf-8")) if flags.is_file() else {}
+    return recorded.get("root", "")
 
 
 def experiment_of(
@@ -41,6 +51,7 @@ def experiment_of(
     if Path(run).is_file():
         return experiment_with(run, overrides=SHOWN, **location)
     config = RunFolder(run).config
+    location["root"] = location.get("root") or recorded_root(run)
     names = ("method", "dataset", "seed", "method_kwargs", "dataset_kwargs", "matcher")
     settings = {name: config[name] for name in names}
     profile = dict(config["profile"])
@@ -54,6 +65,7 @@ def run_options(config: Mapping) -> dict:  # option -> value, but for seed and p
     data = {name: value for name, value in config["dataset_kwargs"].items() if name != "seed"}
     options = profile | config["method_kwargs"] | data
     options |= {name: config[name] for name in ("dataset", "method", "matcher")}
+    options |= {name: str(config[name])[:8] for name in ("init", "extend") if name in config}
     if not config["dataset"].startswith("synthetic"):  # there the data follow from options and seed
         options["data"] = str(config["data"].get("train", ""))[:8]
     return options
@@ -141,11 +153,18 @@ def run_faces(
     split: str = "test",
     **location: str,  # see `experiment_of`
 ) -> FaceEmbeddings:
-    "The embeddings of a split, by the run's matcher. Raises FileNotFoundError without checkpoint."
+    """The embeddings of a split, by the run's matcher.
+
+    Raises ValueError for data that are not the run's, FileNotFoundError without a checkpoint."""
     folder = RunFolder(run)
     file = folder.faces_file(folder.best_step, split)
     if not file.exists():
         method, experiment = load_method(folder.path), experiment_of(run, **location)
+        if experiment.pairs(split).identity != folder.config["data"][split]:
+            raise ValueError(
+                f"{experiment.root or experiment.dataset} does not hold the {split} data of {run}: "
+                "name their folder by --root"
+            )
         evaluate_experiment(experiment, translator(method), split, faces_file=file)
     return read_faces(file)
 
@@ -168,7 +187,8 @@ def group_runs(
     "Runs by setting. Raises FileNotFoundError for no run, ValueError for one seed given twice."
     paths = [Path(run) for run in runs]
     for path in paths:
-        if not RunFolder(path).config_file.exists():
+        run = RunFolder(path)
+        if not run.config_file.exists() or "profile" not in run.config:
             raise FileNotFoundError(f"{path} is no run folder: `aggan runs` lists those there are")
     configs = [RunFolder(path).config for path in paths]
     settings: dict[str, dict[int, Path]] = {}

@@ -29,6 +29,7 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
+# %% ../../nbs/reproduction/notebooks.ipynb #4f0c6d22
 import aggan
 from aggan.commands.settings import (
     check_method_name,
@@ -37,12 +38,20 @@ from aggan.commands.settings import (
     read_mapping,
 )
 from ..experiments import Experiment
+from ..experiments.run_config import data_flags
 from .pictures import caption
 from .targets import FIGURES, TABLES, TARGETS, target_runs, unique_experiments
 from ..runtime.allocator import allocator_environment
 from ..runtime.checks import check_options, meant
 from ..runtime.child_processes import IN_BATCH, SAFE_PATH, module_command
-from ..runtime.files import atomic_write, content_hash, delete_temporary, read_json, write_json
+from aggan.runtime.files import (
+    atomic_write,
+    content_hash,
+    delete_temporary,
+    lock_file,
+    read_json,
+    write_json,
+)
 from ..runtime.run_folder import RunFolder
 
 # %% ../../nbs/reproduction/notebooks.ipynb #6b4fc5ea
@@ -61,7 +70,7 @@ def template(
     raise FileNotFoundError(f"There is no notebook {paths[0]}, nor {paths[1]} of a wheel.")
 
 # %% ../../nbs/reproduction/notebooks.ipynb #cc5b4c8a
-NESTED = ("overrides", "method_kwargs", "dataset_kwargs")  # settings whose names are flags
+NESTED = ("overrides", "method_kwargs")  # settings whose names are flags
 
 
 def notebook_parameters(
@@ -72,6 +81,8 @@ def notebook_parameters(
     for name, value in settings.items():
         if name in NESTED:
             flat |= value
+        elif name == "dataset_kwargs":
+            flat |= data_flags(value)
         elif value or name not in ("name", "init", "extend"):
             flat[name] = value
     return flat
@@ -332,20 +343,21 @@ def regenerate(
     output = target_folder(target, **settings)
     parameters = target_parameters(target, seeds, **settings)
     made_from = {
-        "parameters": parameters,
+        "parameters": json.loads(json.dumps(parameters)),
         "runs": [str(experiment.folder) for experiment in experiments],
         "notebook": code_hash(template(target)),
     }
     record = output / "made_from.json"
     if record.exists() and read_json(record) == made_from:
         return output
-    for folder in [output, *made_from["runs"]]:
-        delete_temporary(folder)
-    start = time.monotonic()
-    run_notebook(template(target), output / f"{target}.ipynb", parameters)
-    spent = {"notebook_seconds": round(time.monotonic() - start)} | training_time(experiments)
-    write_json(output / "provenance.json", provenance(experiments[0]) | spent)
-    write_json(record, made_from)
+    with lock_file(output / "target.lock", f"making {output}"):
+        for folder in [output, *made_from["runs"]]:
+            delete_temporary(folder)
+        start = time.monotonic()
+        run_notebook(template(target), output / f"{target}.ipynb", parameters)
+        spent = {"notebook_seconds": round(time.monotonic() - start)} | training_time(experiments)
+        write_json(output / "provenance.json", provenance(experiments[0]) | spent)
+        write_json(record, made_from)
     return output
 
 

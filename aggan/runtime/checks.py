@@ -43,7 +43,8 @@ def bound(
     "The smallest value of a number"
     if "learning_rate" in option.name:
         return ">", 0
-    usual = 1 if kind is int and option.name != "workers" else 0  # 0 workers: the process itself
+    from_zero = ("workers", "data_seed")  # 0 workers: the process itself
+    usual = 1 if kind is int and option.name not in from_zero else 0
     # 0 steps mark a length that is given in epochs
     known = type(option.default) in (int, float) and option.name != "steps"
     return "≥", min(usual, option.default) if known else usual
