@@ -76,6 +76,7 @@ def evaluate(
 ):
     "Evaluate a trained method on a split of its data, or of other data."
     settings = judged(run, given)
+    split = settings["dataset_kwargs"].get("split", split)  # a run on one split has no other
     from aggan.experiments import experiment_with
     from aggan.reproduction.pictures import write_evaluation
 

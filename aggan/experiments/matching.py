@@ -183,7 +183,8 @@ def match_threshold(
     **location: str,  # see `validation_faces`
 ) -> Threshold:
     "The threshold of a run's validation people. Raises ValueError where there are none."
-    if not (Path(weights).is_dir() and RunFolder(weights).config["data"]["val"]):
+    data = RunFolder(weights).config["data"] if Path(weights).is_dir() else {}
+    if data.get("val", "") in ("", data.get("train")):
         raise ValueError(
             f"{weights} has no validation people to choose a threshold on: give a threshold, "
             "or the folder of a run with a validation split"
