@@ -1,9 +1,11 @@
 """Fixtures of the whole-program tests, which call the command line at `smoke` size."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,26 @@ def aggan(*arguments, cwd, check=True):
     if check:
         assert done.returncode == 0, done.stderr
     return done
+
+
+def peak_memory():
+    """The most MiB that this process has held since Linux was last told to forget it."""
+    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+
+@contextmanager
+def memory_below(mib):
+    """What is done inside takes less memory, at its peak; not measured where there is no Linux."""
+    forget = Path("/proc/self/clear_refs")
+    if not forget.exists():
+        yield
+        return
+    forget.write_text("5")
+    before = peak_memory()
+    try:
+        yield
+    finally:
+        assert peak_memory() - before < mib, "MiB"
 
 
 @pytest.fixture(scope="session")

@@ -171,7 +171,8 @@ def test_spellings_of_one_name_are_warned_of(tmp_path):
     people = ("1", "01", "Bob", "bob ", "carol", "dan", "eve")
     write(tmp_path / "pairs", *both(*[f"{p}/{n}" for p in people for n in range(2)]))
     for command in (PREPARE, TRAIN_PIX2PIX):
-        _, out, _ = run(*command, cwd=tmp_path)
+        code, out, err = run(*command, cwd=tmp_path)
+        assert code == 0, err
         assert "Warning: '01' and '1', 'Bob' and 'bob ' may be one person each" in out
 
 
