@@ -1,15 +1,18 @@
 """Fixtures of the whole-program tests, which call the command line at `smoke` size."""
 
+import io
 import os
 import re
 import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
+
+from aggan.reproduction.command_line import main
 
 PROJECT = Path(__file__).resolve().parents[1]
 AGGAN = str(Path(sys.executable).parent / "aggan")  # the command beside this Python
@@ -21,12 +24,29 @@ REAL_WEIGHTS = Path(
 )
 
 
-def aggan(*arguments, cwd, check=True):
-    """Run the command line in `cwd` and return the completed process, its output as text."""
-    done = subprocess.run([AGGAN, *map(str, arguments)], cwd=cwd, capture_output=True, text=True)
+def completed(done, check):
+    """A completed process; if `check`, one that has succeeded."""
     if check:
         assert done.returncode == 0, done.stderr
     return done
+
+
+def aggan(*arguments, cwd, check=True):
+    """Run a command in `cwd`, in this process: exit code and output as those of a process.
+
+    What its child processes print is not among the output.
+    """
+    words, out, err = list(map(str, arguments)), io.StringIO(), io.StringIO()
+    with chdir(cwd), redirect_stdout(out), redirect_stderr(err):
+        code = main(words)
+    done = subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
+    return completed(done, check)
+
+
+def aggan_process(*arguments, cwd, check=True):
+    """Run a command in `cwd` in a process of its own."""
+    words = [AGGAN, *map(str, arguments)]
+    return completed(subprocess.run(words, cwd=cwd, capture_output=True, text=True), check)
 
 
 def peak_memory():
@@ -59,7 +79,8 @@ def smoke_runs(tmp_path_factory, worker_id):
     with FileLock(shared / "smoke.lock"):
         if not done.exists():
             folder.mkdir(exist_ok=True)
-            aggan("reproduce", "demo", "--profile", "smoke", cwd=folder)
+            demo = ("reproduce", "demo", "--profile", "smoke", "--jobs", 2)
+            aggan_process(*demo, cwd=folder)
             done.touch()
     return folder
 

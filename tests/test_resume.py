@@ -10,7 +10,7 @@ import time
 import psutil
 import pytest
 import torch
-from conftest import AGGAN, aggan
+from conftest import AGGAN, aggan, aggan_process
 from safetensors.torch import load_file
 
 from aggan.runtime.run_folder import RunFolder
@@ -41,7 +41,7 @@ def test_killed_and_resumed_is_bit_identical(uninterrupted, tmp_path):
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "the run had ended before it was killed"
     assert not list(tmp_path.glob("runs/**/report.json"))
-    aggan(*COMMAND, cwd=tmp_path)
+    aggan_process(*COMMAND, cwd=tmp_path)
     run = run_of(tmp_path)
     assert [row["step"] for row in run.metrics()] == list(range(3, 49, 3))
     expected, resumed = (load_file(one.checkpoint(48)) for one in (uninterrupted, run))
@@ -80,7 +80,7 @@ def test_ctrl_c_ten_times_is_bit_identical(tmp_path):
     assert set(codes) == {130} and list(steps) == sorted(steps), presses
     print("Ctrl-C after steps", *steps)
     for folder in (broken, whole):
-        aggan(*LONGER, cwd=folder)
+        aggan_process(*LONGER, cwd=folder)
     runs = [RunFolder(next(folder.glob("runs/*/pix2pix/*"))) for folder in (broken, whole)]
     rows = [[dict(row, seconds=0) for row in run.metrics()] for run in runs]
     assert rows[0] == rows[1]
