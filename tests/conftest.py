@@ -24,6 +24,20 @@ REAL_WEIGHTS = Path(
 )
 
 
+LONGEST = (
+    *("pipeline", "docs", "robustness", "gpu", "packaging", "real_layouts", "distributed"),
+    *("who_is_who", "methods", "day", "resume", "benchmarks", "file_kinds", "commands", "model"),
+    "options",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """The files that take longest come first, so that several workers end together."""
+    places = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
 def completed(done, check):
     """A completed process; if `check`, one that has succeeded."""
     if check:
