@@ -14,6 +14,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1] / "aggan"
 
 
+@cache
 def modules() -> dict[str, Path]:
     """The modules of the package by their full names."""
     found = {}

@@ -1,13 +1,18 @@
 """Fixtures of the whole-program tests, which call the command line at `smoke` size."""
 
+import io
 import os
+import re
 import shutil
 import subprocess
 import sys
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
+
+from aggan.reproduction.command_line import main
 
 PROJECT = Path(__file__).resolve().parents[1]
 AGGAN = str(Path(sys.executable).parent / "aggan")  # the command beside this Python
@@ -19,12 +24,63 @@ REAL_WEIGHTS = Path(
 )
 
 
-def aggan(*arguments, cwd, check=True):
-    """Run the command line in `cwd` and return the completed process, its output as text."""
-    done = subprocess.run([AGGAN, *map(str, arguments)], cwd=cwd, capture_output=True, text=True)
+LONGEST = (
+    *("pipeline", "docs", "robustness", "gpu", "packaging", "real_layouts", "distributed"),
+    *("who_is_who", "methods", "day", "resume", "benchmarks", "file_kinds", "commands", "model"),
+    "options",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """The files that take longest come first, so that several workers end together."""
+    places = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
+def completed(done, check):
+    """A completed process; if `check`, one that has succeeded."""
     if check:
         assert done.returncode == 0, done.stderr
     return done
+
+
+def aggan(*arguments, cwd, check=True):
+    """Run a command in `cwd`, in this process: exit code and output as those of a process.
+
+    What its child processes print is not among the output.
+    """
+    words, out, err = list(map(str, arguments)), io.StringIO(), io.StringIO()
+    with chdir(cwd), redirect_stdout(out), redirect_stderr(err):
+        code = main(words)
+    done = subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
+    return completed(done, check)
+
+
+def aggan_process(*arguments, cwd, check=True):
+    """Run a command in `cwd` in a process of its own."""
+    words = [AGGAN, *map(str, arguments)]
+    return completed(subprocess.run(words, cwd=cwd, capture_output=True, text=True), check)
+
+
+def peak_memory():
+    """The most MiB that this process has held since Linux was last told to forget it."""
+    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+
+@contextmanager
+def memory_below(mib):
+    """What is done inside takes less memory, at its peak; not measured where there is no Linux."""
+    forget = Path("/proc/self/clear_refs")
+    if not forget.exists():
+        yield
+        return
+    forget.write_text("5")
+    before = peak_memory()
+    try:
+        yield
+    finally:
+        assert peak_memory() - before < mib, "MiB"
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +93,8 @@ def smoke_runs(tmp_path_factory, worker_id):
     with FileLock(shared / "smoke.lock"):
         if not done.exists():
             folder.mkdir(exist_ok=True)
-            aggan("reproduce", "demo", "--profile", "smoke", cwd=folder)
+            demo = ("reproduce", "demo", "--profile", "smoke", "--jobs", 2)
+            aggan_process(*demo, cwd=folder)
             done.touch()
     return folder
 

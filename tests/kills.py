@@ -7,6 +7,7 @@ costs no start of Python. Prints the kills of each task.
 """
 
 import ctypes
+import importlib
 import json
 import os
 import random
@@ -198,6 +199,13 @@ def make_sources(task, folder):
         save_checkpoint(folder / "a.safetensors", tensors, header)
 
 
+def import_before(task):
+    """Import once what each forked process of a task would import anew."""
+    if task == "export":
+        for name in ("onnx", "onnxruntime", "onnxscript", "aggan.experiments.export"):
+            importlib.import_module(name)
+
+
 def start(run, sources, output, write=None):
     """The number of a forked process that runs a task in silence, and dies in a write."""
     if child := os.fork():
@@ -274,6 +282,7 @@ def main(folder, *tasks):
     adopt_orphans()
     for task, number in (part.split("=") for part in tasks):
         (folder / task).mkdir()
+        import_before(task)
         kill_task(task, int(number), folder / task)
         print(task, number, flush=True)
 

@@ -67,13 +67,14 @@ def test_validation_without_impostors(pairs, tmp_path):
 def test_empty_split(pairs, tmp_path):
     for path in pairs.glob("test/*/*.png"):
         path.unlink()
-    assert "test" in refusal(*TRAIN, cwd=tmp_path)
+    assert "the split 'test' of pairs is empty" in refusal(*TRAIN, cwd=tmp_path)
 
 
 def test_subject_in_train_and_test(pairs, tmp_path):
     for side in ("thermal", "visible"):
         shutil.copy(pairs / "train" / side / "s1_0.png", pairs / "test" / side / "s1_9.png")
-    assert "s1" in refusal(*TRAIN, cwd=tmp_path)
+    message = refusal(*TRAIN, cwd=tmp_path)
+    assert "subject 's1' is in train" in message and "s1_9.png" in message
 
 
 @pytest.mark.parametrize(

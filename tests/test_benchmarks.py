@@ -13,6 +13,12 @@ from aggan.methods import list_methods
 from aggan.runtime.files import write_json
 
 
+@pytest.fixture(autouse=True)
+def own_path(monkeypatch):
+    """The folder of the benchmarks is searched while one runs, and not afterwards."""
+    monkeypatch.syspath_prepend(PROJECT / "benchmarks")
+
+
 @pytest.fixture
 def measured(tmp_path):
     """The rows that `aggan bench NAME …` writes."""
@@ -82,9 +88,8 @@ def test_match(measured):
 
 
 @pytest.fixture
-def step(monkeypatch):
+def step():
     """The benchmark of the training step as a module."""
-    monkeypatch.syspath_prepend(PROJECT / "benchmarks")
     import step
 
     return step

@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from conftest import AGGAN, aggan
+from conftest import AGGAN, aggan_process
 
 from aggan.commands.signatures import method_sources
 from aggan.reproduction.command_line import COMMANDS, main
@@ -124,9 +124,9 @@ def test_help_lists_the_options_of_a_method(capsys, method):
 
 
 def test_no_arguments_list_the_commands(tmp_path):
-    done = aggan(cwd=tmp_path, check=False)
+    done = aggan_process(cwd=tmp_path, check=False)
     assert done.returncode == 2 and "train" in done.stdout
-    assert aggan("--version", cwd=tmp_path).stdout.startswith("aggan 0.")
+    assert aggan_process("--version", cwd=tmp_path).stdout.startswith("aggan 0.")
 
 
 SMOKE = ("--profile", "smoke", "--checkpoints", 1, "--resamples", 10)

@@ -43,6 +43,7 @@ def runs(place):
     assert f"found {PEOPLE} people in {PEOPLE * PICTURES} pairs" in stored.stdout
     assert "as they were written" in aggan("verify", "store", cwd=place).stdout
     fixed = ("--root", "store", "--profile", "smoke", "--seed", 0, 1)
+    fixed += ("--steps", 2, "--checkpoints", 1, "--resamples", 10)
     folders = []
     for name, weight in (("plain", 100), ("strong", 300)):
         said = aggan("train", "ag-gan+", *fixed, "--lambda-l1", weight, "--name", name, cwd=place)

@@ -2,6 +2,7 @@
 
 import importlib
 import re
+from functools import cache
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
@@ -38,6 +39,12 @@ class Loaded(HTMLParser):
             self.loads.append(given["href"])
         if tag == "a":
             self.links.append(given.get("href", ""))
+
+
+@cache
+def loaded(page):
+    """A page of the documentation, parsed once."""
+    return Loaded(page)
 
 
 def test_every_notebook_and_module_has_its_page(site):
@@ -89,7 +96,7 @@ def test_every_kept_figure_and_table_is_shown(site):
 def test_pages_link_to_existing_files(site, part):
     external = r"https?:|#" if part == "links" else "data:"
     for page in site.rglob("*.html"):
-        for target in getattr(Loaded(page), part):
+        for target in getattr(loaded(page), part):
             if re.match(external, target):
                 continue
             assert not re.match(r"\w+:|//", target), f"{page} needs {target}"

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -107,15 +108,20 @@ def installed(built, tmp_path_factory):
     return folder / "venv" / "bin"
 
 
-@pytest.mark.parametrize("profile", ["smoke"])
-def test_wheel_trains_translates_and_reproduces(installed, tmp_path, profile):
+def test_wheel_trains_translates_and_reproduces(installed, smoke_runs, tmp_path):
+    """It trains AG-GAN+ and renders the faces; the run of AG-GAN is there already."""
+    own = Path("runs", "synthetic-arl", "ag-gan")
+    shutil.copytree(smoke_runs / own, tmp_path / own)
     bare = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     settings = dict(cwd=tmp_path, env=bare)
     where = run(installed / "python", "-c", "import aggan; print(aggan.__file__)", **settings)
     assert Path(where.strip()).is_relative_to(installed.parent)
-    run(installed / "aggan", "reproduce", "demo", "--profile", profile, **settings)
+    run(installed / "aggan", "reproduce", "demo", "--profile", "smoke", **settings)
     assert (tmp_path / "runs" / "demo" / "table.md").is_file()
-    weights = next((tmp_path / "runs" / "synthetic-arl" / "ag-gan").iterdir())
+    assert (tmp_path / "runs" / "demo" / "demo.ipynb").is_file()
+    assert len(list((tmp_path / own).iterdir())) == 1
+    (weights,) = (tmp_path / "runs" / "synthetic-arl" / "ag-gan+").iterdir()
+    assert (weights / "train.ipynb").is_file() and (weights / "report.json").is_file()
     source = next((tmp_path / "runs").rglob("samples/*.png"))
     (tmp_path / "thermal").mkdir()
     (tmp_path / "thermal" / "face.png").write_bytes(source.read_bytes())
@@ -134,5 +140,5 @@ def test_wheel_trains_translates_and_reproduces(installed, tmp_path, profile):
 
 def test_a_folder_named_as_the_package_does_not_hide_it(tmp_path):
     (tmp_path / "aggan").mkdir()
-    code = "import aggan.experiments; print(aggan.__version__)"
+    code = "import aggan.commands; print(aggan.__version__)"
     assert run(sys.executable, "-c", code, cwd=tmp_path).strip()

@@ -16,6 +16,7 @@ from PIL import Image
 from aggan.evaluation import REFERENCES
 from aggan.reproduction.notebooks import run_notebook
 from aggan.reproduction.printed import RATES
+from aggan.reproduction.targets import target_experiments
 
 COLUMNS = ["method", *RATES, "psnr", "ssim"]
 TABLES = {"table1": 7, "table2": 9, "table3": 4, "table4": 3}  # rows of the paper
@@ -150,17 +151,29 @@ def test_tables_of_methods_show_the_papers_numbers_too(workplace, target):
     reproduce_table(target, workplace)
 
 
+def switches(options):
+    """G-CAM, D-CAM and teacher of an AG-GAN with some options."""
+    defaults = {"gcam": True, "dcam": True, "identity": "mobilefacenet"}
+    return tuple(options.get(name, default) for name, default in defaults.items())
+
+
+@pytest.mark.parametrize("target", SWITCHES)
+def test_rows_of_ablations_are_different_settings(target):
+    experiments = target_experiments(target, profile="smoke").values()
+    assert len(experiments) == len(SWITCHES[target])
+    assert {switches(each.resolved_method_kwargs) for each in experiments} == SWITCHES[target]
+    assert len({each.folder for each in experiments}) == len(experiments)
+
+
+@pytest.mark.soak
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("target", first("table4", "table3"))
+@pytest.mark.parametrize("target", SWITCHES)
 def test_ablations_are_different_runs(workplace, target):
+    """At `make test` `test_real_layouts.py` has the notebook of one of them."""
     reproduce_table(target, workplace)
     paths = (workplace / "runs" / "synthetic-arl" / "ag-gan").glob("*/config.json")
     configs = [read_json(path)["method_kwargs"] for path in paths]
-    switches = {
-        (c.get("gcam", True), c.get("dcam", True), c.get("identity", "mobilefacenet"))
-        for c in configs
-    }
-    assert SWITCHES[target] <= switches
+    assert SWITCHES[target] <= {switches(config) for config in configs}
 
 
 @pytest.mark.timeout(900)

@@ -13,6 +13,7 @@ import pytest
 from conftest import AGGAN, aggan
 from fabricate import arl_vtf, speakingfaces
 from PIL import Image
+from test_pipeline import assert_scores_are_those_of_the_reports
 
 from aggan.data import open_pairs
 
@@ -20,8 +21,8 @@ ARL = ("--expected-subjects", "dev", 6, "test", 6)
 
 
 def prepare(dataset, root, output, *options, cwd, check=True):
-    """`aggan prepare`."""
-    command = ("prepare", "--dataset", dataset, "--root", root, "--output", output)
+    """`aggan prepare`; the root is absolute, as a process opens an archive of one path once."""
+    command = ("prepare", "--dataset", dataset, "--root", cwd / root, "--output", output)
     return aggan(*command, *options, cwd=cwd, check=check)
 
 
@@ -108,8 +109,12 @@ def test_train_evaluate_and_table(stores, dataset, table, rows):
     written = folder / "runs" / table
     scores = pd.read_csv(written / "table.csv")
     assert len(scores) == rows + 2 and (scores["status"] == "run").all()
-    taught = "w/ ArcFace is taught by" in (written / "table.md").read_text()
-    assert taught == (table == "table4")
+    assert_scores_are_those_of_the_reports(scores, folder / "runs")
+    text = (written / "table.md").read_text()
+    assert "AUC (paper)" in text and "not run" not in text
+    assert "| *not in the paper's table:*" in text
+    assert ("w/ ArcFace is taught by" in text) == (table == "table4")
+    assert "Distinguishable" in (written / "statistics.md").read_text()
     assert dataset in (written / "provenance.json").read_text()
 
     count = len(open_pairs(dataset, folder / dataset, "all"))
