@@ -64,6 +64,7 @@ from .pairs import FaceLocation, Source, SourceList
 from .people import announce
 from aggan.data.registration import (
     Registration,
+    face_match,
     register_by_boards,
     register_by_faces,
     register_sources,
@@ -258,11 +259,10 @@ def locate_unregistered(
     for kind in ("landmarks", "box"):
         if getattr(source.thermal, kind) and getattr(source.visible, kind):
             return kind, source.thermal, source.visible
-    if detect and (faces := detect_faces(images[1])):
-        if (found := locate_thermal_face(images[0])).is_confident:
-            both = found.points, faces[0].landmarks
-            places = (FaceLocation(tuple(points.flatten().tolist())) for points in both)
-            return "thermal points", *places
+    if detect and (match := face_match(source, images)):
+        both = (match.thermal, match.visible)
+        places = (FaceLocation(tuple(points.flatten().tolist())) for points in both)
+        return "detection" if source.thermal.landmarks else "thermal points", *places
     raise UnusableFile(
         "no place",
         f"{source.record.thermal} and {source.record.visible} are not registered and nothing says "
