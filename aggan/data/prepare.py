@@ -444,7 +444,13 @@ def find_registration(
 ) -> Registration:
     "The registration of a store, or a new one; raises ValueError if it fails."
     if (output / REGISTRATION).exists():
-        return Registration(**read_json(output / REGISTRATION))
+        kept = Registration(**read_json(output / REGISTRATION))
+        if kept.points != ("boards" if boards else "faces"):
+            raise ValueError(
+                f"{output} is registered by {kept.points}: run the same aggan prepare again, or "
+                "name another --output"
+            )
+        return kept
     if boards:
         return register_by_boards(boards)
 
