@@ -42,8 +42,6 @@ def read_frames(
 ) -> Iterator[np.ndarray]:  # (H, W) uint8 or uint16, or (H, W, 3) uint8
     "The frames of a video; raises UnusableFile that names one that is empty or damaged."
     av, count = pyav(), 0
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no video {path}")
     try:
         with av.open(str(path)) as container:
             for frame in container.decode(video=0):
@@ -61,8 +59,10 @@ def read_frames(
 
 # %% ../../nbs/experiments/translation.ipynb #050ea7dc
 def frame_rate(path: str | Path):  # a fraction, frames in a second
-    "The frame rate of a video; raises UnusableFile if it cannot be opened."
+    "The frame rate of a video; raises UnusableFile or FileNotFoundError if it cannot be opened."
     av = pyav()
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no video {path}")
     try:
         with av.open(str(path)) as container:
             return container.streams.video[0].average_rate or 25
@@ -174,6 +174,8 @@ def translate(
     given = {"thermal_range": thermal_range, "aspect": aspect}
     options = {name: value for name, value in given.items() if value is not None}
     if Path(source).suffix.lower() in VIDEO_SUFFIXES and not Path(source).is_dir():
+        if compiled:
+            raise ValueError(f"{source} is a video, for which there is no --compile: leave it out")
         model = load(weights, precision=precision)
         model = with_reading(model, options) if options else model
         how = batch_size, size, maps, align
