@@ -18,7 +18,7 @@ from ..data.images import UnusableFile
 from .inference import MAP_KINDS, Translation, check_maps, translate_folder
 from .model import Face, Model, load, weights_file
 from ..runtime.checks import check_options
-from ..runtime.files import atomic_write
+from ..runtime.files import atomic_write, delete_temporary, lock_file
 
 # %% auto #0
 __all__ = ['VIDEO_SUFFIXES', 'pyav', 'read_frames', 'frame_rate', 'VideoWriter', 'pictures', 'in_batches', 'translate_video',
@@ -133,6 +133,9 @@ def translate_video(
         check_maps(model.method)
     frames = iter(tqdm(read_frames(source), desc="translating", unit="frame"))
     with ExitStack() as files:
+        files.enter_context(lock_file(output / "translation.lock", f"translating into {output}"))
+        for path in targets.values():
+            delete_temporary(path)
         parts = {kind: files.enter_context(atomic_write(path)) for kind, path in targets.items()}
         writers = {
             kind: files.enter_context(closing(VideoWriter(part, rate)))
