@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from .colormap import iron_palette
 from .protocols import RECOGNITION_POOL_START, subject_keys
 from .thermal_points import MIRRORED, WINDOW, ThermalPointNet, soft_argmax
-from ..runtime.files import atomic_write, write_json
+from ..runtime.files import atomic_write, content_hash, write_json
 from aggan.synthetic.rendering import (
     REGIONS,
     FaceKey,
@@ -483,9 +483,11 @@ def train_detector(
     held_out: int = 40,  # people for evaluation
 ) -> dict:  # the arguments and the evaluation; rendered faces
     "Train the detector on rendered people; write it in half precision, with a report."
-    output, cache = Path(output), Path(output) / "faces.npz"
+    output, rendered = Path(output), (subjects, images_per_subject, seed, held_out)
     report = dict(subjects=subjects, images_per_subject=images_per_subject, steps=steps)
     report |= dict(seed=seed, held_out=held_out)
+    cache = output / f"faces_{content_hash(rendered, digits=12)}.npz"
+    state = output / f"state_{content_hash(report, digits=12)}.pt"
     keys = pool_keys(0, held_out + subjects, images_per_subject)
     if not cache.is_file():
         with atomic_write(cache) as part, open(part, "wb") as file:
@@ -497,7 +499,7 @@ def train_detector(
     test, training = (ThermalFaces(*(field[part] for field in whole)) for part in parts)
     torch.manual_seed(seed)
     network = ThermalPointNet()
-    report["log"] = fit_detector(network, training, steps, seed=seed, state=output / "state.pt")
+    report["log"] = fit_detector(network, training, steps, seed=seed, state=state)
     report |= evaluate_detector(network, test)
     save_half(network, output / "thermal_points.safetensors")
     write_json(output / "thermal_points.json", report)
