@@ -405,7 +405,7 @@ def test_maps_are_refused_where_there_are_none(tmp_path):
 
 def test_shared_folder_is_what_the_hub_gets(run, monkeypatch):
     """`push_to_hub` uploads what `save_pretrained` writes; the network is a stand-in."""
-    import huggingface_hub
+    from huggingface_hub import hub_mixin
 
     uploaded = {}
 
@@ -421,6 +421,16 @@ def test_shared_folder_is_what_the_hub_gets(run, monkeypatch):
             assert 'aggan.load("hub:me/mine")' in (folder_path / "README.md").read_text()
             return "address"
 
-    monkeypatch.setattr(huggingface_hub.hub_mixin, "HfApi", Api)
+    monkeypatch.setattr(hub_mixin, "HfApi", Api)
     assert load(run).push_to_hub("me/mine") == "address"
     assert uploaded == {"me/mine": sorted(["README.md", sharing.CONFIG, sharing.SHARED])}
+
+
+def test_errors_of_the_network_are_one_sentence():
+    from huggingface_hub.errors import HTTPError
+
+    errors = {"no route": HTTPError("no route"), "HTTPError": HTTPError(""), "OSError": OSError()}
+    for reason, error in errors.items():
+        with pytest.raises(FileNotFoundError, match=rf"me/x could not be written \({reason}\)"):
+            with sharing.hub_errors("me/x could not be written"):
+                raise error
