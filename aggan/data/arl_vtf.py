@@ -33,7 +33,7 @@ COLUMNS = ("camera", "condition", "eyewear", "subid", "filepath")
 BOX_COLUMNS = ("top_leftX", "top_leftY", "bottom_rightX", "bottom_rightY")
 FILE_PATH = r"^((?:dev|test)/[^/]+/[^/]+)/[^/_]+_[^/_]+_([^/]+)\.\w+$"  # folder, suffix
 
-
+# %% ../../nbs/data/arl_vtf.ipynb #9bf7e9ee
 def read_metadata(
     path: Path, landmark_columns: Sequence[str]
 ) -> pd.DataFrame:  # cells as text; with folder, suffix, row (position in the file), x1 … y5

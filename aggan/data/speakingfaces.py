@@ -204,7 +204,7 @@ def read_rows(
                 raise ValueError(message)
             yield reader.line_num, row
 
-
+# %% ../../nbs/data/speakingfaces.ipynb #2ab7f02b
 def _shifts_of_row(row: dict[str, str]) -> list[tuple[int, int]]:
     "Shift (dx, dy) of each position; raises ValueError unless there are nine."
     shifts = list(zip(map(int, row["dx"].split()), map(int, row["dy"].split()), strict=True))
