@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['FRAMES_FOR_ALL_POSES', 'shown_faces', 'caption', 'small', 'translation_grid', 'experiment_grid', 'attention_grid',
-           'experiment_attention', 'epochs_figure', 'faces_by_pose', 'poses_figure', 'judge_files', 'write_evaluation']
+           'experiment_attention', 'shown_checkpoints', 'epochs_figure', 'faces_by_pose', 'poses_figure', 'judge_files',
+           'write_evaluation']
 
 # %% ../../nbs/reproduction/pictures.ipynb #fd25f424
 import tempfile
@@ -111,13 +112,21 @@ def experiment_attention(
     return attention_grid(load_method(experiment.folder), shown_faces(experiment), label)
 
 # %% ../../nbs/reproduction/pictures.ipynb #4d396652
+def shown_checkpoints(
+    run: Path,  # folder
+    count: int = 8,  # at most
+) -> list[Path]:
+    "Evenly spaced checkpoints of a run, the first and the last among them."
+    files = sorted((run / "checkpoints").glob("*.safetensors"))
+    places = torch.linspace(0, len(files) - 1, min(count, len(files)))
+    return [files[place] for place in places.round().int().tolist()]
+
+
 def epochs_figure(
     experiment: Experiment,  # trained
-    count: int = 8,  # checkpoints shown at most
 ) -> Figure:
-    "Translation and generator map of one face at each checkpoint."
-    face = shown_faces(experiment, count=1)
-    checkpoints = sorted((experiment.folder / "checkpoints").glob("*.safetensors"))[:count]
+    "Translation and generator map of one face at checkpoints from the first to the last."
+    face, checkpoints = shown_faces(experiment, count=1), shown_checkpoints(experiment.folder)
     methods = [load_method(path) for path in checkpoints]
     images = torch.cat([unit_range(translator(method)(face)) for method in methods])
     thermal = face.thermal.to(default_device())
