@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import PROJECT
+from filelock import FileLock
 from PIL import Image
 
 import aggan
@@ -323,7 +324,7 @@ def video(tmp_path):
 def test_video_becomes_videos(checkpoint, video, tmp_path):
     model, out = load(checkpoint), tmp_path / "out"
     assert translation.translate_video(model, video, out, 2, "original", True, "none") == 5
-    assert {path.name for path in out.iterdir()} == {f"v{k}.mp4" for k in ("", *MAP_KINDS)}
+    assert {path.name for path in out.glob("*.mp4")} == {f"v{k}.mp4" for k in ("", *MAP_KINDS)}
     made = [*translation.read_frames(out / "v.mp4")]
     assert len(made) == 5 and made[0].shape == (40, 60, 3)
     assert translation.frame_rate(out / "v.mp4") == 12
@@ -345,7 +346,20 @@ def test_video_that_cannot_be_read_leaves_nothing(checkpoint, video, tmp_path, d
     with pytest.raises((UnusableFile, FileNotFoundError)) as error:
         translation.translate(checkpoint, bad, out)
     assert "bad.mp4" in str(error.value) and "\n" not in str(error.value)
-    assert not out.exists() or not list(out.iterdir())
+    assert {path.name for path in out.glob("*")} <= {"translation.lock"}
+
+
+def test_what_a_killed_translation_of_a_video_left_is_deleted(checkpoint, video, tmp_path):
+    left, other = tmp_path / "out" / ".v.mp4.0a1b2c3d.tmp", tmp_path / "out" / ".w.mp4.0a1b2c3d.tmp"
+    left.parent.mkdir()
+    for path in (left, other):
+        path.write_bytes(b"half a video")
+    with FileLock(left.parent / "translation.lock"):
+        with pytest.raises(RuntimeError, match="Another process is translating into"):
+            translation.translate(checkpoint, video, left.parent)
+    assert left.exists()
+    assert translation.translate(checkpoint, video, left.parent) == (5, 0)
+    assert not left.exists() and other.exists()  # the rest of another video is not touched
 
 
 def test_folder_with_maps(checkpoint, tmp_path):
@@ -391,7 +405,7 @@ def test_maps_are_refused_where_there_are_none(tmp_path):
 
 def test_shared_folder_is_what_the_hub_gets(run, monkeypatch):
     """`push_to_hub` uploads what `save_pretrained` writes; the network is a stand-in."""
-    import huggingface_hub
+    from huggingface_hub import hub_mixin
 
     uploaded = {}
 
@@ -407,6 +421,16 @@ def test_shared_folder_is_what_the_hub_gets(run, monkeypatch):
             assert 'aggan.load("hub:me/mine")' in (folder_path / "README.md").read_text()
             return "address"
 
-    monkeypatch.setattr(huggingface_hub.hub_mixin, "HfApi", Api)
+    monkeypatch.setattr(hub_mixin, "HfApi", Api)
     assert load(run).push_to_hub("me/mine") == "address"
     assert uploaded == {"me/mine": sorted(["README.md", sharing.CONFIG, sharing.SHARED])}
+
+
+def test_errors_of_the_network_are_one_sentence():
+    from huggingface_hub.errors import HTTPError
+
+    errors = {"no route": HTTPError("no route"), "HTTPError": HTTPError(""), "OSError": OSError()}
+    for reason, error in errors.items():
+        with pytest.raises(FileNotFoundError, match=rf"me/x could not be written \({reason}\)"):
+            with sharing.hub_errors("me/x could not be written"):
+                raise error

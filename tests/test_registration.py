@@ -10,7 +10,9 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from aggan.data.images import read_image, to_unit
 from aggan.data.pairs import FaceLocation, PairRecord, Source
+from aggan.data.prepare import REGISTRATION, Options, find_registration
 from aggan.data.registration import (
+    Registration,
     board_match,
     fit_homography,
     read_grey,
@@ -19,6 +21,7 @@ from aggan.data.registration import (
     residuals,
 )
 from aggan.recognition.alignment import detect_face, transform_homography, warp_homography
+from aggan.runtime.files import write_json
 
 BOARDS = REAL_PAIRS / "calibration"
 needs_pairs = pytest.mark.skipif(
@@ -75,3 +78,12 @@ def test_real_faces_register_two_cameras(tmp_path):
     points = torch.tensor([[60.0, 100.0], [150.0, 100.0], [150.0, 200.0], [60.0, 200.0]])
     there = transform_homography(torch.linalg.inv(camera), points)
     assert (transform_homography(matrix, there) - points).norm(dim=1).max() < 5  # eyes: 50 apart
+
+
+def test_a_store_registered_otherwise_is_refused(tmp_path):
+    facts = ((1.0,) * 9, ((4, 3), (4, 3)), "faces", 6, 1.0, 0.1, 1.0)
+    write_json(tmp_path / REGISTRATION, Registration(*facts)._asdict())
+    grey = Options(64, "grey", "image", "left", detect=True)
+    with pytest.raises(ValueError, match="is registered by faces: run the same aggan prepare"):
+        find_registration([], grey, tmp_path, tmp_path)
+    assert find_registration([], grey, None, tmp_path).points == "faces"

@@ -133,6 +133,9 @@ def translate(
     aspect: Literal["pad", "crop", "squeeze"] | None = None,  # of images that are not square
 ):
     "Translate thermal images: one, a folder, a store, or a video."
+    from pathlib import Path
+
+    from aggan.experiments.translation import VIDEO_SUFFIXES
     from aggan.experiments.translation import translate as translate_any
 
     options = {"precision": precision, "compiled": compile, "size": size}
@@ -140,7 +143,8 @@ def translate(
     reading = {"thermal_range": thermal_range, "aspect": aspect}
     options |= {name: value for name, value in reading.items() if value is not None}
     done = translate_any(run, input, output, batch_size, **options)
-    print(f"{done.translated} images translated into {output}, {done.present} already there")
+    kind = "frames" if Path(input).suffix.lower() in VIDEO_SUFFIXES else "images"
+    print(f"{done.translated} {kind} translated into {output}, {done.present} already there")
 
 # %% ../../nbs/commands/preparing.ipynb #86da0084
 def export(

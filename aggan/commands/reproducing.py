@@ -33,9 +33,10 @@ def reproduce(
     settings = {name: value for name, value in settings.items() if value not in ("", {})}
     from aggan.reproduction.cluster import runs_table
     from aggan.reproduction.notebooks import reproduce as reproduce_targets
-    from aggan.reproduction.targets import TARGETS
+    from aggan.reproduction.targets import default_targets
 
-    targets = target or TARGETS[1:]
+    own = {name: value for name, value in settings.items() if name != "seeds"}
+    targets = target or default_targets(**own)
     if list:
         runs_table(targets, **settings).to_csv(list, index=False)
         print(list)

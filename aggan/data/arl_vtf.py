@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from .face_locations import POINT_COLUMNS
 from .images import UnusableFile, open_header
 from .pairs import FaceLocation, PairRecord, Source, SourceList
 from .sources import register_source
@@ -32,10 +33,10 @@ COLUMNS = ("camera", "condition", "eyewear", "subid", "filepath")
 BOX_COLUMNS = ("top_leftX", "top_leftY", "bottom_rightX", "bottom_rightY")
 FILE_PATH = r"^((?:dev|test)/[^/]+/[^/]+)/[^/_]+_[^/_]+_([^/]+)\.\w+$"  # folder, suffix
 
-
+# %% ../../nbs/data/arl_vtf.ipynb #9bf7e9ee
 def read_metadata(
     path: Path, landmark_columns: Sequence[str]
-) -> pd.DataFrame:  # cells as text, with columns folder, suffix and row (position in the file)
+) -> pd.DataFrame:  # cells as text; with folder, suffix, row (position in the file), x1 … y5
     "The table of all images; raises ValueError for missing columns or paths of another form."
     if not path.is_file():
         raise FileNotFoundError(
@@ -58,7 +59,9 @@ def read_metadata(
             f"{path}, row {number}: filepath {table['filepath'].iloc[number]!r} is not "
             "{dev|test}/SUBJECT/SEQUENCE/CAMERA_SUFFIX.png"
         )
-    return table.assign(folder=folder, suffix=suffix, row=range(len(table)))
+    # under names that `itertuples` can give to attributes
+    points = {own: table[name] for own, name in zip(POINT_COLUMNS, landmark_columns)}
+    return table.assign(**points, folder=folder, suffix=suffix, row=range(len(table)))
 
 # %% ../../nbs/data/arl_vtf.ipynb #6db57e94
 def read_list(
@@ -117,8 +120,9 @@ def face_location(
     landmark_columns: Sequence[str],
 ) -> FaceLocation:
     "Location of a face from the metadata; raises UnusableFile for a cell that is not a number."
+    columns = POINT_COLUMNS if landmark_columns else BOX_COLUMNS
     try:
-        numbers = tuple(float(getattr(row, name)) for name in landmark_columns or BOX_COLUMNS)
+        numbers = tuple(float(getattr(row, name)) for name in columns)
     except ValueError:
         message = f"{row.filepath}: its box or landmarks in metadata.csv are no numbers"
         raise UnusableFile("no place", message) from None

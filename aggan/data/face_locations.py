@@ -177,6 +177,8 @@ def add_location(
         return source._replace(thermal=thermal, visible=visible)
     if source.visible is None and (thermal or visible):
         return source._replace(thermal=thermal or in_thermal(visible, source))
+    if source.visible:  # one of two cameras
+        return source._replace(thermal=thermal or source.thermal, visible=visible or source.visible)
     return source
 
 # %% ../../nbs/data/face_locations.ipynb #8566eef7

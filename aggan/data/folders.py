@@ -818,8 +818,14 @@ def open_folder(
     records = list_pairs(root, naming)
     chosen = _assign(records, split)
     single = [record for record in chosen if record.visible is None or record.thermal is None]
+    limits = (subjects or {}).get(split), images_per_subject
     if not single:
-        chosen = subsample(chosen, (subjects or {}).get(split), images_per_subject)
+        chosen = subsample(chosen, *limits)
+    elif any(limits):
+        raise ValueError(
+            f"{root} has images without partners, of which neither subjects nor images_per_subject "
+            "can choose some: leave out --subjects and --images-per-subject"
+        )
     if not chosen:
         raise EmptySplit(f"the split {split!r} of {root} is empty")
     if single:

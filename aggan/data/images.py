@@ -562,12 +562,9 @@ def list_images(
     return found
 
 # %% ../../nbs/data/images.ipynb #0d6dd030
-def describe_other_files(
-    folder: Path,
-    recursive: bool = True,  # search subfolders
-) -> str:  # one clause; empty where there are none
-    "Count the files of a folder that are not images by their suffix, and name one of them."
-    others = [path for path in list_files(folder, recursive) if not is_image_name(path)]
+def describe_other_files(folder: Path) -> str:  # one clause; empty where there are none
+    "Count the files below a folder that are not images by their suffix, and name one of them."
+    others = [path for path in list_files(folder) if not is_image_name(path)]
     if not others:
         return ""
     suffixes = Counter(path.suffix.lower() or "no suffix" for path in others)

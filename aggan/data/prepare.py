@@ -64,6 +64,7 @@ from .pairs import FaceLocation, Source, SourceList
 from .people import announce
 from aggan.data.registration import (
     Registration,
+    face_match,
     register_by_boards,
     register_by_faces,
     register_sources,
@@ -258,11 +259,10 @@ def locate_unregistered(
     for kind in ("landmarks", "box"):
         if getattr(source.thermal, kind) and getattr(source.visible, kind):
             return kind, source.thermal, source.visible
-    if detect and (faces := detect_faces(images[1])):
-        if (found := locate_thermal_face(images[0])).is_confident:
-            both = found.points, faces[0].landmarks
-            places = (FaceLocation(tuple(points.flatten().tolist())) for points in both)
-            return "thermal points", *places
+    if detect and (match := face_match(source, images)):
+        both = (match.thermal, match.visible)
+        places = (FaceLocation(tuple(points.flatten().tolist())) for points in both)
+        return "detection" if source.thermal.landmarks else "thermal points", *places
     raise UnusableFile(
         "no place",
         f"{source.record.thermal} and {source.record.visible} are not registered and nothing says "
@@ -444,7 +444,13 @@ def find_registration(
 ) -> Registration:
     "The registration of a store, or a new one; raises ValueError if it fails."
     if (output / REGISTRATION).exists():
-        return Registration(**read_json(output / REGISTRATION))
+        kept = Registration(**read_json(output / REGISTRATION))
+        if kept.points != ("boards" if boards else "faces"):
+            raise ValueError(
+                f"{output} is registered by {kept.points}: run the same aggan prepare again, or "
+                "name another --output"
+            )
+        return kept
     if boards:
         return register_by_boards(boards)
 

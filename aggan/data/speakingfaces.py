@@ -190,7 +190,7 @@ def read_rows(
     path: Path,
     columns: tuple[str, ...],  # that must exist
 ) -> Iterator[tuple[int, dict[str, str]]]:  # line number and cells
-    "Rows of a CSV file; raises ValueError for a missing column."
+    "Rows of a CSV file; raises ValueError for a missing column or cell."
     with open(path, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         present = reader.fieldnames or ()
@@ -199,9 +199,12 @@ def read_rows(
                 found = ", ".join(present) or "none"
                 raise ValueError(f"{path} has no column {name!r}; it has {found}")
         for row in reader:
+            if lacking := [name for name in columns if row[name] is None]:
+                message = f"{path}, line {reader.line_num} has no cell {lacking[0]!r}: complete it"
+                raise ValueError(message)
             yield reader.line_num, row
 
-
+# %% ../../nbs/data/speakingfaces.ipynb #2ab7f02b
 def _shifts_of_row(row: dict[str, str]) -> list[tuple[int, int]]:
     "Shift (dx, dy) of each position; raises ValueError unless there are nine."
     shifts = list(zip(map(int, row["dx"].split()), map(int, row["dy"].split()), strict=True))

@@ -392,9 +392,15 @@ SAMPLED, COUNTED = 8, 200_000  # pairs whose pixels, and at most whose rows are 
 
 
 @patch
+def has_sums(self: StoreFiles) -> bool:
+    "Whether the manifest has the table of sums, which older versions did not write."
+    return bool(self.query("SELECT 1 FROM sqlite_master WHERE name = 'sums'").fetchone())
+
+
+@patch
 def damaged_pairs(self: StoreFiles, split: str, positions: Sequence[int]) -> list[str]:
     "Names of those among some pairs whose pixels do not have their sum."
-    if not self.query("SELECT 1 FROM sqlite_master WHERE name = 'sums'").fetchone():
+    if not self.has_sums():
         return []
     sql = "SELECT sum, name FROM sums JOIN pairs USING (split, position) WHERE split = ? AND "
     pixels, damaged = self.pixels(split), []
@@ -404,7 +410,7 @@ def damaged_pairs(self: StoreFiles, split: str, positions: Sequence[int]) -> lis
             damaged.append(row[1])
     return damaged
 
-
+# %% ../../nbs/data/store.ipynb #f7bcc044
 def check_store(
     files: StoreFiles,
     split: str,
@@ -428,11 +434,20 @@ def check_store(
 
 # %% ../../nbs/data/store.ipynb #4cf75d2c
 def verify_store(folder: str | Path) -> dict[str, int]:  # split -> number of pairs
-    "Compare all pairs of a store with their sums; raises ValueError that names a damaged pair."
+    "Compare all pairs of a store with their sums; raises ValueError for damage or missing sums."
     files = StoreFiles(folder)
-    for split in files.index["splits"]:
+    counts = {split: facts["pairs"] for split, facts in files.index["splits"].items()}
+    sql = "SELECT count(*) FROM sums JOIN pairs USING (split, position) WHERE split = ? AND "
+    for split, pairs in counts.items():
         check_store(files, split, whole=True)
-    return {split: facts["pairs"] for split, facts in files.index["splits"].items()}
+        has_sums = files.has_sums()
+        known = files.query(f"{sql} position < ?", split, pairs).fetchone()[0] if has_sums else 0
+        if known < pairs:
+            raise ValueError(
+                f"{files.folder}: only {known} of {pairs} pairs in {split} have a sum to compare "
+                "their pixels with: delete it and prepare it again"
+            )
+    return counts
 
 # %% ../../nbs/data/store.ipynb #38e49735
 def role_in(

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from .colormap import iron_palette
 from .protocols import RECOGNITION_POOL_START, subject_keys
 from .thermal_points import MIRRORED, WINDOW, ThermalPointNet, soft_argmax
-from ..runtime.files import atomic_write, write_json
+from ..runtime.files import atomic_write, content_hash, write_json
 from aggan.synthetic.rendering import (
     REGIONS,
     FaceKey,
@@ -96,16 +96,13 @@ def pool_keys(
 def render_thermal(
     keys: Sequence[FaceKey],
     size: int = RENDERED,  # side, pixels
-    varied: bool = True,  # under the wider conditions
     seed: int = 0,
 ) -> ThermalFaces:
-    "Render thermal faces."
+    "Render thermal faces under the wider conditions."
     generator = torch.Generator().manual_seed(seed)
     pixels, landmarks = [], []
     for start in tqdm(range(0, len(keys), 20), desc="rendering", mininterval=5.0):
-        parameters = face_parameters(keys[start : start + 20], seed)
-        if varied:
-            vary_parameters(parameters, generator)
+        parameters = vary_parameters(face_parameters(keys[start : start + 20], seed), generator)
         faces = render_parameters(parameters, size)
         heat = (faces.thermal * 255).round().to(torch.uint8)
         pixels.append(torch.cat([heat, faces.regions[:, None]], 1).numpy())
@@ -319,18 +316,13 @@ class Windows(NamedTuple):
     shows_face: Tensor  # (B,) bool: whether all points are inside
 
 
-def draw_windows(
-    faces: ThermalFaces,
-    count: int,
-    generator: torch.Generator,
-    negatives: bool = True,  # with windows that show no face
-) -> Windows:
-    "Random windows of random faces."
+def draw_windows(faces: ThermalFaces, count: int, generator: torch.Generator) -> Windows:
+    "Random windows of random faces, and some that show no face."
     chosen = torch.randint(len(faces.pixels), (count,), generator=generator).numpy()
     pixels = torch.from_numpy(faces.pixels[chosen])
     size = pixels.shape[-1]
     points = torch.from_numpy(faces.landmarks[chosen]) / size
-    misses = happens(count, MISSES * negatives, generator)
+    misses = happens(count, MISSES, generator)
     placement = draw_placement(points, SCALES, misses, generator)
     strength = uniform(count, 0, 0.012, generator)[..., None, None]
     warp = strength * noise_field((count, 2), 5, size, generator)
@@ -338,11 +330,10 @@ def draw_windows(
     windows = sample_windows(frames, placement, warp, draw_limits(points, generator))
     placed = place_points(points, placement, warp)
     shows = ((placed > 0) & (placed < 1)).all(2).all(1)
-    if negatives:
-        cut, plain = round(PIECES * count), round(BACKGROUNDS * count)
-        windows[:cut] = shuffle_pieces(windows[:cut], generator)
-        windows[cut : cut + plain] = background_windows(plain, generator)
-        shows[: cut + plain] = False
+    cut, plain = round(PIECES * count), round(BACKGROUNDS * count)
+    windows[:cut] = shuffle_pieces(windows[:cut], generator)
+    windows[cut : cut + plain] = background_windows(plain, generator)
+    shows[: cut + plain] = False
     windows = hide_parts(stretch_contrast(windows, generator), generator)
     return Windows(lose_detail(windows, generator), placed, shows)
 
@@ -483,9 +474,11 @@ def train_detector(
     held_out: int = 40,  # people for evaluation
 ) -> dict:  # the arguments and the evaluation; rendered faces
     "Train the detector on rendered people; write it in half precision, with a report."
-    output, cache = Path(output), Path(output) / "faces.npz"
+    output, rendered = Path(output), (subjects, images_per_subject, seed, held_out)
     report = dict(subjects=subjects, images_per_subject=images_per_subject, steps=steps)
     report |= dict(seed=seed, held_out=held_out)
+    cache = output / f"faces_{content_hash(rendered, digits=12)}.npz"
+    state = output / f"state_{content_hash(report, digits=12)}.pt"
     keys = pool_keys(0, held_out + subjects, images_per_subject)
     if not cache.is_file():
         with atomic_write(cache) as part, open(part, "wb") as file:
@@ -497,7 +490,7 @@ def train_detector(
     test, training = (ThermalFaces(*(field[part] for field in whole)) for part in parts)
     torch.manual_seed(seed)
     network = ThermalPointNet()
-    report["log"] = fit_detector(network, training, steps, seed=seed, state=output / "state.pt")
+    report["log"] = fit_detector(network, training, steps, seed=seed, state=state)
     report |= evaluate_detector(network, test)
     save_half(network, output / "thermal_points.safetensors")
     write_json(output / "thermal_points.json", report)

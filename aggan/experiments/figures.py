@@ -157,6 +157,7 @@ def roc_figure(
     return _finish(figure, caption)
 
 # %% ../../nbs/experiments/figures.ipynb #e3d6f86b
+@use_style()
 def people_figure(
     reports: Mapping[str, Mapping],  # number of training subjects -> report of `evaluate`
     caption: str | None = None,  # a line below, such as "synthetic data"

@@ -498,5 +498,8 @@ def push_to_hub(
 ) -> str:  # address of the commit
     "Upload what `save_pretrained` writes; raises RuntimeError or OSError if it cannot be."
     shared = sharing.shared_model(self.method, self.facts, licence, f"hub:{repo}")
-    with sharing.hub_errors(f"{repo} could not be written"):
+    what = (
+        f"{repo} could not be written: check its name, the connection, and that you are logged in"
+    )
+    with sharing.hub_errors(what):
         return shared.push_to_hub(repo, private=private, **options)

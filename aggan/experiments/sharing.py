@@ -232,8 +232,8 @@ def hub_errors(
     "Turn errors of the hub and the network into an OSError of one sentence."
     try:
         yield
-    except (OSError, ValueError, RuntimeError, hub().errors.HfHubHTTPError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".:")
+    except (OSError, ValueError, RuntimeError, hub().errors.HTTPError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
         raise FileNotFoundError(f"{what} ({reason})") from None
 
 

@@ -18,7 +18,7 @@ from ..data.images import UnusableFile
 from .inference import MAP_KINDS, Translation, check_maps, translate_folder
 from .model import Face, Model, load, weights_file
 from ..runtime.checks import check_options
-from ..runtime.files import atomic_write
+from ..runtime.files import atomic_write, delete_temporary, lock_file
 
 # %% auto #0
 __all__ = ['VIDEO_SUFFIXES', 'pyav', 'read_frames', 'frame_rate', 'VideoWriter', 'pictures', 'in_batches', 'translate_video',
@@ -42,8 +42,6 @@ def read_frames(
 ) -> Iterator[np.ndarray]:  # (H, W) uint8 or uint16, or (H, W, 3) uint8
     "The frames of a video; raises UnusableFile that names one that is empty or damaged."
     av, count = pyav(), 0
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no video {path}")
     try:
         with av.open(str(path)) as container:
             for frame in container.decode(video=0):
@@ -61,8 +59,10 @@ def read_frames(
 
 # %% ../../nbs/experiments/translation.ipynb #050ea7dc
 def frame_rate(path: str | Path):  # a fraction, frames in a second
-    "The frame rate of a video; raises UnusableFile if it cannot be opened."
+    "The frame rate of a video; raises UnusableFile or FileNotFoundError if it cannot be opened."
     av = pyav()
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no video {path}")
     try:
         with av.open(str(path)) as container:
             return container.streams.video[0].average_rate or 25
@@ -133,6 +133,9 @@ def translate_video(
         check_maps(model.method)
     frames = iter(tqdm(read_frames(source), desc="translating", unit="frame"))
     with ExitStack() as files:
+        files.enter_context(lock_file(output / "translation.lock", f"translating into {output}"))
+        for path in targets.values():
+            delete_temporary(path)
         parts = {kind: files.enter_context(atomic_write(path)) for kind, path in targets.items()}
         writers = {
             kind: files.enter_context(closing(VideoWriter(part, rate)))
@@ -174,6 +177,8 @@ def translate(
     given = {"thermal_range": thermal_range, "aspect": aspect}
     options = {name: value for name, value in given.items() if value is not None}
     if Path(source).suffix.lower() in VIDEO_SUFFIXES and not Path(source).is_dir():
+        if compiled:
+            raise ValueError(f"{source} is a video, for which there is no --compile: leave it out")
         model = load(weights, precision=precision)
         model = with_reading(model, options) if options else model
         how = batch_size, size, maps, align

@@ -71,18 +71,17 @@ def region_claim(
 # %% ../../nbs/reproduction/claims.ipynb #8dda0799
 def map_claims(
     report: Mapping,  # of `aggan.experiments.map_report.explain_pairs`
-    name: str = "generator",
     label: str = "AG-GAN",
 ) -> list[dict]:  # of `claim`
     "The claims of §4.4 on the maps of Figures 6 and 8, and what an explanation implies."
-    own = report["maps"][name]
-    rows = [region_claim(own, region, f"{label}: {name}") for region in SALIENT_REGIONS]
-    rows.append(region_claim(own, "skin", f"{label}: {name}", above=False))
+    own = report["maps"]["generator"]
+    rows = [region_claim(own, region, f"{label}: generator") for region in SALIENT_REGIONS]
+    rows.append(region_claim(own, "skin", f"{label}: generator", above=False))
     for way in ("deletion", "insertion"):
-        sentence = f"{label}: the output depends on where {name} attention is high ({way})"
+        sentence = f"{label}: the output depends on where generator attention is high ({way})"
         gain = own.get(f"{way} gain over uniform")
         rows.append(claim(sentence, f"{way} area better than a random order's", gain, 0))
-    sentence = f"{label}: {name} maps depend on the trained weights"
+    sentence = f"{label}: generator maps depend on the trained weights"
     measure = "rank correlation after shuffling all weights"
     rows.append(claim(sentence, measure, own.get("correlation, all shuffled"), 0.5, above=False))
     return rows

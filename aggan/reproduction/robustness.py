@@ -29,7 +29,7 @@ from ..methods import method_label
 from ..recognition import known_landmarks, load_embedder
 from ..recognition.comparison import face_embeddings
 from ..recognition.verification import interval_columns
-from .maps import evenly_spaced
+from .pictures import evenly_spaced
 from .tables import format_measure, write_csv_and_markdown
 from ..runtime.files import read_json, write_json
 from ..runtime.run_folder import RunFolder

@@ -22,6 +22,7 @@ from aggan.reproduction.maps import (
     rebatch,
     skin_claim,
 )
+from .targets import check_rendered
 from ..runtime.files import atomic_write, content_hash, read_json, write_json
 from ..runtime.run_folder import RunFolder, resolve_checkpoint
 
@@ -44,11 +45,7 @@ def shipped_experiment(experiment: Experiment) -> Experiment:
     """The shipped model of the same method, on the same test people at its own image size.
 
     Raises ValueError for recorded people, whom the shipped models were not trained for."""
-    if not experiment.dataset.startswith("synthetic"):
-        raise ValueError(
-            'The target "verdicts" compares with models of rendered people; it has no --dataset '
-            "of real ones."
-        )
+    check_rendered("verdicts", experiment)
     size = experiment_with(experiment.method).overrides["image_size"]
     return replace(experiment, overrides=experiment.overrides | {"image_size": size})
 

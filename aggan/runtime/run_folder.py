@@ -32,7 +32,6 @@ class RunFolder(PathLike):
         self.resume_file = self.path / "resume.safetensors"
         self.previous_file = self.path / "resume_previous.safetensors"
         self.report_file = self.path / "report.json"
-        self.notebook = self.path / "train.ipynb"
 
     def __fspath__(self) -> str:
         return str(self.path)
