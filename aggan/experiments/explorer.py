@@ -26,7 +26,7 @@ from ..data.images import unit_range
 from ..data.pairs import make_sample
 from . import Experiment, default_device, load_method
 from .figures import attention_overlay
-from .runs import experiment_of
+from .runs import experiment_of, list_runs
 from ..explanation import blurred, identity_score
 from ..methods import Method, list_methods, method_label
 from ..recognition import load_embedder
@@ -48,8 +48,8 @@ def find_runs(
 ) -> dict[str, dict[str, Path]]:  # method label -> data set, size and hash -> run folder
     "The runs that have a checkpoint, by method. Raises FileNotFoundError if there is none."
     runs: dict[str, dict[str, Path]] = {}
-    for path in sorted(Path(folder).glob("*/*/*/config.json")):
-        run = RunFolder(path.parent)
+    for path in list_runs(folder)["folder"]:  # without those that cannot be read
+        run = RunFolder(path)
         config = run.config
         if config["method"] in list_methods() and run.checkpoints:
             name = f"{config['dataset']}, {config['profile']['image_size']} px, {run.path.name}"
