@@ -350,7 +350,7 @@ def regenerate(
     record = output / "made_from.json"
     if record.exists() and read_json(record) == made_from:
         return output
-    with lock_file(output / "target.lock", f"making {output}"):
+    with lock_file(output / "lock", f"making {output}"):
         for folder in [output, *made_from["runs"]]:
             delete_temporary(folder)
         start = time.monotonic()
