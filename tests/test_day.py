@@ -1,4 +1,4 @@
-"""A researcher's day by the command line: own people, two settings over two seeds, a comparison, a
+"""A researcher's day by the command line: own people, two settings over three seeds, a comparison, a
 search, and a model for a colleague.
 """
 
@@ -38,24 +38,24 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(place):
-    """Two settings of AG-GAN+ over two seeds, trained on the store; the run folders."""
+    """Two settings of AG-GAN+ over three seeds, trained on the store; the run folders."""
     stored = aggan("prepare", "--root", "pairs", "--output", "store", "--size", 36, cwd=place)
     assert f"found {PEOPLE} people in {PEOPLE * PICTURES} pairs" in stored.stdout
     assert "as they were written" in aggan("verify", "store", cwd=place).stdout
-    fixed = ("--root", "store", "--profile", "smoke", "--seed", 0, 1)
+    fixed = ("--root", "store", "--profile", "smoke", "--seed", 0, 1, 2)
     fixed += ("--steps", 2, "--checkpoints", 1, "--resamples", 10)
     folders = []
     for name, weight in (("plain", 100), ("strong", 300)):
         said = aggan("train", "ag-gan+", *fixed, "--lambda-l1", weight, "--name", name, cwd=place)
         folders += sorted(place.glob(f"runs/store/ag-gan+/{name}*"))
         assert "Traceback" not in said.stderr
-    assert len(folders) == 4
+    assert len(folders) == 6
     return folders
 
 
 def test_runs_are_listed_and_compared(place, runs):
     listed = aggan("runs", "runs", cwd=place).stdout
-    assert listed.count("AG-GAN+") + listed.count("ag-gan+") >= 4 and "lambda_l1" in listed
+    assert listed.count("AG-GAN+") + listed.count("ag-gan+") >= 6 and "lambda_l1" in listed
     said = aggan("compare", *runs, "--output", "compared", "--resamples", 50, cwd=place).stdout
     table = pd.read_csv(place / "compared" / "comparison.csv")
     assert len(table) == 2 and "compared" in said  # seeds are runs of one setting
