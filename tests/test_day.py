@@ -1,5 +1,5 @@
-"""A researcher's day by the command line: own people, two settings over three seeds, a comparison, a
-search, and a model for a colleague.
+"""A researcher's day by the command line: own people, two settings over three seeds, a
+comparison, a search, and a model for a colleague.
 """
 
 import os
