@@ -51,5 +51,10 @@ def test_stale_text_is_found(saved, made, alike):
     assert same(text_of(printed(saved)), text_of(printed(made))) == alike
 
 
+def test_numbers_of_a_cell_that_follows_rounding_may_differ_but_not_its_words():
+    assert same("AUC 96.4", "AUC 81.2", rounding=True)
+    assert not same("AUC 96.4", "EER 96.4", rounding=True)
+
+
 if __name__ == "__main__":  # a pattern of the notebooks that are not executed here, for nbdev_test
     print("|".join(f"^{name.rpartition('/')[2]}\\.ipynb$" for name in sorted(SLOW)))
