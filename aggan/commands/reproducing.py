@@ -11,7 +11,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from .parsing import UsageError
-from .settings import experiment_settings, read_mapping
+from .settings import read_mapping, target_settings
 
 # %% ../../nbs/commands/reproducing.ipynb #5ddc1f6a
 def reproduce(
@@ -26,10 +26,8 @@ def reproduce(
     **given,  # of the data and the profile
 ):
     "Regenerate the paper's tables and figures."
-    settings = {"budget": budget, "seed": seed, "seeds": seeds} | experiment_settings(given)
+    settings = {"budget": budget, "seed": seed, "seeds": seeds} | target_settings(given)
     settings["method_kwargs"] = read_mapping(options) if options else {}
-    if "dataset" not in given and "root" not in given:
-        del settings["dataset"]  # each table has its own
     settings = {name: value for name, value in settings.items() if value not in ("", {})}
     from aggan.reproduction.cluster import runs_table
     from aggan.reproduction.notebooks import reproduce as reproduce_targets

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['COMMON', 'STORE_OPTIONS', 'experiment_options', 'data_options', 'dataset_options', 'profile_fields', 'own_options',
            'profile_hints', 'method_hints', 'experiment_groups', 'data_settings', 'check_lengths',
-           'experiment_settings', 'read_mapping', 'read_config', 'check_method_name', 'check_config', 'merge_config']
+           'experiment_settings', 'target_settings', 'read_mapping', 'read_config', 'check_method_name', 'check_config',
+           'merge_config']
 
 # %% ../../nbs/commands/settings.ipynb #3c5b949d
 import re
@@ -148,6 +149,16 @@ def experiment_settings(
         "method_kwargs": {name: given[name] for name in given if name in names},
         **{name: given[name] for name in given if name in others},
     }
+
+
+def target_settings(
+    given: Mapping,  # flags
+) -> dict:
+    "Arguments of `target_experiments`; without `dataset` or `root`, each target has its own data."
+    settings = experiment_settings(given)
+    if not {"dataset", "root"} & given.keys():
+        del settings["dataset"]
+    return settings
 
 # %% ../../nbs/commands/settings.ipynb #4cc0a446
 def read_mapping(path: str) -> dict:

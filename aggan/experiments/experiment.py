@@ -422,7 +422,7 @@ def training_settings(
         **{name: getattr(profile, name) for name in names},
         **validation_settings(experiment),
         "seed": experiment.seed,
-        "checkpoint_every": max(1, steps // profile.checkpoints),
+        "checkpoint_every": -(-steps // profile.checkpoints),
         "header": header,
     }
 

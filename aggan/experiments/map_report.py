@@ -62,8 +62,8 @@ def interval_text(
     if not number or number["value"] is None:
         return ""
     if number["low"] is None:
-        return f"{number['value']:.2f}"
-    return f"{number['value']:.2f} [{number['low']:.2f}, {number['high']:.2f}]"
+        return f"{number['value']:z.2f}"
+    return f"{number['value']:z.2f} [{number['low']:z.2f}, {number['high']:z.2f}]"
 
 # %% ../../nbs/experiments/map_report.ipynb #d070358f
 def area_under(curve: np.ndarray) -> np.ndarray:
@@ -233,5 +233,5 @@ def explanation_table(
     }
     for who in ("same person", "different people") if poses else ():
         texts = {name: interval_text(own[who]) for name, own in poses.items()}
-        rows[f"correlation over poses, {who}"] = texts
+        rows[f"correlation between images, {who}"] = texts
     return pd.DataFrame(rows).T.reindex(columns=list(maps)).fillna("")

@@ -37,10 +37,17 @@ SHOWN = {"subjects": {"test": 20}, "images_per_subject": 8}  # people for a mode
 def recorded_root(
     run: str | Path,  # run folder
 ) -> str:  # "" for rendered people, or where nothing is written
-    "Where the data of a run were when it was trained."
+    "Where the data of a run were when it was trained. Raises ValueError for a damaged file."
     flags = Path(run) / "config.yaml"
-    recorded = yaml.safe_load(flags.read_text(encoding="utf-8")) if flags.is_file() else {}
-    return recorded.get("root", "")
+    if not flags.is_file():
+        return ""
+    try:
+        return yaml.safe_load(flags.read_text(encoding="utf-8")).get("root", "")
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError) as error:
+        problem = " ".join(str(error).split())
+        raise ValueError(
+            f"{flags} is damaged ({problem}): delete it, and name the data with --root"
+        ) from error
 
 
 def experiment_of(

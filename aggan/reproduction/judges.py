@@ -13,7 +13,7 @@ import pandas as pd
 from ..evaluation import REFERENCES, evaluate
 from ..experiments import SYNTHETIC_JUDGE, Experiment, default_device, load_method, translator
 from ..recognition import SYNTHETIC, load_embedder
-from .tables import format_measure, write_csv_and_markdown
+from .tables import data_note, format_measure, write_csv_and_markdown
 from ..runtime.files import read_json, write_json
 from ..runtime.run_folder import RunFolder
 
@@ -25,7 +25,7 @@ def is_partial(
     judge: str,  # a recogniser
     experiment: Experiment,
 ) -> bool:
-    "Whether a judge taught the method, or learnt from the same people as its teacher."
+    "Whether a judge taught the method, or learnt from people of the same renderer as its teacher."
     teachers = set(experiment.loss_networks.values())
     return judge in teachers or judge in SYNTHETIC and bool(teachers & set(SYNTHETIC))
 
@@ -88,6 +88,11 @@ def write_judges(
 ) -> pd.DataFrame:  # of `judges_table`
     "Write the table of judges and return it."
     table = judges_table(experiments)
-    note = "AUC % with its 95 % interval; in italics: the judge taught the row, or knows its people"
-    write_csv_and_markdown(table, f"{judges_markdown(table)}\n\n{note}.\n", output)
+    note = (
+        "AUC % with its 95 % interval; in italics: the judge taught the row, or learnt from people "
+        "of the same renderer as its teacher"
+    )
+    first = next(iter(experiments.values()))
+    text = f"{judges_markdown(table)}\n\n{note}.\n{data_note(first)}"
+    write_csv_and_markdown(table, text, output)
     return table

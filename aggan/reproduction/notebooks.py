@@ -36,6 +36,7 @@ from aggan.commands.settings import (
     experiment_groups,
     experiment_settings,
     read_mapping,
+    target_settings,
 )
 from ..experiments import Experiment
 from ..experiments.run_config import data_flags
@@ -122,9 +123,9 @@ def parse_settings(
     plain = (bool, int, float, str, list, tuple, dict)
     given = {name: variables[name] for name in known if isinstance(variables.get(name), plain)}
     given = {name: value for name, value in given.items() if value != ""}
-    settings = experiment_settings(given, method)
     if method:
-        return settings | {"method": method}
+        return experiment_settings(given, method) | {"method": method}
+    settings = target_settings(given)
     options = read_mapping(given["options"]) if "options" in given else {}
     return settings | {"budget": given.get("budget", "steps"), "method_kwargs": options}
 

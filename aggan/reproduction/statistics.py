@@ -17,7 +17,13 @@ from ..experiments.runs import run_faces
 from ..recognition.comparison import FaceEmbeddings, compare_faces, needed
 from .notebooks import run_experiments
 from .printed import paper_table
-from .tables import BASELINES, format_difference, format_measure, format_number
+from aggan.reproduction.tables import (
+    BASELINES,
+    data_note,
+    format_difference,
+    format_measure,
+    format_number,
+)
 from .targets import seed_experiments
 from ..runtime.files import atomic_write
 from ..runtime.run_folder import RunFolder
@@ -91,7 +97,8 @@ def told_apart(table: pd.DataFrame) -> list[str]:  # sentences; of `differences`
     steps = table.dropna(subset="above_p_holm")
     clear = steps.loc[steps["above_p_holm"] < 0.05, "method"]
     found = ", ".join(sure) or "none"
-    return [
+    single = "One seed: these are differences between trainings, not yet between methods"
+    return [single] * (table["seeds"].max() == 1) + [
         f"Distinguishable from {baseline} in AUC (p < 0.05 after Holm): {found}",
         f"Not distinguishable from it: {', '.join(unsure) or 'none'}",
         f"Distinguishable from the row above: {', '.join(clear) or 'none'}",
@@ -176,7 +183,7 @@ def write_statistics(
     made = statistics_table(rows, None if table is None else paper_table(table))
     with atomic_write(Path(output) / "statistics.csv") as part:
         made.to_csv(part, index=False, float_format="%.4f")
-    text = statistics_markdown(made)
+    text = statistics_markdown(made) + data_note(next(iter(experiments.values())))
     with atomic_write(Path(output) / "statistics.md") as part:
         part.write_text(text, encoding="utf-8")
     return text

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BASELINES', 'SHOWN', 'with_references', 'cost', 'cost_table', 'difference_table', 'format_difference',
-           'format_number', 'format_measure', 'as_markdown', 'order_agreement', 'agreement_table', 'order_sentence',
-           'table_notes', 'difference_note', 'write_csv_and_markdown', 'write_table']
+           'format_number', 'format_p', 'format_measure', 'as_markdown', 'order_agreement', 'agreement_table',
+           'order_sentence', 'table_notes', 'difference_note', 'data_note', 'write_csv_and_markdown', 'write_table']
 
 # %% ../../nbs/reproduction/tables.ipynb #9cba0b91
 from pathlib import Path
@@ -21,6 +21,7 @@ from aggan.experiments import (
     seconds_per_step,
 )
 from ..recognition.comparison import compare_faces, read_faces
+from .pictures import data_label
 from aggan.reproduction.printed import (
     MEASURES,
     RankCorrelation,
@@ -107,6 +108,11 @@ def format_number(value: float | None, digits: int) -> str:
     return "" if pd.isna(value) else f"{value:.{digits}f}"
 
 
+def format_p(p_value: float) -> str:
+    "A p value with two digits, one below a hundredth as such."
+    return "p < 0.01" if p_value < 0.01 else f"p {p_value:.2f}"
+
+
 def format_measure(
     row: dict,  # of `comparison_table`
     measure: str,  # one of `SHOWN`
@@ -172,7 +178,7 @@ def order_sentence(table: pd.DataFrame) -> str:
     "The rank correlations in a sentence; empty without enough numbers of the paper's or ours."
     agreement = order_agreement(table) if "paper_auc" in table else {}
     parts = [
-        f"{measure.upper()} {found.rho:.2f} (p {found.p_value:.2f}, {found.methods} methods)"
+        f"{measure.upper()} {found.rho:.2f} ({format_p(found.p_value)}, {found.methods} methods)"
         for measure, found in agreement.items()
     ]
     if not parts:
@@ -186,6 +192,8 @@ def table_notes(reports: dict[str, dict]) -> str:
     notes = [f"Faces are compared by {', '.join(judges)}"]
     if any(report.get("synthetic_auc") for report in reports.values()):
         notes[0] += f"; the synthetic judge is {SYNTHETIC_JUDGE}, trained on rendered people"
+        unseen = [row for row, report in reports.items() if not report.get("synthetic_auc")]
+        notes += [f"{row}: a network of rendered people taught it" for row in unseen]
     for row, report in reports.items():
         notes += [f"{row}: {report['note']}"] if report.get("note") else []
         notes += [f"{row} is {note}" for note in report.get("network_notes", [])]
@@ -201,6 +209,11 @@ def difference_note(table: pd.DataFrame) -> str:
         "the same probes, with its 95 % interval over people; p by a paired bootstrap, adjusted by "
         "Holm's procedure within the table.\n"
     )
+
+
+def data_note(experiment: Experiment) -> str:
+    "The data that a table was measured on."
+    return f"\nData: {data_label(experiment)}.\n"
 
 # %% ../../nbs/reproduction/tables.ipynb #134b4fd7
 def write_csv_and_markdown(
@@ -230,5 +243,7 @@ def write_table(
         if (differences := difference_table(experiments)) is not None:
             made = made.merge(differences, on="method", how="left")
     notes = f"{table_notes(reports)}{difference_note(made)}{order_sentence(made)}"
+    if experiments is not None:
+        notes += data_note(next(iter(experiments.values())))
     write_csv_and_markdown(made, f"{as_markdown(made)}\n{notes}", output)
     return made
