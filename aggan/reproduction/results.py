@@ -98,7 +98,7 @@ def spent(record: dict) -> str:
     spans = [minutes(record[f"{part}_seconds"]) for part in ("training", "notebook")]
     return f"{trainings} {spans[0]}, the notebook {spans[1]}"
 
-
+# %% ../../nbs/reproduction/results.ipynb #edfeedb5
 def result_section(
     target: str,  # one of `aggan.reproduction.targets.TARGETS`
     figures: str | Path,  # folder of kept results
