@@ -97,8 +97,8 @@ def told_apart(table: pd.DataFrame) -> list[str]:  # sentences; of `differences`
     steps = table.dropna(subset="above_p_holm")
     clear = steps.loc[steps["above_p_holm"] < 0.05, "method"]
     found = ", ".join(sure) or "none"
-    single = "One seed: these are differences between trainings, not yet between methods"
-    return [single] * (table["seeds"].max() == 1) + [
+    single = ["One seed: these are differences between trainings, not yet between methods"]
+    return (single if table["seeds"].max() == 1 else []) + [
         f"Distinguishable from {baseline} in AUC (p < 0.05 after Holm): {found}",
         f"Not distinguishable from it: {', '.join(unsure) or 'none'}",
         f"Distinguishable from the row above: {', '.join(clear) or 'none'}",
