@@ -23,13 +23,9 @@ VARIANTS = {  # name -> overrides of the profile, options of the method
     "recipe": ({}, {}),  # features, weight 100
     "no recogniser": ({}, {"lambda_perceptual": 0.0, "identity": "none"}),
     "embedding only, weight 1": ({}, {"lambda_perceptual": 0.0}),
-    "embedding only, weight 10": ({}, {"lambda_perceptual": 0.0, "lambda_id": 10.0}),
     "features, weight 10": ({}, {"lambda_perceptual": 10.0} | FEATURES),
-    "features, weight 30": ({}, {"lambda_perceptual": 30.0} | FEATURES),
     "features, weight 300": ({}, {"lambda_perceptual": 300.0} | FEATURES),
     "pixel loss, weight 30": ({}, {"lambda_l1": 30.0}),
-    "batches of 2, twice the steps": ({"batch_size": 2, "steps": 1400}, {}),
-    "251 people": ({"people": 251}, {}),
     "learning rate 2e-3": ({}, {"learning_rate": 2e-3}),
 }
 
