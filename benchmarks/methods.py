@@ -46,9 +46,7 @@ def steps_alone(
 def counted(name: str, size: int, width: int, batch_size: int = 1) -> float:
     """10^9 operations of a step, from the shapes alone."""
     with FakeTensorMode():
-        return gigaflop(
-            contestant(name, size, width, "bf16", batch_size=batch_size)
-        )  # in bf16 every convolution is a direct one
+        return gigaflop(contestant(name, size, width, batch_size=batch_size))
 
 
 def measure(given: argparse.Namespace) -> list[dict]:

@@ -9,7 +9,6 @@ networks judge (identity, perceptual, parsing terms) is left out on both sides.
 """
 
 import argparse
-import contextlib
 import json
 import os
 import statistics
@@ -21,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from harness import seconds
+from lightning_fabric import Fabric
 from peers import peer_step, steps_of
 from plain import PlainAGGAN, plain_optimizers, with_plain_layers
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -30,6 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from aggan.data import Batch
 from aggan.methods import Method, create_method, list_methods
 from aggan.runtime.allocator import allocator_environment
+from aggan.training import set_up
 
 LAYERS = {
     64: (5, 6),
@@ -102,9 +103,6 @@ def contestant(
     """
     torch.manual_seed(0)
     batch = random_batch(size, batch_size)
-    narrow = (
-        torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
-    )
     layers = LAYERS.get(size, (3, 4))
     if who == "plain" or who.startswith("peer:"):
         taken = (
@@ -117,14 +115,13 @@ def contestant(
     method = new_method(name, size, width)
     if who != name:
         optimizers = plain_optimizers(with_plain_layers(method))
+    elif precision == "bf16":  # as `aggan train --precision bf16-mixed`
+        fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
+        optimizers = set_up(fabric, method)
+        return lambda: method.training_step(batch, optimizers, fabric.backward)
     else:
         optimizers = method.optimizers()
-
-    def step():
-        with narrow:
-            return method.training_step(batch, optimizers)
-
-    return step
+    return lambda: method.training_step(batch, optimizers)
 
 
 class OneIteration(PlainAGGAN):
@@ -346,9 +343,7 @@ def measure_aggan(size: int, given: argparse.Namespace, limits: dict[str, float]
         },
         given.rounds,
     )
-    work = [
-        gigaflop(contestant(who, size, given.width, "bf16")) for who in ("ag-gan", "plain")
-    ]  # in bf16 every convolution is a direct one
+    work = [gigaflop(contestant(who, size, given.width)) for who in ("ag-gan", "plain")]
     return [
         row(
             f"AG-GAN {size}², {how}, {precision}",
@@ -394,7 +389,7 @@ def measure_peer(
     """
     with FakeTensorMode():  # counts without computing
         work, peers_work = (
-            gigaflop(contestant(who, size, given.width, "bf16", given.peer))
+            gigaflop(contestant(who, size, given.width, peer=given.peer))
             for who in (name, f"peer:{name}")
         )
 
