@@ -26,14 +26,14 @@ from aggan.data.pairs import (
     PairRecord,
     Stored,
 )
-from ..runtime.files import atomic_write, content_hash
+from ..runtime.files import atomic_write, content_hash, wait_for_lock
 from ..synthetic.rendering import FaceKey, render
 
 # %% auto #0
 __all__ = ['PROTOCOLS', 'SESSIONS', 'RECOGNITION_POOL_START', 'ADDED_START', 'ADDED_IMAGES', 'RENDER_BATCH', 'PLANES',
            'RENDERER_VERSION', 'STALE_AFTER', 'Protocol', 'split_subjects', 'subject_keys', 'own_keys', 'added_keys',
-           'protocol_keys', 'render_into', 'faces_identity', 'delete_stale_files', 'reserved_memmap', 'render_faces',
-           'SyntheticPairs', 'record_of', 'open_protocol', 'recognition_pool']
+           'protocol_keys', 'render_into', 'faces_identity', 'delete_stale_files', 'reserved_memmap', 'render_files',
+           'render_faces', 'SyntheticPairs', 'record_of', 'open_protocol', 'recognition_pool']
 
 # %% ../../nbs/data/protocols.ipynb #d770a6c7
 class Protocol(NamedTuple):
@@ -215,6 +215,22 @@ def reserved_memmap(
     return array
 
 # %% ../../nbs/data/protocols.ipynb #bf277b1a
+def render_files(
+    paths: Sequence[Path],  # of faces and landmarks
+    shapes: Sequence[tuple[int, ...]],  # of both
+    keys: Sequence[FaceKey],
+    seed: int,
+) -> None:
+    "Render faces into two files."
+    with atomic_write(paths[0]) as faces_file, atomic_write(paths[1]) as landmarks_file:
+        faces = reserved_memmap(faces_file, np.uint8, shapes[0])
+        landmarks = reserved_memmap(landmarks_file, np.float32, shapes[1])
+        render_into(faces, landmarks, keys, seed)
+        faces.flush()
+        landmarks.flush()
+        del faces, landmarks
+
+
 def render_faces(
     keys: Sequence[FaceKey],
     size: int,  # side, pixels
@@ -230,13 +246,10 @@ def render_faces(
     name = faces_identity(keys, size, seed)
     paths = [Path(cache) / f"{part}-{name}.npy" for part in ("faces", "landmarks")]
     if not all(path.is_file() for path in paths):
-        delete_stale_files(cache)
-        with atomic_write(paths[0]) as faces_file, atomic_write(paths[1]) as landmarks_file:
-            faces = reserved_memmap(faces_file, np.uint8, shapes[0])
-            landmarks = reserved_memmap(landmarks_file, np.float32, shapes[1])
-            render_into(faces, landmarks, keys, seed)
-            faces.flush()
-            landmarks.flush()
+        with wait_for_lock(Path(cache) / f".{name}.lock", f"rendering {len(keys)} faces"):
+            if not all(path.is_file() for path in paths):  # nobody has rendered them meanwhile
+                delete_stale_files(cache)
+                render_files(paths, shapes, keys, seed)
     return tuple(np.load(path, mmap_mode="r") for path in paths)
 
 # %% ../../nbs/data/protocols.ipynb #44a2ccb4

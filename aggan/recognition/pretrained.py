@@ -16,7 +16,7 @@ import platformdirs
 from tqdm.auto import tqdm
 
 from ..runtime.checks import check_choice
-from ..runtime.files import atomic_write, content_hash
+from ..runtime.files import atomic_write, content_hash, wait_for_lock
 
 # %% auto #0
 __all__ = ['PRETRAINED', 'LARGEST', 'Pretrained', 'cache_folder', 'pinned_sum', 'is_torch_file', 'matches_checksum',
@@ -110,11 +110,11 @@ def matches_checksum(
     known: Pretrained,
     pinned: str = "",  # of `pinned_sum`
 ) -> bool:
-    "Whether a file exists and has the size and the checksums that are known"
+    "Whether a file exists, and has the kind, the size and the checksums that are known"
     if not path.is_file() or known.size not in (0, path.stat().st_size):
         return False
     found = content_hash(path, digits=64)
-    return found.startswith(known.sha256) and found.startswith(pinned)
+    return found.startswith(known.sha256) and found.startswith(pinned) and is_torch_file(path)
 
 # %% ../../nbs/recognition/pretrained.ipynb #912939dc
 def _stream(response, file: Path, offset: int, limit: int) -> None:
@@ -204,11 +204,22 @@ def _checksum_error(path: Path, known: Pretrained) -> str:
     return f"is not the published file (SHA-256 {found}…, expected {expected or 'another'}…)"
 
 
+def _fetch_right(known: Pretrained, path: Path) -> None:
+    "Download weights to `path` if they are right. Raises OSError, and keeps no others."
+    fetched = path.with_name(f"fetched_{path.name}")
+    _fetch(known, fetched)
+    if not matches_checksum(fetched, known, pinned_sum(path)):
+        message = f"the file there {_checksum_error(fetched, known)}: nothing was kept"
+        fetched.unlink()
+        raise OSError(message)
+    os.replace(fetched, path)
+
+# %% ../../nbs/recognition/pretrained.ipynb #25511e31
 def pin(path: Path, known: Pretrained) -> Path:  # the same path
     "Keep the sum of weights beside them, where no whole one is published"
     if len(known.sha256) < 64 and not pinned_sum(path):
         with atomic_write(path.with_name(path.name + ".sha256")) as part:
-            part.write_text(content_hash(path, digits=64) + "\n")
+            part.write_text(content_hash(path, digits=64) + "\n", encoding="utf-8")
     return path
 
 # %% ../../nbs/recognition/pretrained.ipynb #7d76686f
@@ -219,26 +230,22 @@ def fetch_weights(
     check_choice("set of weights", name, PRETRAINED)
     known = PRETRAINED[name]
     path = cache_folder() / known.file
-    pinned = pinned_sum(path)
-    if matches_checksum(path, known, pinned) and is_torch_file(path):
-        return pin(path, known)
     if path.is_file():
-        raise OSError(f"{path} {_checksum_error(path, known)}: delete it to download it again")
-    fetched = path.with_name(f"fetched_{path.name}")
+        if not matches_checksum(path, known, pinned_sum(path)):
+            raise OSError(f"{path} {_checksum_error(path, known)}: delete it to download it again")
+        return pin(path, known)
+    archive = known.address.rsplit("/", 1)[1]  # that several weights may be in
     try:
-        _fetch(known, fetched)
+        with wait_for_lock(path.with_name(f".{archive}.lock"), f"downloading {known.address}"):
+            if not matches_checksum(path, known, pinned_sum(path)):
+                _fetch_right(known, path)
+            return pin(path, known)
     except OSError as error:
         inside = f", take {known.member} out of it" if known.member else ""
         raise OSError(
             f"the weights {name!r} could not be downloaded ({error}): download {known.address} "
             f"on another machine{inside} and place it at {path}"
         ) from error
-    if not (matches_checksum(fetched, known, pinned) and is_torch_file(fetched)):
-        message = f"the file at {known.address} {_checksum_error(fetched, known)}: nothing was kept"
-        fetched.unlink()
-        raise OSError(message)
-    os.replace(fetched, path)
-    return pin(path, known)
 
 # %% ../../nbs/recognition/pretrained.ipynb #55db2a72
 def describe_weights() -> list[dict[str, str]]:  # a row per set of weights
@@ -262,7 +269,7 @@ def verify_weights() -> dict[str, str]:  # name -> "right", "wrong" or "not here
     for name, known in PRETRAINED.items():
         path = cache_folder() / known.file
         if path.is_file():
-            right = matches_checksum(path, known, pinned_sum(path)) and is_torch_file(path)
+            right = matches_checksum(path, known, pinned_sum(path))
             verdicts[name] = "right" if right else "wrong"
         else:
             verdicts[name] = "not here"
