@@ -192,9 +192,9 @@ def image_names(
     "The thermal and the visible images of a batch"
     names = []
     for thermal, visible in map(images.crops, batch):
-        record = images.pairs.records[thermal.index]
-        names.append(str(record.thermal or record.name))
-        names.append(str(record.visible or images.pairs.visible_name(visible.index)))
+        shown, other = (images.pairs.records[crop.index] for crop in (thermal, visible))
+        names.append(str(shown.thermal or shown.name))
+        names.append(str(other.visible or images.pairs.visible_name(visible.index)))
     return list(dict.fromkeys(names))
 
 
