@@ -40,7 +40,7 @@ def reproduce(
         print(list)
         return
     for output in reproduce_targets(targets, jobs=jobs, **settings):
-        print((output / "table.md").read_text(), end="")
+        print((output / "table.md").read_text(encoding="utf-8"), end="")
         print(*sorted(output.glob("*.*")), sep="\n")
 
 # %% ../../nbs/commands/reproducing.ipynb #ed308c6e

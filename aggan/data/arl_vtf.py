@@ -71,7 +71,7 @@ def read_list(
 ) -> set[int]:  # positions of rows
     "A list of the test; raises ValueError if it does not belong to the metadata."
     rows = set()
-    for number, line in enumerate(path.read_text().split(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").split(), 1):
         if not line.isdigit() or int(line) >= len(table):
             raise ValueError(
                 f"{path}, line {number}: {line!r} is no position of a row in metadata.csv, "
@@ -164,7 +164,7 @@ def read_splits(root: Path, split_number: int) -> dict[str, str]:  # subject -> 
         path = root / "splits" / "dev" / f"{split}{split_number}.txt"
         if not path.is_file():
             raise FileNotFoundError(f"there is no {path}, the subjects of {split}")
-        splits |= dict.fromkeys(path.read_text().split(), split)
+        splits |= dict.fromkeys(path.read_text(encoding="utf-8").split(), split)
     return splits
 
 # %% ../../nbs/data/arl_vtf.ipynb #2c10d44c

@@ -168,7 +168,7 @@ def read_published(
     manifest: str | Path,  # face_recognition_model-weights_manifest.json; the .bin lies beside it
 ) -> dict[str, Tensor]:  # bytes with `.range`, for `dequantised`
     "Tensors of the published file under the keys of `DlibNetwork`."
-    listed = json.loads(Path(manifest).read_text())[0]
+    listed = json.loads(Path(manifest).read_text(encoding="utf-8"))[0]
     content = Path(manifest).with_name(listed["paths"][0]).read_bytes()
     state, start = {}, 0
     for tensor in listed["weights"]:
