@@ -20,7 +20,7 @@ from aggan.reproduction.notebooks import (
     target_parameters,
     template,
 )
-from .targets import target_runs, unique_experiments
+from .targets import settings_by_target, target_runs, unique_experiments
 
 # %% ../../nbs/reproduction/cluster.ipynb #cad0b45b
 CPU_SECONDS = 10.0  # for an image of 256 × 256 pixels in a step
@@ -82,4 +82,5 @@ def runs_table(
     """
     runs = [training_job(*item) for item in unique_experiments(targets, **settings).items()]
     gpus = {run["folder"]: run["gpus"] for run in runs}
-    return pd.DataFrame(runs + [target_job(target, gpus, **settings) for target in targets])
+    own = settings_by_target(targets, settings)
+    return pd.DataFrame(runs + [target_job(target, gpus, **own[target]) for target in targets])

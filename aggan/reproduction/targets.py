@@ -5,11 +5,13 @@
 # %% auto #0
 __all__ = ['ABLATIONS', 'RENDERED_ALONE', 'FIGURES', 'EPOCHS_SHOWN', 'PEOPLE', 'TEACHERS', 'ROBUST', 'SYNTHETIC_PROTOCOLS',
            'TABLES', 'TARGETS', 'ablation_experiments', 'table_methods', 'equal_time', 'own_options',
-           'table_experiments', 'check_rendered', 'has_poses', 'check_poses', 'figure_experiments', 'with_checkpoints',
-           'people_experiments', 'taught', 'teacher_experiments', 'robustness_experiments', 'target_experiments',
-           'default_targets', 'further_seed', 'seed_experiments', 'target_runs', 'unique_experiments']
+           'methods_and_rows', 'check_method_options', 'table_experiments', 'check_rendered', 'has_poses',
+           'check_poses', 'figure_experiments', 'with_checkpoints', 'people_experiments', 'taught',
+           'teacher_experiments', 'robustness_experiments', 'target_options', 'target_experiments', 'default_targets',
+           'further_seed', 'seed_experiments', 'target_runs', 'settings_by_target', 'unique_experiments']
 
 # %% ../../nbs/reproduction/targets.ipynb #ee0fa5db
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -87,7 +89,7 @@ def equal_time(
 
     return {label: replace(row, overrides=overrides(row)) for label, row in rows.items()}
 
-# %% ../../nbs/reproduction/targets.ipynb #bce6b619
+# %% ../../nbs/reproduction/targets.ipynb #83f1535f
 def own_options(table: int, profile: str) -> dict[str, dict]:  # method -> options
     "Options of the methods that the paper sets in this table alone."
     if table != 2:
@@ -96,6 +98,25 @@ def own_options(table: int, profile: str) -> dict[str, dict]:  # method -> optio
     return {"axial-gan": {"input_mode": "same"}, "ag-gan": perceptual, "ag-gan+": perceptual}
 
 
+def methods_and_rows() -> list[str]:
+    "What options may be named by: methods, and rows of ablations."
+    return [*list_methods(), *(row for rows in ABLATIONS.values() for row in rows)]
+
+
+def check_method_options(
+    method_kwargs: dict,  # by method or row label
+    known: Sequence[str],  # methods and rows
+) -> None:
+    "Raise ValueError for another method or row, or for options that are no mapping."
+    for name, options in method_kwargs.items():
+        check_choice("method or row with options", name, known)
+        if not isinstance(options, dict):
+            example = f"`{name}: {{learning_rate: 0.0001}}`"
+            raise ValueError(
+                f"the options of {name!r} must be names and values, e.g. {example}, not {options!r}"
+            )
+
+# %% ../../nbs/reproduction/targets.ipynb #bce6b619
 def table_experiments(
     table: int,  # 1 to 4 as in the paper, or 5
     budget: str = "steps",  # equal for all methods of Tables 1 and 2: "steps" or "time"
@@ -105,9 +126,7 @@ def table_experiments(
     check_choice("budget", budget, ("steps", "time"))
     settings = {"dataset": "synthetic-speakingfaces" if table == 2 else "synthetic-arl"} | settings
     method_kwargs = settings.pop("method_kwargs", {})
-    ablations = [row for rows in ABLATIONS.values() for row in rows]
-    for name in method_kwargs:
-        check_choice("method in method_kwargs", name, [*list_methods(), *ablations])
+    check_method_options(method_kwargs, methods_and_rows())
     if table in ABLATIONS:
         return ablation_experiments(table, method_kwargs, **settings)
     own = own_options(table, settings.get("profile", "demo"))
@@ -247,12 +266,19 @@ TABLES = tuple(f"table{number}" for number in (1, 2, *ABLATIONS))
 TARGETS = ("demo", *TABLES, *FIGURES, "figure10", "people", "teachers")
 
 
+def target_options(target: str) -> list[str]:
+    "The methods and rows whose options a target takes."
+    own = {"figure10": list(ROBUST), "people": ["ag-gan+"], "teachers": ["ag-gan+"]}
+    return own.get(target) or methods_and_rows()
+
+
 def target_experiments(
     target: str,  # one of `TARGETS`
     **settings,  # of `table_experiments`
 ) -> dict[str, Experiment]:  # by row label
-    "The experiments of a target. Raises ValueError for another name."
+    "The experiments of a target. Raises ValueError for another name, or options it cannot take."
     check_choice("target", target, TARGETS)
+    check_method_options(settings.get("method_kwargs", {}), target_options(target))
     if target in ("people", "teachers"):
         own = {name: value for name, value in settings.items() if name != "budget"}
         own["method_kwargs"] = own.get("method_kwargs", {}).get("ag-gan+", {})
@@ -320,13 +346,27 @@ def target_runs(
     return experiments | further
 
 # %% ../../nbs/reproduction/targets.ipynb #308cd5b1
+def settings_by_target(
+    targets: Sequence[str],  # of `TARGETS`
+    settings: dict,  # of `target_runs`
+) -> dict[str, dict]:  # settings of each target
+    "Each target with the options that it takes. Raises ValueError for options that none takes."
+    given = settings.get("method_kwargs", {})
+    known = {target: target_options(target) for target in targets}
+    check_method_options(given, list(dict.fromkeys(itertools.chain(*known.values()))))
+    return {
+        target: settings | {"method_kwargs": {name: given[name] for name in given if name in own}}
+        for target, own in known.items()
+    }
+
+
 def unique_experiments(
     targets: Sequence[str],  # of `TARGETS`
     **settings,  # of `target_runs`
 ) -> dict[str, Experiment]:  # by "row of target", for the first target that needs it
     "Every experiment of the targets, each once."
     unique = {}
-    for target in targets:
-        for row, experiment in target_runs(target, **settings).items():
+    for target, own in settings_by_target(targets, settings).items():
+        for row, experiment in target_runs(target, **own).items():
             unique.setdefault(experiment.folder, (f"{row} of {target}", experiment))
     return dict(unique.values())
