@@ -429,7 +429,7 @@ def training_settings(
 # %% ../../nbs/experiments/experiment.ipynb #e0ab2e5f
 def lock_run(folder: Path) -> AbstractContextManager:
     "Create and lock a run folder. Raises RuntimeError if another program is training the run."
-    return nullcontext() if rank() else lock_file(folder / "training.lock", f"training {folder}")
+    return nullcontext() if rank() else lock_file(RunFolder(folder).lock, f"training {folder}")
 
 # %% ../../nbs/experiments/experiment.ipynb #72cb9bad
 def flatten(config: dict, prefix: str = "") -> dict:

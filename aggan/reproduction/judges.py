@@ -14,7 +14,7 @@ from ..evaluation import REFERENCES, evaluate
 from ..experiments import SYNTHETIC_JUDGE, Experiment, default_device, load_method, translator
 from ..recognition import SYNTHETIC, load_embedder
 from .tables import data_note, format_measure, write_csv_and_markdown
-from ..runtime.files import read_json, write_json
+from ..runtime.files import read_json
 from ..runtime.run_folder import RunFolder
 
 # %% ../../nbs/reproduction/judges.ipynb #17069050
@@ -48,7 +48,7 @@ def judged_run(
     path = run.path / "judges.json"
     if not path.exists():
         method = load_method(run.checkpoint(run.steps_done))
-        write_json(path, judge(translator(method), experiment))
+        run.keep(path.name, judge(translator(method), experiment))
     return read_json(path)
 
 # %% ../../nbs/reproduction/judges.ipynb #4f0b486f

@@ -28,6 +28,7 @@ from ..recognition import load_embedder
 from .claims import claim, consistency_claim, region_claim
 from .pictures import attention_grid, caption, evenly_spaced, shown_faces
 from ..runtime.files import atomic_write, read_json, write_json
+from ..runtime.run_folder import RunFolder
 
 # %% ../../nbs/reproduction/maps.ipynb #2a8cdbc4
 EXPLAINED_SUBJECTS = 24
@@ -79,7 +80,7 @@ def explanation(
         checkpoints = sorted((experiment.folder / "checkpoints").glob("*.safetensors"))
         methods = [load_method(weights) for weights in checkpoints]
         epochs = measure_epochs(methods, batches) if len(methods) > 1 else {}
-        write_json(path, report | {"epochs": epochs})
+        RunFolder(experiment.folder).keep(path.name, report | {"epochs": epochs})
     return read_json(path)
 
 # %% ../../nbs/reproduction/maps.ipynb #e990ddb2

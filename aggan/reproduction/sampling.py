@@ -16,7 +16,7 @@ from ..data import collate
 from ..experiments import Experiment, evaluate_experiment, load_method, translator
 from .printed import comparison_table
 from .tables import as_markdown
-from ..runtime.files import atomic_write, read_json, write_json
+from ..runtime.files import atomic_write, read_json
 from ..runtime.run_folder import RunFolder
 
 # %% ../../nbs/reproduction/sampling.ipynb #ba1ea06e
@@ -49,7 +49,7 @@ def sampling_reports(
             report = evaluate_experiment(experiment, translator(method))
             seconds = seconds_per_image(translator(method), batch)
             reports[str(steps)] = report | {"image_seconds": seconds}
-        write_json(path, reports)
+        run.keep(path.name, reports)
     return read_json(path)
 
 # %% ../../nbs/reproduction/sampling.ipynb #9483feb6

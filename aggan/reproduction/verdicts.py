@@ -23,21 +23,21 @@ from aggan.reproduction.maps import (
     skin_claim,
 )
 from .targets import check_rendered
-from ..runtime.files import atomic_write, content_hash, read_json, write_json
+from ..runtime.files import atomic_write, content_hash, read_json
 from ..runtime.run_folder import RunFolder, resolve_checkpoint
 
 # %% ../../nbs/reproduction/verdicts.ipynb #972e55bc
 def kept_measures(
     weights: str | Path,  # checkpoint or shipped name
     experiment: Experiment,  # the data and the matcher
-    folder: Path,  # keeps the measures
+    folder: Path,  # of a run, which keeps the measures
 ) -> dict:  # of `measure_maps`
     "The measures of a network's maps, from the file that its content names if it exists."
     digest = content_hash(resolve_checkpoint(weights), digits=12)
     path = folder / f"explanation_{digest}.json"
     if not path.exists():
         batches = rebatch(explained_faces(experiment))
-        write_json(path, measure_maps(weights, experiment, batches))
+        RunFolder(folder).keep(path.name, measure_maps(weights, experiment, batches))
     return read_json(path)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fastcore.basics import patch
 
-from .files import read_json
+from .files import delete_temporary, read_json, wait_for_lock, write_json
 
 # %% auto #0
 __all__ = ['MODELS', 'RunFolder', 'read_mapping', 'parse_row', 'resolve_checkpoint']
@@ -32,6 +32,7 @@ class RunFolder(PathLike):
         self.resume_file = self.path / "resume.safetensors"
         self.previous_file = self.path / "resume_previous.safetensors"
         self.report_file = self.path / "report.json"
+        self.lock = self.path / "training.lock"  # of who writes here
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -66,6 +67,19 @@ def config(self: RunFolder) -> dict:
 def report(self: RunFolder) -> dict:
     "The test scores of the run"
     return read_mapping(self.report_file)
+
+# %% ../../nbs/runtime/run_folder.ipynb #d2791864
+@patch
+def keep(
+    self: RunFolder,
+    name: str,  # of the file
+    measures: dict | list,
+) -> Path:
+    "Write measures as JSON, one process at a time, and delete what a killed one left of them"
+    path = self.path / name
+    with wait_for_lock(self.lock, f"writing into {self.path}"):
+        delete_temporary(path)
+        return write_json(path, measures)
 
 # %% ../../nbs/runtime/run_folder.ipynb #49a2f050
 def parse_row(line: str) -> dict | None:  # None for anything else
