@@ -9,13 +9,15 @@ __all__ = ['data_text', 'score_text', 'print_report', 'print_judgement', 'print_
 from pathlib import Path
 from typing import Any
 
+from ..experiments.run_config import people_seed
+
 # %% ../../nbs/commands/reports.ipynb #85a65bfd
 def data_text(
     experiment: Any,  # an `Experiment`
 ) -> str:
     "The data of an experiment in a few words."
     if experiment.dataset.startswith("synthetic"):
-        return f"{experiment.dataset} (seed {experiment.seed})"
+        return f"{experiment.dataset} (seed {people_seed(experiment)})"
     return f"{experiment.dataset} {Path(experiment.root)}"
 
 # %% ../../nbs/commands/reports.ipynb #aba9dcdf

@@ -5,10 +5,11 @@
 # %% ../../nbs/experiments/figures.ipynb #b2a6c0aa
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from io import BytesIO
+from itertools import cycle
 from pathlib import Path
 from textwrap import fill
 
@@ -24,13 +25,14 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torchvision.utils import make_grid
 
+from ..evaluation import REFERENCES
 from ..explanation import scale_map
 from ..runtime.files import atomic_write
 
 # %% auto #0
-__all__ = ['COLUMN_WIDTH', 'PAGE_WIDTH', 'MAP_COLOURS', 'LETTER', 'GAP', 'figure_style', 'use_style', 'Drawing', 'jpeg',
-           'roc_figure', 'people_figure', 'attention_overlay', 'image_grid', 'attention_figure', 'training_curves',
-           'save_figure']
+__all__ = ['COLUMN_WIDTH', 'PAGE_WIDTH', 'MAP_COLOURS', 'LETTER', 'OWN_COLOURS', 'BANDED', 'FEW', 'GAP', 'figure_style',
+           'use_style', 'Drawing', 'jpeg', 'line_styles', 'roc_figure', 'people_figure', 'attention_overlay',
+           'image_grid', 'attention_figure', 'training_curves', 'save_figure']
 
 # %% ../../nbs/experiments/figures.ipynb #e64f4733
 COLUMN_WIDTH = 3.3  # inches: one column of a two-column page
@@ -116,6 +118,20 @@ def jpeg(
     figure.savefig(buffer, format="jpeg", dpi=dpi, pil_kwargs={"quality": quality})
     return Image(buffer.getvalue(), format="jpeg")
 
+# %% ../../nbs/experiments/figures.ipynb #bd19836d
+OWN_COLOURS = {"AG-GAN": 0, "AG-GAN+": 3}  # places in the palette, which no other line has
+BANDED = (*OWN_COLOURS, *REFERENCES)  # lines with a band among many
+FEW = 4  # lines whose bands can be told apart
+
+
+def line_styles(names: Iterable[str]) -> dict[str, dict]:
+    "Colour and dash of a line for each name; AG-GAN and AG-GAN+ have their own everywhere."
+    styles = list(figure_style()["axes.prop_cycle"])
+    own = {name: styles[place] for name, place in OWN_COLOURS.items()}
+    taken = {style["color"] for style in own.values()}
+    others = cycle(style for style in styles if style["color"] not in taken)
+    return {name: own[name] if name in own else next(others) for name in names}
+
 # %% ../../nbs/experiments/figures.ipynb #eedba04a
 def _auc_label(name, report):
     "Legend entry of a method: its AUC in per cent, with the interval where there is one."
@@ -125,12 +141,12 @@ def _auc_label(name, report):
     return f"{label} [{100 * report['auc_low']:.1f}, {100 * report['auc_high']:.1f}]"
 
 
-def _draw_roc(axes, name, report):
-    "One ROC curve with its interval."
+def _draw_roc(axes, name, report, style, banded):
+    "One ROC curve, and its interval where it is banded."
     curves = report["roc"].items()
     roc = {key: None if curve is None else 100 * np.asarray(curve) for key, curve in curves}
-    (line,) = axes.plot(roc["far"], roc["tar"], label=_auc_label(name, report))
-    if roc["low"] is not None:
+    (line,) = axes.plot(roc["far"], roc["tar"], label=_auc_label(name, report), **style)
+    if banded and roc["low"] is not None:
         band = {"color": line.get_color(), "alpha": 0.15, "linewidth": 0}
         axes.fill_between(roc["far"], roc["low"], roc["high"], **band)
 
@@ -140,11 +156,11 @@ def roc_figure(
     reports: Mapping[str, Mapping],  # method -> report of `evaluate`
     caption: str | None = None,  # a line below, such as "synthetic data"
 ) -> Figure:
-    "ROC curves with their intervals, the AUC in the legend (Figures 2 and 5)."
+    "ROC curves, the AUC with its interval in the legend (Figures 2 and 5); bands of `BANDED`."
     figure = Drawing(COLUMN_WIDTH, 2.6 + 0.14 * len(reports))
     axes = figure.subplots()
-    for name, report in reports.items():
-        _draw_roc(axes, name, report)
+    for name, style in line_styles(reports).items():
+        _draw_roc(axes, name, reports[name], style, len(reports) <= FEW or name in BANDED)
     axes.plot([0, 100], [0, 100], color="0.6", linestyle=(0, (1, 3)), linewidth=0.8, zorder=0)
     axes.set(xlim=(0, 100), ylim=(0, 100.5))
     axes.set(xlabel="false match rate (%)", ylabel="true match rate (%)")
