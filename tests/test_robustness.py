@@ -155,6 +155,28 @@ def test_nothing_of_the_working_directory_is_executed(tmp_path, monkeypatch):
     assert Path((tmp_path / "ran").read_text()).is_relative_to(PROJECT)
 
 
+def test_two_programs_that_make_one_target(tmp_path, monkeypatch, capfd):
+    """The second says in one sentence that the first is at work, and touches nothing."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("aggan.reproduction.notebooks.run_experiments", lambda *_: {})
+    holder = (
+        "from aggan.runtime.files import lock_file\n"
+        "with lock_file('runs/figure9/lock', 'making it'):\n    print('held', flush=True)\n"
+        "    input()"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", holder], **pipes) as process:
+        assert process.stdout.readline() == b"held\n"
+        assert main(["reproduce", "figure9", "--profile", "smoke"]) == 1
+        process.communicate(b"\n")
+    said = capfd.readouterr().err.strip().splitlines()
+    place = Path("runs/figure9")
+    assert said == [
+        f"aggan: Another process is making {place}: wait for it, or stop it, then run again."
+    ]
+    assert [path.name for path in place.iterdir()] == ["lock"]
+
+
 def snakefile(table, folder):
     """The names that the Snakefile defines before its rules, for a table of runs."""
     text = (PROJECT / "cluster" / "Snakefile").read_text().split("\nrule all:")[0]

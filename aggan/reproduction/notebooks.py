@@ -6,8 +6,8 @@
 __all__ = ['CLONE', 'TEMPLATE_FOLDERS', 'NESTED', 'KERNEL_STARTS', 'KEPT_TYPES', 'template', 'notebook_parameters',
            'known_parameters', 'injected_names', 'parse_settings', 'escaped', 'check_parameters', 'run_command',
            'run_notebook', 'job_gpus', 'run_in_notebook', 'train_in_notebooks', 'run_experiments', 'code_hash',
-           'target_folder', 'target_parameters', 'commit', 'provenance', 'training_time', 'regenerate', 'reproduce',
-           'kept_output', 'keep_outputs', 'keep_results']
+           'target_folder', 'target_flags', 'target_parameters', 'commit', 'provenance', 'training_time', 'ingredients',
+           'regenerate', 'reproduce', 'kept_output', 'keep_outputs', 'keep_results']
 
 # %% ../../nbs/reproduction/notebooks.ipynb #d87526b7
 import ast
@@ -41,7 +41,14 @@ from aggan.commands.settings import (
 from ..experiments import Experiment
 from ..experiments.run_config import data_flags
 from .pictures import caption
-from .targets import FIGURES, TABLES, TARGETS, target_runs, unique_experiments
+from aggan.reproduction.targets import (
+    FIGURES,
+    TABLES,
+    TARGETS,
+    settings_by_target,
+    target_runs,
+    unique_experiments,
+)
 from ..runtime.allocator import allocator_environment
 from ..runtime.checks import check_options, meant
 from ..runtime.child_processes import IN_BATCH, SAFE_PATH, module_command
@@ -282,19 +289,25 @@ def target_folder(target: str, **settings) -> Path:
     return Path(settings.get("runs", "runs")) / target
 
 
+def target_flags(target: str, seeds: int = 1, **settings) -> dict[str, Any]:
+    "The flags of `aggan reproduce` that a target takes; options are a mapping, no file."
+    options = settings.pop("method_kwargs", {})
+    flags = notebook_parameters(settings) | ({"options": options} if options else {})
+    if target not in ("table1", "table2", *FIGURES):
+        flags.pop("budget", None)  # the others compare variants of one method
+    if target in TABLES and seeds > 1:
+        flags["seeds"] = seeds
+    return flags
+
+
 def target_parameters(target: str, seeds: int = 1, **settings) -> dict[str, str | int]:
     "The parameters of a target's notebook; options by method or row are written to a file."
     folder = target_folder(target, **settings)
-    options = settings.pop("method_kwargs", {})
-    parameters = notebook_parameters(settings) | {"output": str(folder)}
-    if options:
+    parameters = target_flags(target, seeds, **settings) | {"output": str(folder)}
+    if options := parameters.get("options"):
         parameters["options"] = str(folder / "options.yaml")
         with atomic_write(folder / "options.yaml") as part:  # JSON is YAML, too
             part.write_text(json.dumps(options), encoding="utf-8")
-    if target not in ("table1", "table2", *FIGURES):
-        parameters.pop("budget", None)  # the others compare variants of one method
-    if target in TABLES and seeds > 1:
-        parameters["seeds"] = seeds
     return parameters
 
 # %% ../../nbs/reproduction/notebooks.ipynb #32a2bacb
@@ -303,11 +316,17 @@ def commit() -> str:
     if template("train").parent != TEMPLATE_FOLDERS[0]:
         return "not a git checkout"
     command = ["git", "-C", str(CLONE), "describe", "--always", "--dirty", "--abbrev=12"]
-    described = subprocess.run(command, capture_output=True, text=True)
+    try:
+        described = subprocess.run(command, capture_output=True, text=True)
+    except OSError:  # there is no git
+        return "not a git checkout"
     return described.stdout.strip() or "not a git checkout"
 
-
-def provenance(experiment: Experiment) -> dict:
+# %% ../../nbs/reproduction/notebooks.ipynb #12f70b77
+def provenance(
+    experiment: Experiment,  # the first of a target
+    flags: Mapping,  # of `target_flags`
+) -> dict:
     "Data, profile, seed, code and machine behind a table or figure."
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     system = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
@@ -317,6 +336,7 @@ def provenance(experiment: Experiment) -> dict:
         "overrides": experiment.overrides,
         "seed": experiment.seed,
         "matcher": experiment.matcher,
+        "flags": {name: flags[name] for name in flags if name not in ("runs", "cache")},
         "aggan": aggan.__version__,
         "commit": commit(),
         "machine": f"{system}, torch {torch.__version__}, {gpu}",
@@ -334,6 +354,20 @@ def training_time(experiments: Sequence[Experiment]) -> dict[str, int]:
     return {"trainings": len(experiments), "seeds": len(seeds), "training_seconds": round(spent)}
 
 # %% ../../nbs/reproduction/notebooks.ipynb #39ceb3a3
+def ingredients(
+    target: str,  # one of `TARGETS`
+    parameters: Mapping,  # of `target_parameters`
+    experiments: Sequence[Experiment],  # behind it
+) -> dict:
+    "What a target is made from: parameters, a hash of each run's report, and of the code."
+    reports = [RunFolder(experiment.folder).report_file for experiment in experiments]
+    return {
+        "parameters": json.loads(json.dumps(parameters)),
+        "runs": {str(r.parent): content_hash(r) if r.exists() else "" for r in reports},
+        "notebook": code_hash(template(target)),
+    }
+
+# %% ../../nbs/reproduction/notebooks.ipynb #a5233fc1
 def regenerate(
     target: str,  # one of `TARGETS`
     seeds: int = 1,  # of each row of a table
@@ -343,22 +377,16 @@ def regenerate(
     experiments = list(target_runs(target, seeds, **settings).values())
     output = target_folder(target, **settings)
     parameters = target_parameters(target, seeds, **settings)
-    made_from = {
-        "parameters": json.loads(json.dumps(parameters)),
-        "runs": [str(experiment.folder) for experiment in experiments],
-        "notebook": code_hash(template(target)),
-    }
-    record = output / "made_from.json"
-    if record.exists() and read_json(record) == made_from:
+    record, flags = output / "made_from.json", target_flags(target, seeds, **settings)
+    if record.exists() and read_json(record) == ingredients(target, parameters, experiments):
         return output
     with lock_file(output / "lock", f"making {output}"):
-        for folder in [output, *made_from["runs"]]:
-            delete_temporary(folder)
+        delete_temporary(output)
         start = time.monotonic()
         run_notebook(template(target), output / f"{target}.ipynb", parameters)
         spent = {"notebook_seconds": round(time.monotonic() - start)} | training_time(experiments)
-        write_json(output / "provenance.json", provenance(experiments[0]) | spent)
-        write_json(record, made_from)
+        write_json(output / "provenance.json", provenance(experiments[0], flags) | spent)
+        write_json(record, ingredients(target, parameters, experiments))
     return output
 
 
@@ -371,7 +399,8 @@ def reproduce(
     "Run every experiment behind the targets, each once, then the targets' notebooks."
     check_options("reproduce", {"jobs": jobs, "seeds": seeds}, reproduce)
     run_experiments(unique_experiments(targets, seeds=seeds, **settings), jobs)
-    return [regenerate(target, seeds, **settings) for target in targets]
+    own = settings_by_target(targets, settings)
+    return [regenerate(target, seeds, **own[target]) for target in targets]
 
 # %% ../../nbs/reproduction/notebooks.ipynb #fd508533
 KEPT_TYPES = ("text/plain", "text/html", "text/markdown", "image/png", "image/jpeg")
@@ -430,6 +459,7 @@ def keep_results(
         made, figures = Path(runs) / target, Path(clone) / "figures" / target
         keep_outputs(made / f"{target}.ipynb", Path(clone) / "nbs" / "paper" / f"{target}.ipynb")
         figures.mkdir(parents=True, exist_ok=True)
-        kept = [path for path in made.iterdir() if path.suffix in (".csv", ".md", ".png", ".pdf")]
+        kinds = (".csv", ".md", ".png", ".pdf", ".yaml")
+        kept = [path for path in made.iterdir() if path.suffix in kinds]
         for path in [*kept, made / "provenance.json"]:
             shutil.copy(path, figures / path.name)
