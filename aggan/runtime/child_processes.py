@@ -13,6 +13,7 @@ import runpy
 import signal
 import sys
 import time
+from multiprocessing import parent_process
 from threading import Thread
 
 # %% ../../nbs/runtime/child_processes.ipynb #c885991c
@@ -49,8 +50,8 @@ def end_with_parent(
 
 # %% ../../nbs/runtime/child_processes.ipynb #bb5dbe09
 def end_worker_with_parent(worker: int) -> None:
-    "A `worker_init_fn`"
-    end_with_parent()
+    "A `worker_init_fn`; a parent that ended before this call is noticed, too"
+    end_with_parent(parent_process().pid)
 
 # %% ../../nbs/runtime/child_processes.ipynb #21d6d867
 SAFE_PATH = {"PYTHONSAFEPATH": "1"}  # environment: the working directory is not imported from
