@@ -183,3 +183,7 @@ def test_runs_of_a_folder(workplace, run_folder, tmp_path):
     assert len(table) == 2 and table["auc_difference"][1] == 0 and table["auc_p_holm"][1] == 1
     with pytest.raises(FileNotFoundError, match="is no run folder"):
         compare_runs([run_folder, tmp_path])
+    config["dataset_kwargs"]["seed"] = 7  # frames of the same names, of other people
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="of the data seeds 0 and 7, .* with one --data-seed"):
+        compare_runs([run_folder, copy])

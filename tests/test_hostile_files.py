@@ -30,6 +30,7 @@ from aggan.data.prepare import prepare
 from aggan.experiments import Experiment, load_method
 from aggan.experiments.experiment import complete_report
 from aggan.experiments.runs import list_runs
+from aggan.experiments.trained_people import trained_people
 from aggan.recognition import load_embedder
 from aggan.runtime.run_folder import RunFolder
 
@@ -167,6 +168,7 @@ READERS = {
     "options.yaml": read_mapping,
     "config.json": lambda path: RunFolder(path.parent).config,
     "report.json": lambda path: complete_report(RunFolder(path.parent)),
+    "people.json": lambda path: trained_people(path.parent),
     "metrics.jsonl": read_no_row,
 }
 MAPPINGS = {"a mapping of mappings", "laughs", "expression", "template", "shell"}  # in YAML
@@ -175,6 +177,7 @@ DATA = {  # what is read, as a mapping or as lines that are set aside
     "options.yaml": MAPPINGS,
     "config.json": {"a mapping of mappings"},
     "report.json": set(),
+    "people.json": set(),
     "metrics.jsonl": set(DOCUMENTS),
 }
 

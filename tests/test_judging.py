@@ -80,7 +80,7 @@ def test_search_in_a_gallery(here, run_folder, search):
         ({"threshold": None}, "too few for a FAR of 1 %"),
         ({"matcher": "mobilefacenet"}, "cannot judge it"),
         ({"top": 0}, "top must be"),
-        ({"far": -1.0}, "far must be"),
+        *(({"far": far}, "far must be") for far in (-1.0, 0.0, 1.0, 100.0)),
     ],
 )
 def test_searches_that_are_refused(here, run_folder, search, change, words):

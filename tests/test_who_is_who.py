@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import random
 import shlex
 import shutil
@@ -92,6 +93,8 @@ def test_people_are_said_before_work(tmp_path, case, command):
     assert found.startswith("found 8 people in 24 pairs (alice: 3 pictures, e.g. alice")
     assert example.split(", e.g. ")[-1] in found
     assert found.endswith("train 4 people / 12, val 2 people / 6, test 2 people / 6")
+    kept = [json.loads(path.read_text()) for path in tmp_path.glob("runs/*/*/*/people.json")]
+    assert [len(people) for people in kept] == ([4] if command is TRAIN_PIX2PIX else [])
 
 
 def test_one_person_is_in_one_split(tmp_path):

@@ -35,15 +35,16 @@ def recorded_flags(folder: Path) -> dict:
     known = {name: config[name] for name in ("method", "dataset", "seed", "matcher")}
     return known | data_flags(config["dataset_kwargs"]) | profile
 
-
+# %% ../../nbs/commands/judging.ipynb #0aa551ea
 def run_flags(
     weights: str,  # run folder, checkpoint file, or the name of a model that ships
     given: Mapping,  # flags
 ) -> dict:
     "The flags that made a run, replaced by given ones; the given ones alone without a run folder."
-    path = Path(weights)
-    folders = (path, path.parent, path.parent.parent)
-    config = next(filter(None, map(recorded_flags, folders)), {})
+    from aggan.runtime.run_folder import run_of
+
+    run = run_of(weights)
+    config = recorded_flags(run.path) if run else {}
     flags = merge_config(config, given) if config else dict(given)
     dataset = flags.get("dataset", SYNTHETIC)
     if config and not flags.get("root") and not dataset.startswith(SYNTHETIC):

@@ -4,17 +4,20 @@
 
 # %% auto #0
 __all__ = ['LOSS_NETWORKS', 'SYNTHETIC_JUDGE', 'MISSING', 'LOG', 'GPU_PROFILES', 'SCORES', 'FORMER_NAMES', 'weights_hash',
-           'meant_network', 'Experiment', 'check_origin', 'check_matching', 'network_digests', 'check_matcher',
+           'meant_network', 'Experiment', 'origin_files', 'check_origin', 'check_matching', 'network_digests',
+           'read_header', 'recorded_teachers', 'recorded_digests', 'teachers', 'check_matcher', 'knows_renderer',
            'second_judge', 'knows_rendered_people', 'network_notes', 'open_split', 'recorded_profile', 'origin',
-           'data_identities', 'experiment_config', 'check_data', 'different_people', 'validation_settings',
-           'training_settings', 'lock_run', 'flatten', 'check_same_run', 'announce_training', 'begin_from',
-           'run_training', 'evaluate_experiment', 'real_face_context', 'unmeasured', 'failure_signs', 'complete_report',
+           'data_identities', 'experiment_config', 'check_data', 'check_unseen_people', 'known_people',
+           'different_people', 'validation_settings', 'training_settings', 'lock_run', 'flatten', 'check_same_run',
+           'announce_training', 'is_begun', 'load_origin', 'copy_state', 'record_run', 'run_training',
+           'evaluate_experiment', 'real_face_context', 'unmeasured', 'failure_signs', 'complete_report',
            'measured_report', 'run_evaluation', 'parameter_counts', 'run_experiment', 'reference_report',
            'seconds_per_step', 'taught_by', 'experiment_with', 'evaluate_weights']
 
 # %% ../../nbs/experiments/experiment.ipynb #bcce6ccd
 import json
 import logging
+import os
 import platform
 import shutil
 import warnings
@@ -35,11 +38,12 @@ from ..data.face_locations import alignment_quality
 from ..data.pairs import check_disjoint
 from ..data.people import announce, check_comparable
 from ..evaluation import REFERENCES, evaluate
-from .inference import default_device, load_method, translator
+from .inference import check_header, default_device, load_method, translator
 from .preparation import check_preparation, reading_options, trained_preparation
 from .profiles import PROFILES, Profile, resolve_profile
 from .run_config import write_config
 from .timing import step_seconds
+from .trained_people import check_unseen, first_pictures, trained_people
 from aggan.methods import (
     Method,
     check_method,
@@ -104,7 +108,7 @@ class Experiment:
     """A method on a data set at a size, from a seed.
 
     Raises ValueError for an option that the profile or the method does not have or refuses, or if
-    the matcher is a network of the loss."""
+    the matcher taught the method, now or in a training that it begins with."""
 
     method: str  # one of `aggan.methods.list_methods()`
     dataset: str = "synthetic-arl"
@@ -148,8 +152,23 @@ def folder(self: Experiment) -> Path:
     return Path(self.runs) / data / self.method / name
 
 # %% ../../nbs/experiments/experiment.ipynb #92141870
+def origin_files(experiment: Experiment) -> dict[str, Path]:  # by option; empty for random weights
+    "What training begins with. Raises FileNotFoundError for a file that is not there."
+    files = {}
+    if experiment.init:
+        files["init"] = Path(resolve_checkpoint(experiment.init))
+    if experiment.extend:
+        files["extend"] = RunFolder(experiment.extend).resume_file
+    for option, path in files.items():
+        if not path.is_file():
+            raise FileNotFoundError(f"{option} is {path}, and there is no such file")
+    return files
+
+
 def check_origin(experiment: Experiment) -> None:
-    "Raise ValueError for a name that is no folder's, two beginnings, or a root nobody reads."
+    """Raise ValueError for a name that is no folder's, two beginnings, or a root nobody reads.
+
+    Raises FileNotFoundError as `origin_files` does."""
     name = experiment.name
     if "/" in name or "\\" in name or name in (".", ".."):
         raise ValueError(f"name is the name of a run folder, without a path; not {name!r}")
@@ -160,6 +179,7 @@ def check_origin(experiment: Experiment) -> None:
             f'root names data on disk, and {experiment.dataset} is rendered: set dataset "folder", '
             "or the name of the data set"
         )
+    origin_files(experiment)
 
 # %% ../../nbs/experiments/experiment.ipynb #82044a3e
 @patch(as_prop=True)
@@ -213,28 +233,76 @@ def network_digests(network: str) -> set[str]:
     files = read_description(path).files if described else ()
     return {weights_hash(network) or network, *(content_hash(file, digits=12) for file in files)}
 
+# %% ../../nbs/experiments/experiment.ipynb #04319a55
+def read_header(
+    weights: str | Path,  # run folder, checkpoint, or the name of a model that ships
+) -> dict:
+    "The header of trained weights. Raises ValueError for a file that does not say what it holds."
+    path = resolve_checkpoint(weights)
+    header = read_checkpoint(path)[1]
+    check_header(header, path)
+    return header
+
+
+def recorded_teachers(
+    header: dict,  # of a checkpoint
+) -> list[tuple[str, str]]:  # name and hash of each; "" where there was no file
+    "The networks that taught weights, in their own training and in those that it began with."
+    if "taught_by" in header:
+        own = header["taught_by"].values()
+    else:
+        own = [(name, weights_hash(name)) for name in taught_by(header).values()]
+    return [tuple(kept) for kept in (*own, *header.get("taught_before", ()))]
+
+
+@patch(as_prop=True)
+def earlier_teachers(self: Experiment) -> list[tuple[str, str]]:
+    "The `recorded_teachers` of the weights with which training begins."
+    begun = self.init or self.extend
+    return recorded_teachers(read_header(begun)) if begun else []
+
+# %% ../../nbs/experiments/experiment.ipynb #11a28b6b
+def recorded_digests(name: str, digest: str) -> set[str]:
+    "The `network_digests` of a network as it was recorded."
+    today = network_digests(name)
+    return today if digest in ("", *today) else {digest}
+
+
+def teachers(experiment: Experiment) -> list[tuple[str, set[str]]]:  # what it did, its hashes
+    "Every network that has a part in the weights, with its `network_digests`."
+    own = experiment.loss_networks.items()
+    now = [(f"trains the method ({option})", network_digests(name)) for option, name in own]
+    deed = f"taught the weights of {experiment.init or experiment.extend}"
+    return now + [(deed, recorded_digests(*kept)) for kept in experiment.earlier_teachers]
+
 
 def check_matcher(experiment: Experiment) -> None:
-    "Raises ValueError if the matcher has the weights of a network that trains the method."
+    "Raises ValueError if the matcher has the weights of a network that taught the method."
     matcher, digests = experiment.matcher, network_digests(experiment.matcher)
-    for option, network in experiment.loss_networks.items():
-        if digests & network_digests(network):
-            raise ValueError(
-                f'"{matcher}" trains the method ({option}) and cannot judge it: choose another '
-                "matcher."
-            )
+    for deed, known in teachers(experiment):
+        if digests & known:
+            raise ValueError(f'"{matcher}" {deed} and cannot judge it: choose another matcher.')
 
 # %% ../../nbs/experiments/experiment.ipynb #cede8ed5
 SYNTHETIC_JUDGE = "synthetic-matcher"
 
 
+def knows_renderer(
+    digests: set[str],  # of `network_digests`, of one network or several
+) -> bool:
+    "Whether a recogniser of rendered people is among some networks."
+    return bool(digests & set().union(*map(network_digests, SYNTHETIC)))
+
+
 def second_judge(experiment: Experiment) -> str | None:
     "The judge beside the matcher on synthetic data; None on real data or if it knows the teacher."
-    own = (experiment.matcher, *experiment.loss_networks.values())
-    known = not experiment.dataset.startswith("synthetic") or set(own) & set(SYNTHETIC)
+    if not experiment.dataset.startswith("synthetic"):
+        return None
+    own = set().union(*(digests for _, digests in teachers(experiment)))
+    known = knows_renderer(own | network_digests(experiment.matcher))
     return None if known else SYNTHETIC_JUDGE
 
-
+# %% ../../nbs/experiments/experiment.ipynb #24d56744
 def knows_rendered_people(network: str) -> bool:
     "Whether an embedder or a parser, by name or file, was trained on rendered people only."
     names = (*SYNTHETIC, "synthetic")
@@ -311,15 +379,7 @@ def recorded_profile(experiment: Experiment) -> dict:
 
 def origin(experiment: Experiment) -> dict[str, str]:
     "Content hashes of what training begins with; empty for random weights."
-    files = {}
-    if experiment.init:
-        files["init"] = Path(resolve_checkpoint(experiment.init))
-    if experiment.extend:
-        files["extend"] = RunFolder(experiment.extend).resume_file
-    for option, path in files.items():
-        if not path.is_file():
-            raise FileNotFoundError(f"{option} is {path}, and there is no such file")
-    return {option: content_hash(path) for option, path in files.items()}
+    return {option: content_hash(path) for option, path in origin_files(experiment).items()}
 
 # %% ../../nbs/experiments/experiment.ipynb #c615bec7
 def data_identities(experiment: Experiment) -> dict[str, str]:
@@ -375,6 +435,29 @@ def check_data(
     check_disjoint(records.values())
     return list(records.values()), list(dict.fromkeys(notes))
 
+# %% ../../nbs/experiments/experiment.ipynb #637fa3c6
+def check_unseen_people(
+    experiment: Experiment,
+    *splits: str,  # that are judged
+) -> None:
+    "Raise ValueError if the weights that the experiment begins with know people who are judged."
+    begun = experiment.init or experiment.extend
+    rendered = experiment.dataset.startswith("synthetic")
+    if not begun or rendered or "split" in experiment.dataset_kwargs:
+        return
+    for split in splits:
+        pairs = experiment.pairs_if_any(split) if split in ("val", "test") else None
+        if pairs is not None:
+            check_unseen(begun, pairs, split)
+
+
+def known_people(experiment: Experiment) -> dict:  # of `first_pictures`; empty for rendered people
+    "The people on whom a run is trained, and was before it began."
+    pairs, begun = experiment.pairs("train"), experiment.init or experiment.extend
+    recorded = pairs.paired and not experiment.dataset.startswith("synthetic")
+    own = first_pictures(pairs) if recorded else {}
+    return (trained_people(begun) if begun else {}) | own
+
 # %% ../../nbs/experiments/experiment.ipynb #1871fa91
 def different_people(
     pairs: PairDataset,
@@ -408,14 +491,15 @@ def training_settings(
     "Arguments of `aggan.training.train`."
     profile = experiment.resolved_profile
     names = ("batch_size", "image_size", "load_size", "precision", "workers", "skip_nonfinite")
+    taught = {name: (net, weights_hash(net)) for name, net in experiment.loss_networks.items()}
     header = {
         "method": experiment.method,
         "method_kwargs": experiment.resolved_method_kwargs,
         "aggan": aggan.__version__,
-        "taught_by": {
-            option: (name, weights_hash(name)) for option, name in experiment.loss_networks.items()
-        },
+        "taught_by": taught,
     }
+    if before := [kept for kept in experiment.earlier_teachers if kept not in taught.values()]:
+        header["taught_before"] = before
     if known := experiment.pairs("train").preparation:
         header["preparation"] = known
     return {
@@ -491,25 +575,43 @@ def announce_training(experiment: Experiment, steps: int) -> None:
 GPU_PROFILES = ("gpu", "paper")
 
 # %% ../../nbs/experiments/experiment.ipynb #743c1935
-def begin_from(experiment: Experiment, run: RunFolder, method: Method, steps: int) -> None:
-    "Load given weights, or copy the state of the run that is extended, unless the run has its own."
-    if run.resume_file.exists() or run.previous_file.exists():
-        return
-    if experiment.init:
-        path = resolve_checkpoint(experiment.init)
-        load_networks(method, read_checkpoint(path)[0], path)
-    if experiment.extend:
-        old = RunFolder(experiment.extend)
-        done = read_checkpoint(old.resume_file)[1]["step"]
-        if done >= steps:
+def is_begun(run: RunFolder) -> bool:
+    "Whether a run has a state of its own, from which its training goes on."
+    return run.resume_file.exists() or run.previous_file.exists()
+
+
+def load_origin(experiment: Experiment, run: RunFolder, method: Method, steps: int) -> None:
+    "Load what training begins with, unless the run is begun. Raises ValueError if it does not fit."
+    for option, path in origin_files(experiment).items() if not is_begun(run) else ():
+        tensors, header = read_checkpoint(path)
+        load_networks(method, tensors, path)
+        if option == "extend" and header["step"] >= steps:
             raise ValueError(
-                f"{old.path} has {done} steps already: ask for more than that, not {steps}"
+                f"{experiment.extend} has {header['step']} steps already: ask for more than that, "
+                f"not {steps}"
             )
-        with atomic_write(run.metrics_file) as part:
-            shutil.copyfile(old.metrics_file, part)
-        with atomic_write(run.resume_file) as part:
-            shutil.copyfile(old.resume_file, part)
-        LOG.info("Goes on from step %s of %s", done, old.path)
+
+
+def copy_state(experiment: Experiment, run: RunFolder) -> None:
+    "Copy the state of the run that is extended, unless the run has its own."
+    if not experiment.extend or is_begun(run):
+        return
+    old = RunFolder(experiment.extend)
+    for ours, theirs in ((run.metrics_file, old.metrics_file), (run.resume_file, old.resume_file)):
+        with atomic_write(ours) as part:
+            shutil.copyfile(theirs, part)
+    done = read_checkpoint(run.resume_file)[1]["step"]
+    LOG.info("Goes on from step %s of %s", done, old.path)
+
+# %% ../../nbs/experiments/experiment.ipynb #378fc344
+def record_run(experiment: Experiment, run: RunFolder) -> None:
+    "Write what a run is, whom it is trained on, and the state with which it begins, if it has one."
+    delete_temporary(run)
+    write_json(run.config_file, experiment.config)
+    write_config(experiment)
+    if people := known_people(experiment):
+        write_json(run.people_file, people)
+    copy_state(experiment, run)
 
 # %% ../../nbs/experiments/experiment.ipynb #ae9dfa0c
 def run_training(
@@ -534,6 +636,7 @@ def run_training(
     if run.steps_done == steps and run.checkpoint(steps).exists():
         return
     found = check_data(experiment)
+    check_unseen_people(experiment, "val", "test")
     if rank() == 0 and not experiment.dataset.startswith("synthetic"):
         announce(*found)
     for note in network_notes(experiment):
@@ -541,14 +644,12 @@ def run_training(
     announce_training(experiment, steps)
     torch.manual_seed(experiment.seed)
     method = create_method(experiment.method, **experiment.resolved_method_kwargs)
+    load_origin(experiment, run, method, steps)
     with rank_zero_first():
         settings = training_settings(experiment, steps)
     with lock_run(run.path):
         if rank() == 0:
-            delete_temporary(run)
-            write_json(run.config_file, experiment.config)
-            write_config(experiment)
-            begin_from(experiment, run, method, steps)
+            record_run(experiment, run)
         settings |= {"devices": devices, "nodes": nodes, "cuda_graph": cuda_graph} | watching
         train(method, pairs, run, steps=steps, **settings)
 
@@ -711,7 +812,13 @@ def seconds_per_step(experiment: Experiment) -> float:
     profile, method_kwargs = experiment.resolved_profile, experiment.resolved_method_kwargs
     names = ("batch_size", "image_size", "load_size", "precision")
     settings = {name: getattr(profile, name) for name in names}
-    key = {"method_kwargs": method_kwargs, "device": str(default_device())} | settings
+    device = default_device()
+    key = {
+        "method_kwargs": method_kwargs,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "data": experiment.pairs("train").identity,
+        **settings,
+    }
     name = f"{experiment.method}-{content_hash(key, digits=12)}.json"
     path = Path(experiment.runs) / "step_seconds" / name
     if not path.exists():
@@ -742,11 +849,14 @@ def experiment_with(
 ) -> Experiment:
     """The experiment that evaluates given weights.
 
-    Raises ValueError if the matcher is the network whose loss trained them."""
-    _, header = read_checkpoint(resolve_checkpoint(weights))
+    Raises ValueError if the matcher taught them, see `teachers`."""
+    header = read_header(weights)
     method_kwargs = header["method_kwargs"] | taught_by(header)
-    overrides = {"image_size": method_kwargs["image_size"]} | settings.get("overrides", {})
+    # the header has all options of the method: those of a profile are no part of it
+    overrides = {"image_size": method_kwargs["image_size"], "method_kwargs": {}}
+    overrides |= settings.get("overrides", {})
     settings |= {"method_kwargs": method_kwargs, "overrides": overrides}
+    settings["init"] = os.fspath(weights)
     if settings.get("dataset") == "folder":
         own = settings.get("dataset_kwargs", {})
         trained = header.get("preparation", {})
@@ -760,8 +870,9 @@ def evaluate_weights(
     faces_file: Path | None = None,  # keeps the embeddings by the matcher
     **settings,  # of `Experiment`: the data, the matcher
 ) -> dict:  # as `evaluate_experiment` returns it
-    "Evaluate trained weights on any data set."
+    "Evaluate trained weights on any data set, but not on people whom they know."
     experiment = experiment_with(weights, **settings)
+    check_unseen_people(experiment, split)
     check_preparation(trained_preparation(weights), experiment.pairs(split).preparation)
     report = evaluate_experiment(experiment, translator(load_method(weights)), split, faces_file)
     return report | real_face_context(experiment, split)

@@ -69,7 +69,8 @@ def threshold_rates(
 ) -> tuple[list[dict], list[str]]:  # a row for each target, and sentences on what is missing
     "Thresholds chosen on validation people, and their rates on test people, as fractions."
     if validation is None:
-        return [], ["no threshold was chosen: there are no validation pairs"]
+        others = "there are no validation people but those who are judged"
+        return [], [f"no threshold was chosen: {others}"]
     rows, notes = [], []
     for target in TARGETS:
         try:

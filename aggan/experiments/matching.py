@@ -49,12 +49,12 @@ __all__ = ['FRAME', 'THUMB', 'PAGE_PROBES', 'LOG', 'Gallery', 'read_photograph',
            'match_probes']
 
 # %% ../../nbs/experiments/matching.ipynb #70ab14f5
-from .runs import experiment_of, run_faces
+from .runs import on_own_data, run_faces
 from ..methods import Method
 from ..recognition import load_embedder
 from ..recognition.alignment import align, detect_faces
 from ..recognition.comparison import FaceEmbeddings, read_faces
-from ..recognition.thresholds import Threshold, choose_threshold
+from ..recognition.thresholds import Threshold, check_far, choose_threshold
 from ..runtime.checks import check_options
 from ..runtime.files import atomic_write
 from ..runtime.run_folder import RunFolder
@@ -169,7 +169,7 @@ def validation_faces(
     "Gallery and translated probes of a run's validation people."
     if matcher == RunFolder(run).config["matcher"]:
         return run_faces(run, "val", **location)
-    experiment = replace(experiment_of(run, **location), matcher=matcher)
+    experiment = replace(on_own_data(run, "val", **location), matcher=matcher)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "val.safetensors"
         evaluate_experiment(experiment, translator(load_method(run)), "val", faces_file=file)
@@ -285,10 +285,13 @@ def write_page(
         part.write_text(PAGE.format(title="Matches", body=body), encoding="utf-8")
 
 # %% ../../nbs/experiments/matching.ipynb #33425702
-def _usual_matcher(weights: str | Path) -> str:
-    "The matcher that judged a run; dlib for weights without a run folder."
-    is_run = Path(weights).is_dir() and RunFolder(weights).config_file.exists()
-    return RunFolder(weights).config["matcher"] if is_run else "dlib"
+def _matcher_of(weights: str | Path, matcher: str | None) -> str:
+    "A given matcher, or the run's, or dlib. Raises ValueError for one that taught the weights."
+    if not matcher:
+        is_run = Path(weights).is_dir() and RunFolder(weights).config_file.exists()
+        matcher = RunFolder(weights).config["matcher"] if is_run else "dlib"
+    experiment_with(weights, matcher=matcher)
+    return matcher
 
 
 def _open_probes(weights, source, output, method, align, reading, notes):
@@ -331,10 +334,10 @@ def match_probes(
 
     Raises FileNotFoundError or ValueError for what cannot be read, for a matcher that taught the
     weights, and where no threshold can be chosen."""
-    check_options("match_probes", {"far": far, "top": top}, match_probes)
+    check_options("match_probes", {"top": top}, match_probes)
+    check_far(far)
     output, method, notes = Path(output).resolve(), load_method(weights), []
-    matcher = matcher or _usual_matcher(weights)
-    experiment_with(weights, matcher=matcher)  # refuses a matcher that taught them
+    matcher = _matcher_of(weights, matcher)
     images = _open_probes(weights, Path(probes).resolve(), output, method, align, reading, notes)
     gallery_files(gallery)  # refused before the validation people are matched
     given = None if threshold is None else Threshold(threshold, 0.0)

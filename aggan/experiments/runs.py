@@ -26,9 +26,9 @@ from ..runtime.files import atomic_write
 from ..runtime.run_folder import RunFolder
 
 # %% auto #0
-__all__ = ['SHOWN', 'recorded_root', 'experiment_of', 'run_options', 'differing', 'as_text', 'find_run_folders', 'list_runs',
-           'run_faces', 'group_runs', 'compare_runs', 'comparison_markdown', 'comparison_note', 'comparison_figure',
-           'write_comparison']
+__all__ = ['SHOWN', 'recorded_root', 'experiment_of', 'run_options', 'run_seeds', 'differing', 'as_text', 'find_run_folders',
+           'list_runs', 'on_own_data', 'run_faces', 'seed_of_people', 'check_same_people', 'group_runs', 'compare_runs',
+           'comparison_markdown', 'comparison_note', 'comparison_figure', 'write_comparison']
 
 # %% ../../nbs/experiments/runs.ipynb #49a55756
 SHOWN = {"subjects": {"test": 20}, "images_per_subject": 8}  # people for a model that ships
@@ -76,6 +76,13 @@ def run_options(config: Mapping) -> dict:  # option -> value, but for seed and p
     if not config["dataset"].startswith("synthetic"):  # there the data follow from options and seed
         options["data"] = str(config["data"].get("train", ""))[:8]
     return options
+
+
+def run_seeds(config: Mapping) -> dict:  # as the flags name them
+    "The seed of a training, and that of its people if it has one of its own."
+    seeds = {"seed": config["seed"]}
+    own = config["dataset_kwargs"].get("seed")
+    return seeds if own is None else seeds | {"data_seed": own}
 
 
 def differing(
@@ -146,7 +153,7 @@ def list_runs(
         groups.setdefault((config["dataset"], config["method"]), []).append(path)
     differences = {}
     for paths in groups.values():
-        options = [run_options(configs[path]) | {"seed": configs[path]["seed"]} for path in paths]
+        options = [run_options(configs[path]) | run_seeds(configs[path]) for path in paths]
         differences |= dict(zip(paths, differing(options)))
     if not found:
         raise ValueError(f"{folder} holds no run whose files can be read")
@@ -155,6 +162,21 @@ def list_runs(
     return table
 
 # %% ../../nbs/experiments/runs.ipynb #4fffae3b
+def on_own_data(
+    run: str | Path,  # run folder
+    split: str,
+    **location: str,  # see `experiment_of`
+) -> Experiment:
+    "The experiment of a run folder; raises ValueError for data that are not the run's."
+    experiment = experiment_of(run, **location)
+    if experiment.pairs(split).identity != RunFolder(run).config["data"][split]:
+        raise ValueError(
+            f"{experiment.root or experiment.dataset} does not hold the {split} data of {run}: "
+            "name their folder by --root"
+        )
+    return experiment
+
+
 def run_faces(
     run: str | Path,  # run folder with a checkpoint
     split: str = "test",
@@ -162,18 +184,33 @@ def run_faces(
 ) -> FaceEmbeddings:
     """The embeddings of a split, by the run's matcher.
 
-    Raises ValueError for data that are not the run's, FileNotFoundError without a checkpoint."""
+    Raises ValueError as `on_own_data` does, FileNotFoundError without a checkpoint."""
     folder = RunFolder(run)
     file = folder.faces_file(folder.best_step, split)
     if not file.exists():
-        method, experiment = load_method(folder.path), experiment_of(run, **location)
-        if experiment.pairs(split).identity != folder.config["data"][split]:
-            raise ValueError(
-                f"{experiment.root or experiment.dataset} does not hold the {split} data of {run}: "
-                "name their folder by --root"
-            )
+        method, experiment = load_method(folder.path), on_own_data(run, split, **location)
         evaluate_experiment(experiment, translator(method), split, faces_file=file)
     return read_faces(file)
+
+# %% ../../nbs/experiments/runs.ipynb #42d83846
+def seed_of_people(config: Mapping) -> int | None:  # None: recorded people
+    "The seed of the rendered people of a run."
+    rendered = config["dataset"].startswith("synthetic")
+    return config["dataset_kwargs"].get("seed", config["seed"]) if rendered else None
+
+
+def check_same_people(paths: Sequence[Path], configs: Sequence[Mapping]) -> None:
+    "Raise ValueError for runs of one seed that have different rendered people."
+    first: dict[int, tuple] = {}
+    for path, config in zip(paths, configs):
+        own = path, seed_of_people(config)
+        other = first.setdefault(config["seed"], own)
+        if None not in (own[1], other[1]) and own[1] != other[1]:
+            raise ValueError(
+                f"{other[0]} and {path} were tested on different people, of the data seeds "
+                f"{other[1]} and {own[1]}, so that their scores cannot be paired: train both with "
+                "one --data-seed"
+            )
 
 # %% ../../nbs/experiments/runs.ipynb #e766a0e9
 def _differing_within_methods(configs: Sequence[Mapping]) -> list[dict]:
@@ -191,13 +228,16 @@ def _differing_within_methods(configs: Sequence[Mapping]) -> list[dict]:
 def group_runs(
     runs: Sequence[str | Path],  # run folders
 ) -> dict[str, dict[int, Path]]:  # setting -> seed -> run folder
-    "Runs by setting. Raises FileNotFoundError for no run, ValueError for one seed given twice."
+    """Runs by setting.
+
+    Raises FileNotFoundError for no run, ValueError for one seed given twice or other people."""
     paths = [Path(run) for run in runs]
     for path in paths:
         run = RunFolder(path)
         if not run.config_file.exists() or "profile" not in run.config:
             raise FileNotFoundError(f"{path} is no run folder: `aggan runs` lists those there are")
     configs = [RunFolder(path).config for path in paths]
+    check_same_people(paths, configs)
     settings: dict[str, dict[int, Path]] = {}
     for path, config, own in zip(paths, configs, _differing_within_methods(configs)):
         name = ", ".join(filter(None, (method_label(config["method"]), as_text(own))))
@@ -213,18 +253,20 @@ def compare_runs(
     split: str = "test",
     resamples: int = 1000,  # bootstrap draws of people
     **location: str,  # see `experiment_of`
-) -> pd.DataFrame:  # a row for each setting, see `compare_faces`
+) -> pd.DataFrame:  # a row for each setting, see `compare_faces`; `populations` of rendered people
     """Compare settings over the same probes.
 
-    Raises ValueError for fewer than two runs, different probes or matchers, and settings that
-    share no seed."""
+    Raises ValueError for fewer than two runs, different probes, people or matchers, and settings
+    that share no seed."""
     if len(runs) < 2:
         raise ValueError("a comparison needs two runs or more")
+    settings = group_runs(runs)
     tests = {
         name: {seed: run_faces(run, split, **location) for seed, run in own.items()}
-        for name, own in group_runs(runs).items()
+        for name, own in settings.items()
     }
-    return pd.DataFrame(compare_faces(tests, resamples=resamples))
+    table = pd.DataFrame(compare_faces(tests, resamples=resamples))
+    return table.assign(populations=len({seed_of_people(RunFolder(run).config) for run in runs}))
 
 # %% ../../nbs/experiments/runs.ipynb #d1eaa8bf
 def _cell(row: Mapping, name: str) -> str:
@@ -266,6 +308,8 @@ def comparison_note(table: pd.DataFrame) -> str:
         f"Differences are to {first}, in percentage points, over the same probes of {people} people"
     )
     note += "; p by a paired bootstrap over people and seeds, adjusted by Holm's procedure."
+    if "populations" in table and table["populations"].max() > 1:
+        note += " Each seed has rendered people of its own, the same for all settings."
     if "auc_p_delong" in table:
         note += (
             " DeLong's test takes comparisons of one person as independent, and is not adjusted."

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..methods import Method, method_label
 from ..runtime.files import read_json, write_json
-from ..runtime.run_folder import MODELS, RunFolder
+from ..runtime.run_folder import MODELS, run_of
 from ..training import network_tensors, read_checkpoint, save_checkpoint
 
 # %% auto #0
@@ -34,7 +34,9 @@ def run_facts(
         return facts | {"card": (MODELS / "README.md").read_text(encoding="utf-8")}
     if path.name == SHARED and path.with_name(CONFIG).is_file():
         return read_json(path.with_name(CONFIG)) | facts
-    run = RunFolder(path.parent.parent)
+    run = run_of(path)
+    if run is None:
+        return facts
     if run.config_file.is_file():
         facts["run"] = {name: run.config[name] for name in RUN_FACTS if name in run.config}
     if run.report_file.is_file() and path.name == run.best_checkpoint.name:
@@ -88,8 +90,8 @@ def data_lines(facts: dict) -> list[str]:
         if trained
         else "Thermal images are grey, square and aligned, white is hot."
     )
-    teachers = {name: taught[0] for name, taught in header.get("taught_by", {}).items()}
-    if teachers := {name for name in teachers.values() if name != "none"}:
+    taught = [*header.get("taught_by", {}).values(), *header.get("taught_before", ())]
+    if teachers := {name for name, _ in taught if name != "none"}:
         lines.append(
             f"Networks in the losses, which must not judge it: {', '.join(sorted(teachers))}."
         )

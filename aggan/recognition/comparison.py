@@ -147,20 +147,17 @@ def common_faces(tests: Sequence[FaceEmbeddings]) -> list[FaceEmbeddings]:
             f"the runs were judged by different matchers ({', '.join(sorted(matchers))}): "
             "evaluate them by one"
         )
-    shared = [
-        sorted(set.intersection(*({*getattr(faces, side)} for faces in tests)))
-        for side in ("probe_frames", "gallery_frames")
-    ]
+    sides = [[getattr(f, f"{side}_frames") for f in tests] for side in ("probe", "gallery")]
+    shared = [sorted(set.intersection(*map(set, own))) for own in sides]
     if not all(shared):
         raise ValueError(
             "the runs were tested on different images, so their scores cannot be paired: "
             "evaluate them on one data set"
         )
-    most = max(len(faces.probe_frames) for faces in tests)
-    if len(shared[0]) < most:
-        warnings.warn(
-            f"only {len(shared[0])} of {most} probes are common to all runs", stacklevel=2
-        )
+    for what, own, common in zip(("probes", "gallery images"), sides, shared):
+        if len(common) < (most := max(map(len, own))):
+            said = f"only {len(common)} of {most} {what} are common to all runs"
+            warnings.warn(said, stacklevel=2)
     return [_subset(faces, *shared) for faces in tests]
 
 # %% ../../nbs/recognition/comparison.ipynb #0d3961ac

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from aggan.recognition.verification import (
 )
 
 # %% auto #0
-__all__ = ['Threshold', 'choose_threshold', 'rates_at', 'roc_table', 'person_scores', 'ranks', 'rank_rates', 'cmc']
+__all__ = ['Threshold', 'check_far', 'choose_threshold', 'rates_at', 'roc_table', 'person_scores', 'ranks', 'rank_rates', 'cmc']
 
 # %% ../../nbs/recognition/thresholds.ipynb #269da5b6
 @dataclass(frozen=True)
@@ -47,6 +48,17 @@ def _subject_codes(faces: FaceEmbeddings) -> tuple[np.ndarray, np.ndarray, int]:
     names, codes = np.unique(both, return_inverse=True)
     return *np.split(codes, [len(faces.probe_subjects)]), len(names)
 
+# %% ../../nbs/recognition/thresholds.ipynb #206fe81e
+def check_far(
+    far: float,  # false accept rate, a fraction
+) -> None:
+    "Raise ValueError for a false accept rate that no threshold has."
+    if not (isinstance(far, Real) and 0 < far < 1):
+        raise ValueError(
+            f"far must be a number between 0 and 1, such as 0.01 for 1 %, not {far!r}: at 0 nobody "
+            "would be accepted, and at 1 everybody"
+        )
+
 # %% ../../nbs/recognition/thresholds.ipynb #3f5a74c3
 def _resampled_thresholds(faces, scores, far, top, resamples, seed) -> list[float]:
     "The threshold in each resample, from the `top` highest impostor scores."
@@ -70,7 +82,10 @@ def choose_threshold(
     resamples: int = 1000,  # bootstrap draws of people; 0 for no interval
     seed: int = 0,
 ) -> Threshold:
-    "The lowest threshold within a false accept rate. Raises ValueError for too few impostors."
+    """The lowest threshold within a false accept rate.
+
+    Raises ValueError for too few impostors, or as `check_far` does."""
+    check_far(far)
     scores = scores_of(faces)
     impostor = -np.sort(-scores.impostor)
     if len(impostor) * far < 1:

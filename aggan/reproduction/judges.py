@@ -11,7 +11,16 @@ from pathlib import Path
 import pandas as pd
 
 from ..evaluation import REFERENCES, evaluate
-from ..experiments import SYNTHETIC_JUDGE, Experiment, default_device, load_method, translator
+from aggan.experiments import (
+    SYNTHETIC_JUDGE,
+    Experiment,
+    default_device,
+    knows_renderer,
+    load_method,
+    network_digests,
+    teachers,
+    translator,
+)
 from ..recognition import SYNTHETIC, load_embedder
 from .tables import data_note, format_measure, write_csv_and_markdown
 from ..runtime.files import read_json
@@ -26,8 +35,9 @@ def is_partial(
     experiment: Experiment,
 ) -> bool:
     "Whether a judge taught the method, or learnt from people of the same renderer as its teacher."
-    teachers = set(experiment.loss_networks.values())
-    return judge in teachers or judge in SYNTHETIC and bool(teachers & set(SYNTHETIC))
+    taught = set().union(*(digests for _, digests in teachers(experiment)))
+    known = judge in SYNTHETIC and knows_renderer(taught)
+    return known or bool(network_digests(judge) & taught)
 
 # %% ../../nbs/reproduction/judges.ipynb #1f963ae9
 def judge(translate, experiment: Experiment) -> dict[str, dict]:  # report of `evaluate` by judge

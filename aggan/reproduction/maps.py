@@ -14,7 +14,13 @@ import pandas as pd
 import torch
 
 from ..data import Batch, collate
-from ..experiments import Experiment, default_device, experiment_with, load_method
+from aggan.experiments import (
+    Experiment,
+    check_unseen_people,
+    default_device,
+    experiment_with,
+    load_method,
+)
 from ..experiments.figures import save_figure
 from aggan.experiments.map_report import (
     explain_pairs,
@@ -108,6 +114,7 @@ def write_explanation(
 ) -> dict:  # of `measure_maps`
     "Measure the attention maps of trained weights on a data set, and draw them over the faces."
     experiment = experiment_with(weights, **settings)
+    check_unseen_people(experiment, "test")
     check_preparation(trained_preparation(weights), experiment.pairs("test").preparation)
     report = measure_maps(weights, experiment, rebatch(explained_faces(experiment)))
     label = f"{method_label(experiment.method)}, {caption(experiment)}"

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FRAMES_FOR_ALL_POSES', 'evenly_spaced', 'shown_faces', 'data_label', 'caption', 'judged_caption', 'small',
            'translation_grid', 'experiment_grid', 'attention_grid', 'experiment_attention', 'shown_checkpoints',
-           'epochs_figure', 'faces_by_pose', 'poses_figure', 'judge_files', 'write_evaluation']
+           'epochs_figure', 'faces_by_pose', 'poses_figure', 'chooses_thresholds', 'judge_files', 'write_evaluation']
 
 # %% ../../nbs/reproduction/pictures.ipynb #fd25f424
 import tempfile
@@ -20,6 +20,7 @@ from ..data import Batch, collate
 from ..data.images import unit_range
 from aggan.experiments import (
     Experiment,
+    check_unseen_people,
     default_device,
     evaluate_experiment,
     evaluate_weights,
@@ -184,6 +185,17 @@ def poses_figure(
     return attention_grid(load_method(experiment.folder), faces, label)
 
 # %% ../../nbs/reproduction/pictures.ipynb #04f49dfd
+def chooses_thresholds(
+    experiment: Experiment,
+    split: str,  # that is evaluated
+) -> bool:
+    "Whether there are validation people, and others than those who are judged."
+    if split in ("val", "all"):
+        return False
+    validation = experiment.pairs_if_any("val")
+    return validation is not None and validation.identity != experiment.pairs(split).identity
+
+
 def judge_files(
     experiment: Experiment,
     method: Method,
@@ -193,13 +205,12 @@ def judge_files(
 ) -> dict:  # of `write_judgement`
     "Write the files of an evaluation; the validation split chooses the thresholds."
     translate, resamples = translator(method), experiment.resolved_profile.resamples
-    validation = None
-    if split not in ("val", "all") and experiment.pairs_if_any("val") is not None:
+    pairs, validation = experiment.pairs(split), None
+    if chooses_thresholds(experiment, split):
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "val.safetensors"
             evaluate_experiment(experiment, translate, "val", faces_file=file)
             validation = read_faces(file)
-    pairs = experiment.pairs(split)
     return write_judgement(output, faces, validation, pairs, translate, resamples)
 
 # %% ../../nbs/reproduction/pictures.ipynb #517f802b
@@ -211,8 +222,10 @@ def write_evaluation(
 ) -> dict:  # the report
     "Write the report, the files of `write_judgement`, translations and maps of a data set."
     kept = Path(output) / "embeddings.safetensors"
-    report = evaluate_weights(weights, split, faces_file=kept, **settings)
     experiment, method = experiment_with(weights, **settings), load_method(weights)
+    if chooses_thresholds(experiment, split):
+        check_unseen_people(experiment, "val")
+    report = evaluate_weights(weights, split, faces_file=kept, **settings)
     report |= judge_files(experiment, method, split, read_faces(kept), output)
     write_json(Path(output) / "report.json", report)
     faces, label = shown_faces(experiment, split), method_label(experiment.method)

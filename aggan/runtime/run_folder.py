@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from .files import delete_temporary, read_json, wait_for_lock, write_json
 
 # %% auto #0
-__all__ = ['MODELS', 'RunFolder', 'read_mapping', 'parse_row', 'resolve_checkpoint']
+__all__ = ['MODELS', 'RunFolder', 'read_mapping', 'parse_row', 'resolve_checkpoint', 'run_of']
 
 # %% ../../nbs/runtime/run_folder.ipynb #db5d3538
 class RunFolder(PathLike):
@@ -32,6 +32,7 @@ class RunFolder(PathLike):
         self.resume_file = self.path / "resume.safetensors"
         self.previous_file = self.path / "resume_previous.safetensors"
         self.report_file = self.path / "report.json"
+        self.people_file = self.path / "people.json"
         self.lock = self.path / "training.lock"  # of who writes here
 
     def __fspath__(self) -> str:
@@ -173,3 +174,14 @@ def resolve_checkpoint(
     if not Path(weights).exists() and shipped.is_file():
         return shipped
     return RunFolder(weights).best_checkpoint if Path(weights).is_dir() else Path(weights)
+
+# %% ../../nbs/runtime/run_folder.ipynb #5d0e8a12
+def run_of(
+    weights: str | PathLike,  # run folder, checkpoint file, or the name of a file in `MODELS`
+) -> RunFolder | None:
+    "The run folder that weights belong to; None where there is none"
+    path = Path(weights).absolute()
+    if path.is_dir():
+        return RunFolder(weights)
+    inside = path.is_file() and path.parent.name == "checkpoints"
+    return RunFolder(path.parent.parent) if inside else None
