@@ -26,7 +26,6 @@ VARIANTS = {  # name -> overrides of the profile, options of the method
     "features, weight 10": ({}, {"lambda_perceptual": 10.0} | FEATURES),
     "features, weight 300": ({}, {"lambda_perceptual": 300.0} | FEATURES),
     "pixel loss, weight 30": ({}, {"lambda_l1": 30.0}),
-    "learning rate 2e-3": ({}, {"learning_rate": 2e-3}),
 }
 
 
