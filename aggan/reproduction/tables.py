@@ -233,6 +233,7 @@ def write_table(
     output: str | Path,  # folder for `table.csv` and `table.md`
     table: int | None = None,  # of the paper, whose numbers are printed beside ours
     experiments: dict[str, Experiment] | None = None,  # by row label: adds cost and differences
+    data: Experiment | None = None,  # whose data the note names; None: that of the experiments
 ) -> pd.DataFrame:  # rates in %, PSNR in dB
     "Write a table of reports and return it."
     made = comparison_table(reports, None if table is None else paper_table(table))
@@ -243,7 +244,7 @@ def write_table(
         if (differences := difference_table(experiments)) is not None:
             made = made.merge(differences, on="method", how="left")
     notes = f"{table_notes(reports)}{difference_note(made)}{order_sentence(made)}"
-    if experiments is not None:
-        notes += data_note(next(iter(experiments.values())))
+    if behind := data or next(iter((experiments or {}).values()), None):
+        notes += data_note(behind)
     write_csv_and_markdown(made, f"{as_markdown(made)}\n{notes}", output)
     return made
