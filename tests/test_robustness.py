@@ -155,6 +155,14 @@ def test_nothing_of_the_working_directory_is_executed(tmp_path, monkeypatch):
     assert Path((tmp_path / "ran").read_text()).is_relative_to(PROJECT)
 
 
+def test_working_directory_is_imported_from_where_the_path_names_it(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text("where = __file__")
+    template = write_notebook(tmp_path / "t.ipynb", "seed: int = 0", "import mine")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    run_notebook(template, tmp_path / "out.ipynb", {})
+
+
 def test_two_programs_that_make_one_target(tmp_path, monkeypatch, capfd):
     """The second says in one sentence that the first is at work, and touches nothing."""
     monkeypatch.chdir(tmp_path)

@@ -51,7 +51,7 @@ from aggan.reproduction.targets import (
 )
 from ..runtime.allocator import allocator_environment
 from ..runtime.checks import check_options, meant
-from ..runtime.child_processes import IN_BATCH, SAFE_PATH, module_command
+from ..runtime.child_processes import IN_BATCH, module_command, safe_environment
 from aggan.runtime.files import (
     atomic_write,
     content_hash,
@@ -192,7 +192,7 @@ def run_notebook(
     "Execute a notebook. Raises ValueError for unknown parameters, RuntimeError when it fails."
     check_parameters(path, parameters)
     Path(output).parent.mkdir(parents=True, exist_ok=True)
-    environment = allocator_environment(os.environ) | SAFE_PATH | IN_BATCH
+    environment = safe_environment(allocator_environment(os.environ)) | IN_BATCH
     if threads is not None:
         environment = environment | {"OMP_NUM_THREADS": str(threads)}
     if gpu is not None:
