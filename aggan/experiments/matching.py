@@ -57,7 +57,7 @@ from ..recognition.comparison import FaceEmbeddings, read_faces
 from ..recognition.thresholds import Threshold, check_far, choose_threshold
 from ..runtime.checks import check_options
 from ..runtime.files import atomic_write
-from ..runtime.run_folder import RunFolder
+from ..runtime.run_folder import RunFolder, run_of
 
 # %% ../../nbs/experiments/matching.ipynb #c6a185b7
 FRAME = 256  # pixels of an aligned photograph
@@ -288,8 +288,8 @@ def write_page(
 def _matcher_of(weights: str | Path, matcher: str | None) -> str:
     "A given matcher, or the run's, or dlib. Raises ValueError for one that taught the weights."
     if not matcher:
-        is_run = Path(weights).is_dir() and RunFolder(weights).config_file.exists()
-        matcher = RunFolder(weights).config["matcher"] if is_run else "dlib"
+        run = run_of(weights)
+        matcher = run.config["matcher"] if run and run.config_file.exists() else "dlib"
     experiment_with(weights, matcher=matcher)
     return matcher
 
