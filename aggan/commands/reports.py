@@ -16,9 +16,9 @@ def data_text(
     experiment: Any,  # an `Experiment`
 ) -> str:
     "The data of an experiment in a few words."
-    if experiment.dataset.startswith("synthetic"):
-        return f"{experiment.dataset} (seed {people_seed(experiment)})"
-    return f"{experiment.dataset} {Path(experiment.root)}"
+    seed = people_seed(vars(experiment))
+    of = Path(experiment.root) if seed is None else f"(seed {seed})"
+    return f"{experiment.dataset} {of}"
 
 # %% ../../nbs/commands/reports.ipynb #aba9dcdf
 def score_text(report: dict, name: str, scale: float, unit: str) -> str:

@@ -7,6 +7,7 @@ __all__ = ['SYNTHETIC', 'OF_RENDERED', 'HEADER', 'data_flags', 'people_seed', 'a
 
 # %% ../../nbs/experiments/run_config.ipynb #1e625ae3
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,12 @@ def data_flags(
     return {("data_seed" if name == "seed" else name): v for name, v in dataset_kwargs.items()}
 
 
-def people_seed(experiment: Any) -> int:  # of an `Experiment` on rendered people
+def people_seed(
+    config: Mapping,  # `vars` of an `Experiment`, or the configuration of its run
+) -> int | None:  # None: recorded people
     "The seed of rendered people: that of the training, unless one is given."
-    return experiment.dataset_kwargs.get("seed", experiment.seed)
+    rendered = config["dataset"].startswith(SYNTHETIC)
+    return config["dataset_kwargs"].get("seed", config["seed"]) if rendered else None
 
 
 def absolute(

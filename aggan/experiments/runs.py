@@ -20,6 +20,7 @@ from aggan.experiments import (
     translator,
 )
 from .experiment import complete_report
+from .run_config import people_seed
 from ..methods import method_label
 from ..recognition.comparison import RATES, FaceEmbeddings, compare_faces, read_faces
 from ..runtime.files import atomic_write
@@ -27,7 +28,7 @@ from ..runtime.run_folder import RunFolder
 
 # %% auto #0
 __all__ = ['SHOWN', 'recorded_root', 'experiment_of', 'run_options', 'run_seeds', 'differing', 'as_text', 'find_run_folders',
-           'list_runs', 'on_own_data', 'run_faces', 'seed_of_people', 'check_same_people', 'group_runs', 'compare_runs',
+           'list_runs', 'on_own_data', 'run_faces', 'check_same_people', 'group_runs', 'compare_runs',
            'comparison_markdown', 'comparison_note', 'comparison_figure', 'write_comparison']
 
 # %% ../../nbs/experiments/runs.ipynb #49a55756
@@ -193,17 +194,11 @@ def run_faces(
     return read_faces(file)
 
 # %% ../../nbs/experiments/runs.ipynb #42d83846
-def seed_of_people(config: Mapping) -> int | None:  # None: recorded people
-    "The seed of the rendered people of a run."
-    rendered = config["dataset"].startswith("synthetic")
-    return config["dataset_kwargs"].get("seed", config["seed"]) if rendered else None
-
-
 def check_same_people(paths: Sequence[Path], configs: Sequence[Mapping]) -> None:
     "Raise ValueError for runs of one seed that have different rendered people."
     first: dict[int, tuple] = {}
     for path, config in zip(paths, configs):
-        own = path, seed_of_people(config)
+        own = path, people_seed(config)
         other = first.setdefault(config["seed"], own)
         if None not in (own[1], other[1]) and own[1] != other[1]:
             raise ValueError(
@@ -266,7 +261,7 @@ def compare_runs(
         for name, own in settings.items()
     }
     table = pd.DataFrame(compare_faces(tests, resamples=resamples))
-    return table.assign(populations=len({seed_of_people(RunFolder(run).config) for run in runs}))
+    return table.assign(populations=len({people_seed(RunFolder(run).config) for run in runs}))
 
 # %% ../../nbs/experiments/runs.ipynb #d1eaa8bf
 def _cell(row: Mapping, name: str) -> str:

@@ -60,7 +60,7 @@ def data_label(experiment: Experiment) -> str:
     size = f"{experiment.resolved_profile.image_size} px"
     if not experiment.dataset.startswith("synthetic"):
         return f"{experiment.dataset}, {size}"
-    seed = people_seed(experiment)
+    seed = people_seed(vars(experiment))
     people = "" if seed == experiment.seed else f", people of seed {seed}"
     return f"synthetic faces: {experiment.dataset}, {size}{people}"
 
