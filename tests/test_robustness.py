@@ -89,7 +89,7 @@ def test_killed_program_leaves_no_notebook_running(tmp_path):
 WORKERS = """
 import time
 from torch.utils.data import DataLoader, Dataset
-from aggan.runtime.child_processes import end_worker_with_parent
+from aggan.runtime.child_processes import worker_options
 
 class Images(Dataset):
     def __len__(self):
@@ -97,9 +97,7 @@ class Images(Dataset):
     def __getitem__(self, index):
         return bytes(2**20)
 
-loader = DataLoader(
-    Images(), None, num_workers=2, collate_fn=lambda one: one, worker_init_fn=end_worker_with_parent
-)
+loader = DataLoader(Images(), None, collate_fn=lambda one: one, **worker_options(2))
 for image in loader:
     print("started", flush=True)
     time.sleep(100)

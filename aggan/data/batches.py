@@ -20,7 +20,7 @@ from torchvision.utils import make_grid
 
 from . import AugmentedPairs, Batch, PairDataset, ResidentPairs, UnpairedImages, collate
 from .pairs import MixedImages
-from ..runtime.child_processes import end_worker_with_parent
+from ..runtime.child_processes import worker_options
 from ..runtime.distributed import rank, shard
 from ..runtime.files import atomic_write
 from ..runtime.run_folder import RunFolder
@@ -91,10 +91,9 @@ def loader(images: AugmentedPairs, order: ResumableBatchSampler, workers: int) -
     return DataLoader(
         images,
         batch_sampler=order,
-        num_workers=workers,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=end_worker_with_parent,
+        **worker_options(workers),
     )
 
 # %% ../../nbs/data/batches.ipynb #e6faa740

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from .images import resize, to_network, to_unit
 from ..runtime.checks import check_choice
-from ..runtime.child_processes import end_worker_with_parent
+from ..runtime.child_processes import worker_options
 from ..runtime.files import content_hash
 
 # %% auto #0
@@ -426,8 +426,7 @@ class ResidentPairs:
         loader = DataLoader(
             ScaledImages(images),
             batch_size=None,
-            num_workers=workers,
-            worker_init_fn=end_worker_with_parent,
+            **worker_options(workers),
         )
         quiet = len(images) <= PROGRESS_BAR_MIN
         for index, pair in enumerate(tqdm(loader, desc="to the device", disable=quiet)):

@@ -90,7 +90,7 @@ from aggan.recognition.alignment import (
     warp_homography,
 )
 from ..runtime.checks import check_choice
-from ..runtime.child_processes import end_worker_with_parent
+from ..runtime.child_processes import worker_options
 from aggan.runtime.files import (
     atomic_write,
     content_hash,
@@ -397,10 +397,9 @@ def align_all(
     loader = DataLoader(
         AlignedSources(sources, options),
         batch_size=None,
-        num_workers=workers,
         collate_fn=unchanged,
         prefetch_factor=16 if workers else None,
-        worker_init_fn=end_worker_with_parent,
+        **worker_options(workers),
     )
     # the workers must start before the progress bar, or they would print copies of it
     results = iter(loader)

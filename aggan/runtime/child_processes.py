@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PR_SET_PDEATHSIG', 'SYNCHRONIZE', 'INFINITE', 'IN_BATCH', 'end_with_parent', 'end_worker_with_parent',
-           'safe_environment', 'module_command', 'run_module', 'follow_parent']
+           'worker_options', 'safe_environment', 'module_command', 'run_module', 'follow_parent']
 
 # %% ../../nbs/runtime/child_processes.ipynb #41254344
 import ctypes
@@ -53,6 +53,15 @@ def end_with_parent(
 def end_worker_with_parent(worker: int) -> None:
     "A `worker_init_fn`; a parent that ended before this call is noticed, too"
     end_with_parent(parent_process().pid)
+
+
+def worker_options(workers: int) -> dict:
+    "Arguments of a `DataLoader` whose worker processes end with this one; 0: it loads here"
+    return {
+        "num_workers": workers,
+        "worker_init_fn": end_worker_with_parent,
+        "multiprocessing_context": "fork" if workers and sys.platform == "linux" else None,
+    }
 
 # %% ../../nbs/runtime/child_processes.ipynb #21d6d867
 def safe_environment(environment: Mapping[str, str]) -> dict[str, str]:
