@@ -321,6 +321,18 @@ def test_recording_can_be_switched_off(declined, monkeypatch):
     assert SimulatedGraph.replays == (2 if declined == "nothing" else 0)
 
 
+def test_learning_rates_are_read_on_the_host_once():
+    with simulated_gpu():
+        optimizer = torch.optim.Adam([nn.Parameter(torch.ones(2, device="cuda"))], lr=0.2)
+        cuda_graphs.make_capturable(optimizer)
+        set_learning_rates({"line": optimizer}, 1.0)
+        before = Host.transfers
+        for factor in (0.5, 0.25):
+            set_learning_rates({"line": optimizer}, factor)
+        assert Host.transfers == before
+        assert float(optimizer.param_groups[0]["lr"]) == pytest.approx(0.05)
+
+
 def test_another_value_of_the_switch_is_refused(monkeypatch):
     monkeypatch.setenv("AGGAN_CUDA_GRAPH", "0")
     with pytest.raises(ValueError, match="AGGAN_CUDA_GRAPH '0'; there are 'on', 'off'"):

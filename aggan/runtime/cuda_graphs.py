@@ -152,4 +152,6 @@ def set_learning_rates(optimizers: dict[str, Optimizer], factor: float) -> None:
     "Set the learning rate of every parameter group to `factor` times its first rate"
     for optimizer in optimizers.values():
         for group in optimizer.param_groups:
-            set_rate(group, factor * group.setdefault("initial_lr", float(group["lr"])))
+            if "initial_lr" not in group:  # read once, since the host would wait for the GPU
+                group["initial_lr"] = float(group["lr"])
+            set_rate(group, factor * group["initial_lr"])

@@ -87,9 +87,8 @@ def load_optimizers(optimizers: dict[str, Optimizer], tensors: dict[str, Tensor]
         for key in (key for key in tensors if key.startswith(prefix)):
             index, name = key.removeprefix(prefix).split(".", 1)
             weight, value = weights[int(index)], tensors[key]
-            if value.shape == weight.shape:
-                value = torch.empty_like(weight).copy_(value)
-            state.setdefault(int(index), {})[name] = value
+            like = weight if value.shape == weight.shape else value
+            state.setdefault(int(index), {})[name] = torch.empty_like(like).copy_(value)
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": state, "param_groups": groups})
 
@@ -158,11 +157,11 @@ def resume(run: RunFolder, method: nn.Module, optimizers: dict[str, Optimizer]) 
         try:
             state = load_state(path, method, optimizers)
         except ValueError as problem:
-            problems.append(problem)
+            problems.append(str(problem))  # the exception itself would keep the file's tensors
             continue
         for problem in problems:
             warnings.warn(f"{problem} Training goes on from step {state.step}.", stacklevel=2)
         return state
     if problems:
-        raise problems[0]
+        raise ValueError(problems[0])
     return State()
