@@ -277,6 +277,10 @@ class SyntheticPairs(PairDataset):
         "All pairs, rendered on first use."
         return render_faces(self.keys, self.render_size, self.seed, self.cache)
 
+    def __getstate__(self) -> dict:  # a worker maps the faces of a cache itself
+        mapped = () if self.cache is None else ("rendered",)
+        return {name: value for name, value in self.__dict__.items() if name not in mapped}
+
     def prepare_data(self) -> None:
         "Render."
         self.rendered  # noqa: B018
