@@ -178,7 +178,8 @@ def step_inputs(
         return crops, on_device
 
     def make_batch(thermal: Tensor, visible: Tensor) -> Batch:
-        return Batch(thermal.to(device), visible.to(device), [], [])
+        images = (each.to(device, non_blocking=True) for each in (thermal, visible))
+        return Batch(*images, [], [])
 
     loaded = loader(images, order, workers)
     return ((batch.thermal, batch.visible) for batch in loaded), make_batch
