@@ -3,13 +3,16 @@ asked here.
 """
 
 import json
+import runpy
 
 import pytest
 import torch
 from conftest import PROJECT, aggan
+from simulated_gpu import simulated_gpu
 
 from aggan.experiments import Experiment
 from aggan.methods import list_methods
+from aggan.runtime.devices import check_precision
 from aggan.runtime.files import write_json
 
 
@@ -297,6 +300,17 @@ def test_first_gpu_skips_what_the_time_does_not_suffice_for(measured):
 def test_first_gpu_does_not_pass_what_a_cpu_cannot_show(measured):
     rows = measured("first_gpu", "--checks", "recorded_steps_equal_steps", "unrecordable_step")
     assert {row["result"] for row in rows} == {"SKIP"}
+
+
+@pytest.mark.parametrize(
+    ("capability", "precisions"),
+    [((7, 5), ("32-true",)), ((8, 0), ("bf16-mixed", "tf32", "32-true"))],
+)
+def test_first_gpu_asks_a_card_for_what_it_has(capability, precisions):
+    with simulated_gpu(capability):
+        checks = runpy.run_path(str(PROJECT / "benchmarks" / "first_gpu.py"))
+        assert checks["PRECISIONS"] == precisions
+        check_precision(checks["step_of"].__defaults__[1])
 
 
 @pytest.mark.soak
