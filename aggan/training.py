@@ -23,7 +23,12 @@ from .methods import Method
 from .runtime import distributed
 from .runtime.checkpoints import NonFinite, read_checkpoint, save_checkpoint
 from .runtime.cuda_graphs import GraphedStep, graphs_on, make_capturable, set_learning_rates
-from .runtime.devices import free_memory, give_precision, memory_explained
+from aggan.runtime.devices import (
+    free_memory,
+    give_precision,
+    measured_algorithms,
+    memory_explained,
+)
 from .runtime.metrics import MetricsLogger
 from .runtime.run_folder import RunFolder
 from .runtime.signals import StopRequest, stop_requests
@@ -109,7 +114,8 @@ def make_step(
     "The training step as a function from its inputs to its losses"
 
     def step(*inputs: Tensor) -> dict[str, Tensor]:
-        return method.training_step(make_batch(*inputs), optimizers, fabric.backward)
+        with measured_algorithms():
+            return method.training_step(make_batch(*inputs), optimizers, fabric.backward)
 
     wanted = cuda_graph and method.cuda_graph and graphs_on()
     if wanted and fabric.device.type == "cuda" and distributed.world_size() == 1:

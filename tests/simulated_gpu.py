@@ -301,10 +301,12 @@ def replaced(capability: tuple[int, int]) -> dict[str, object]:
 @contextmanager
 def kept_precision() -> Iterator[None]:
     """Restore the precision of float32 products afterwards."""
-    places = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    cudnn, cuda = torch.backends.cudnn, torch.backends.cuda
+    places = cudnn.conv, cudnn.rnn, cuda.matmul
     before = [place.fp32_precision for place in places]
     yield
     torch.set_float32_matmul_precision("highest")
+    cudnn.allow_tf32 = True
     for place, precision in zip(places, before):
         place.fp32_precision = precision
 

@@ -74,6 +74,7 @@ def test_every_precision_starts_after_every_other():
             products = "ieee" if precision == "32-true" else "tf32"
             # of the frozen networks of losses, which Fabric does not wrap
             assert torch.backends.cudnn.conv.fp32_precision == products
+            assert torch.backends.cudnn.allow_tf32 == (products == "tf32")
             assert torch.backends.cuda.matmul.fp32_precision == products
 
 
@@ -122,6 +123,22 @@ def test_a_card_that_pytorch_cannot_use_is_named(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     devices.announce_device("training")
     assert not caplog.text
+
+
+def test_algorithms_are_measured_in_training_steps_alone():
+    seen = []
+
+    def watching(kind):
+        class Watching(kind):
+            def training_step(self, *arguments):
+                seen.append(torch.backends.cudnn.benchmark)
+                return super().training_step(*arguments)
+
+        return Watching
+
+    take, _ = recorded_step(fresh("pix2pix", losses=False), watching)
+    take(0)
+    assert seen == [True] and not torch.backends.cudnn.benchmark
 
 
 class Convolutions(TorchDispatchMode):

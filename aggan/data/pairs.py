@@ -423,11 +423,7 @@ class ResidentPairs:
             torch.empty(len(images), *one.shape, dtype=one.dtype, device=device)
             for one in images.scaled(0)
         ]
-        loader = DataLoader(
-            ScaledImages(images),
-            batch_size=None,
-            **worker_options(workers),
-        )
+        loader = DataLoader(ScaledImages(images), batch_size=None, **worker_options(workers))
         quiet = len(images) <= PROGRESS_BAR_MIN
         for index, pair in enumerate(tqdm(loader, desc="to the device", disable=quiet)):
             self._store(index, pair, images.pairs.records[index].name)

@@ -185,7 +185,7 @@ def check_split(
             "choose devices and nodes whose product divides it, or another batch_size in the "
             "profile's overrides, which is another experiment."
         )
-    if torch.cuda.is_available() and devices > torch.cuda.device_count():
+    if default_device().type == "cuda" and devices > torch.cuda.device_count():
         raise ValueError(
             f"This process sees {torch.cuda.device_count()} GPU(s), not {devices} devices."
         )
@@ -236,7 +236,6 @@ def start_processes(
     check_precision(precision)
     check_interactive(expected)
     set_float32_precision(precision)
-    torch.backends.cudnn.benchmark = True  # shapes do not change
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The `srun` command is available")
         # its advice on precisions, which are decided here
