@@ -23,12 +23,7 @@ from .methods import Method
 from .runtime import distributed
 from .runtime.checkpoints import NonFinite, read_checkpoint, save_checkpoint
 from .runtime.cuda_graphs import GraphedStep, graphs_on, make_capturable, set_learning_rates
-from aggan.runtime.devices import (
-    free_memory,
-    give_precision,
-    measured_algorithms,
-    memory_explained,
-)
+from .runtime.devices import free_memory, give_precision, measured_algorithms, memory_explained
 from .runtime.metrics import MetricsLogger
 from .runtime.run_folder import RunFolder
 from .runtime.signals import StopRequest, stop_requests

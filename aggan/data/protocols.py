@@ -33,7 +33,7 @@ from ..synthetic.rendering import FaceKey, render
 __all__ = ['PROTOCOLS', 'SESSIONS', 'RECOGNITION_POOL_START', 'ADDED_START', 'ADDED_IMAGES', 'RENDER_BATCH', 'PLANES',
            'RENDERER_VERSION', 'STALE_AFTER', 'Protocol', 'split_subjects', 'subject_keys', 'own_keys', 'added_keys',
            'protocol_keys', 'render_into', 'faces_identity', 'delete_stale_files', 'reserved_memmap', 'render_files',
-           'render_faces', 'SyntheticPairs', 'record_of', 'open_protocol', 'recognition_pool']
+           'render_faces', 'record_of', 'SyntheticPairs', 'open_protocol', 'recognition_pool']
 
 # %% ../../nbs/data/protocols.ipynb #d770a6c7
 class Protocol(NamedTuple):
@@ -252,6 +252,13 @@ def render_faces(
                 render_files(paths, shapes, keys, seed)
     return tuple(np.load(path, mmap_mode="r") for path in paths)
 
+# %% ../../nbs/data/protocols.ipynb #2ce983b6
+def record_of(key: FaceKey) -> PairRecord:
+    "The record of a rendered pair."
+    name, role = "_".join(map(str, key[:4])), ROLES[key.session]
+    kept = dict(pose=key.pose, session=key.session, frame=key.frame)
+    return PairRecord(name, str(key.subject), role=role, **kept)
+
 # %% ../../nbs/data/protocols.ipynb #44a2ccb4
 class SyntheticPairs(PairDataset):
     "Rendered pairs, kept as bytes."
@@ -289,13 +296,6 @@ class SyntheticPairs(PairDataset):
         face = torch.from_numpy(np.array(self.faces[index]))
         landmarks = torch.from_numpy(np.array(self.landmarks[index]))
         return Stored(face[:1], face[1:4], landmarks, face[4])
-
-
-def record_of(key: FaceKey) -> PairRecord:
-    "The record of a rendered pair."
-    name, role = "_".join(map(str, key[:4])), ROLES[key.session]
-    kept = dict(pose=key.pose, session=key.session, frame=key.frame)
-    return PairRecord(name, str(key.subject), role=role, **kept)
 
 # %% ../../nbs/data/protocols.ipynb #32713d13
 @patch(as_prop=True)
