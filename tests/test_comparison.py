@@ -18,11 +18,11 @@ from aggan.recognition.comparison import (
     delong,
     delong_p,
     holm,
-    over_seeds,
     read_faces,
     save_faces,
     scores_of,
 )
+from aggan.recognition.seeds import seed_mean
 from aggan.recognition.verification import subject_weights
 
 
@@ -123,10 +123,13 @@ def test_holm(given, adjusted):
     assert holm(given) == pytest.approx(adjusted) if None not in given else holm(given) == adjusted
 
 
-def test_variance_over_seeds_is_unbiased():
-    values = np.random.default_rng(0).normal(size=(2000, 3))
-    drawn = [over_seeds(np.repeat(own[:, None], 200, 1)).var() for own in values]
-    assert np.mean(drawn) == pytest.approx(1 / 3, rel=0.1)
+def test_three_seeds_of_one_sign_are_not_yet_a_difference():
+    """A bootstrap of three seeds would call this p < 0.01."""
+    differences = np.array([0.3, 1.0, 2.5])
+    draws = differences[:, None] + 0.05 * np.random.default_rng(1).normal(size=(3, 1000))
+    found = seed_mean(differences, draws, people=100)
+    assert 0.15 < found.p_value() < 0.25  # t of two degrees of freedom: 0.19
+    assert found.interval()[0] < 0 < found.interval()[1]
 
 
 def unlike(faces, **fields):

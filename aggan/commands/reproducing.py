@@ -40,7 +40,9 @@ def reproduce(
         print(list)
         return
     for output in reproduce_targets(targets, jobs=jobs, **settings):
-        print((output / "table.md").read_text(encoding="utf-8"), end="")
+        for text in ("table.md", "statistics.md")[: 1 + (seeds > 1)]:
+            if (output / text).exists():
+                print((output / text).read_text(encoding="utf-8"), end="")
         print(*sorted(output.glob("*.*")), sep="\n")
 
 # %% ../../nbs/commands/reproducing.ipynb #ed308c6e

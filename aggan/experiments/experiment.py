@@ -9,7 +9,7 @@ __all__ = ['LOSS_NETWORKS', 'SYNTHETIC_JUDGE', 'MISSING', 'LOG', 'GPU_PROFILES',
            'second_judge', 'knows_rendered_people', 'network_notes', 'open_split', 'recorded_profile', 'origin',
            'data_identities', 'experiment_config', 'check_data', 'check_unseen_people', 'known_people',
            'different_people', 'validation_settings', 'training_settings', 'lock_run', 'flatten', 'check_same_run',
-           'announce_training', 'is_begun', 'load_origin', 'copy_state', 'record_run', 'run_training',
+           'announce_training', 'is_begun', 'load_origin', 'copy_state', 'record_run', 'run_training', 'faces_files',
            'evaluate_experiment', 'real_face_context', 'unmeasured', 'failure_signs', 'complete_report',
            'measured_report', 'run_evaluation', 'parameter_counts', 'run_experiment', 'reference_report',
            'seconds_per_step', 'taught_by', 'experiment_with', 'evaluate_weights']
@@ -654,11 +654,20 @@ def run_training(
         train(method, pairs, run, steps=steps, **settings)
 
 # %% ../../nbs/experiments/experiment.ipynb #8e348ae7
+def faces_files(
+    run: RunFolder, split: str = "test"
+) -> dict[str, Path]:  # by the arguments of `evaluate_experiment`
+    "The embeddings that a run keeps of a split, by its matcher and by the second judge."
+    kept = run.faces_file(run.best_step, split)
+    return {"faces_file": kept, "second_file": kept.with_stem(f"{kept.stem}_{SYNTHETIC_JUDGE}")}
+
+
 def evaluate_experiment(
     experiment: Experiment,
     translate,  # batch -> visible faces, see `translator`
     split: str = "test",
     faces_file: Path | None = None,  # keeps the embeddings by the matcher
+    second_file: Path | None = None,  # keeps those by the second judge, if there is one
 ) -> dict:  # report of `evaluate`, with `matcher`, `synthetic_auc` …, and `network_notes`
     "Evaluate any translation on a split of the experiment's data."
     profile, pairs = experiment.resolved_profile, experiment.pairs(split)
@@ -671,7 +680,7 @@ def evaluate_experiment(
 
     report = judged(experiment.matcher, faces_file) | {"matcher": experiment.matcher}
     if name := second_judge(experiment):
-        second = judged(name)
+        second = judged(name, second_file)
         for measure in ("auc", "auc_low", "auc_high", "eer", "eer_low", "eer_high"):
             report[f"synthetic_{measure}"] = second[measure]
     return report | {"network_notes": network_notes(experiment)}
@@ -739,9 +748,8 @@ def measured_report(experiment: Experiment, run: RunFolder) -> dict:
     threads, device = torch.get_num_threads(), default_device()
     translated = None
     if data["test"]:
-        pairs, faces = experiment.pairs("test"), run.faces_file(run.best_step)
-        translated = translator(method)(different_people(pairs, 8))
-        report = evaluate_experiment(experiment, translator(method), faces_file=faces)
+        translated = translator(method)(different_people(experiment.pairs("test"), 8))
+        report = evaluate_experiment(experiment, translator(method), **faces_files(run))
         report |= real_face_context(experiment)
     else:
         report = unmeasured(experiment)

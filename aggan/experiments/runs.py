@@ -19,11 +19,11 @@ from aggan.experiments import (
     load_method,
     translator,
 )
-from .experiment import complete_report
+from .experiment import complete_report, faces_files
 from .run_config import people_seed
 from ..methods import method_label
 from ..recognition.comparison import RATES, FaceEmbeddings, compare_faces, read_faces
-from ..runtime.files import atomic_write
+from ..runtime.files import atomic_write, delete_temporary, wait_for_lock
 from ..runtime.run_folder import RunFolder
 
 # %% auto #0
@@ -181,16 +181,20 @@ def on_own_data(
 def run_faces(
     run: str | Path,  # run folder with a checkpoint
     split: str = "test",
+    second: bool = False,  # by the second judge of synthetic faces, see `second_judge`
     **location: str,  # see `experiment_of`
 ) -> FaceEmbeddings:
-    """The embeddings of a split, by the run's matcher.
+    """The embeddings of a split, by the run's matcher or by the second judge.
 
     Raises ValueError as `on_own_data` does, FileNotFoundError without a checkpoint."""
     folder = RunFolder(run)
-    file = folder.faces_file(folder.best_step, split)
+    files = faces_files(folder, split)
+    file = files["second_file" if second else "faces_file"]
     if not file.exists():
         method, experiment = load_method(folder.path), on_own_data(run, split, **location)
-        evaluate_experiment(experiment, translator(method), split, faces_file=file)
+        with wait_for_lock(folder.lock, f"embedding the faces of {folder.path}"):
+            delete_temporary(file.parent)
+            evaluate_experiment(experiment, translator(method), split, **files)
     return read_faces(file)
 
 # %% ../../nbs/experiments/runs.ipynb #42d83846
@@ -299,10 +303,12 @@ def comparison_markdown(
 def comparison_note(table: pd.DataFrame) -> str:
     "What the differences are, and the smallest that this test would find."
     first, people = table["setting"][0], int(table["people"].min())
+    several = table["seeds"].max() > 1
     note = (
         f"Differences are to {first}, in percentage points, over the same probes of {people} people"
     )
-    note += "; p by a paired bootstrap over people and seeds, adjusted by Holm's procedure."
+    way = "Student's t over people and seeds" if several else "a paired bootstrap over people"
+    note += f"; p by {way}, adjusted by Holm's procedure."
     if "populations" in table and table["populations"].max() > 1:
         note += " Each seed has rendered people of its own, the same for all settings."
     if "auc_p_delong" in table:
@@ -314,7 +320,8 @@ def comparison_note(table: pd.DataFrame) -> str:
         note += (
             f" An AUC difference of {100 * found.max():.2f} would be found in four cases of five"
         )
-        note += " (p < 0.05, before Holm); half of that needs four times as many people."
+        note += " (p < 0.05, before Holm)"
+        note += "." if several else "; half of that needs four times as many people."
     return note
 
 # %% ../../nbs/experiments/runs.ipynb #e216fe90

@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from .seeds import SeedMean, seed_mean
 from aggan.recognition.verification import (
     Verification,
     central_interval,
@@ -30,9 +31,9 @@ from aggan.recognition.verification import (
 from ..runtime.files import atomic_write
 
 # %% auto #0
-__all__ = ['RATES', 'MOST_SCORES', 'POWER', 'FaceEmbeddings', 'face_embeddings', 'Scores', 'scores_of', 'save_faces',
-           'read_faces', 'common_faces', 'resampled', 'p_value', 'delong', 'delong_p', 'holm', 'over_seeds',
-           'seed_mean', 'needed', 'compare_faces']
+__all__ = ['RATES', 'MOST_SCORES', 'PARTS', 'FaceEmbeddings', 'face_embeddings', 'Scores', 'scores_of', 'save_faces',
+           'read_faces', 'common_faces', 'resampled', 'p_value', 'delong', 'delong_p', 'holm', 'interval_and_p',
+           'difference_mean', 'compare_faces']
 
 # %% ../../nbs/recognition/comparison.ipynb #9ba1ebf6
 @dataclass(frozen=True)
@@ -225,66 +226,62 @@ def holm(
     return adjusted
 
 # %% ../../nbs/recognition/comparison.ipynb #fd57b769
-def over_seeds(
+def interval_and_p(
+    mean: SeedMean,
     draws: np.ndarray,  # (S, resamples): over people, of each seed
-    seed: int = 0,  # of the draws of seeds
-) -> np.ndarray:  # (resamples,)
-    "Resampled means over people and seeds."
-    if len(draws) == 1:
-        return draws[0]
-    chosen = np.random.default_rng(seed).integers(len(draws), size=(len(draws) - 1, draws.shape[1]))
-    return np.take_along_axis(draws, chosen, 0).mean(0)
-
-
-def seed_mean(
-    values: Sequence[float],  # of each seed
-    draws: Sequence[np.ndarray] | None,  # (resamples,) of each seed; None: no interval
-) -> tuple[float, tuple[float, float] | None, np.ndarray | None]:
-    "Mean over seeds, its 95 % interval over people and seeds, and its resamples."
-    if draws is None:
-        return float(np.mean(values)), None, None
-    drawn = over_seeds(np.stack(draws))
-    return float(np.mean(values)), tuple(central_interval(drawn).tolist()), drawn
+) -> tuple[tuple[float, float], float]:
+    "The 95 % interval of a mean over people and seeds, and the p value of a mean of zero."
+    if mean.seeds == 1:
+        return tuple(central_interval(draws[0]).tolist()), p_value(draws[0])
+    return mean.interval(), mean.p_value()
 
 # %% ../../nbs/recognition/comparison.ipynb #26dd88ee
-POWER = 2.8  # standard deviations: 1.96 for 5 %, two-sided, and 0.84 for a power of 80 %
-
-
-def needed(
-    count: int,  # people or seeds that were tested
-    detectable: float,  # if only they varied
-    remaining: float,  # detectable if only the others varied, however many of the first there are
-    difference: float,  # that one wants to find
-) -> int | None:  # None: no number of them is enough
-    "How many people or seeds a test needs to find a difference in four cases of five."
-    left = difference**2 - remaining**2
-    return int(np.ceil(count * detectable**2 / left)) if left > 0 else None
+def _of_seeds(
+    rate: str,  # a key of `RATES`
+    results: Sequence[Verification],
+) -> tuple[np.ndarray, np.ndarray | None]:  # (S,), and (S, resamples) or None
+    "A rate of each seed and its resamples; None for fewer than five people."
+    values = np.array([float(RATES[rate](result.histogram)) for result in results])
+    draws = [resampled(result, rate) for result in results]
+    return values, None if draws[0] is None else np.stack(draws)
 
 
 def _rate_columns(rate: str, results: Mapping[int, Verification]) -> dict:
     "A rate of one setting: mean over seeds, interval, spread."
-    values = [float(RATES[rate](result.histogram)) for result in results.values()]
-    draws = [resampled(result, rate) for result in results.values()]
-    mean, interval, _ = seed_mean(values, None if draws[0] is None else draws)
+    values, draws = _of_seeds(rate, list(results.values()))
+    interval = None
+    if draws is not None:
+        mean = seed_mean(values, draws, next(iter(results.values())).subjects)
+        interval = tuple(np.clip(interval_and_p(mean, draws)[0], 0, 1).tolist())
     spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return interval_columns(rate, mean, interval) | {f"{rate}_spread": spread}
+    return interval_columns(rate, float(values.mean()), interval) | {f"{rate}_spread": spread}
 
 # %% ../../nbs/recognition/comparison.ipynb #d41c6dfe
+PARTS = ("people", "seeds", "both")  # of the standard error of a mean
+
+
 def _difference_columns(rate: str, first: Mapping, second: Mapping) -> dict:
-    "Second minus first setting, each a result by seed: mean, interval, p, detectable differences."
-    seeds = [seed for seed in first if seed in second]
-    pairs = [(first[seed], second[seed]) for seed in seeds]
-    rates = [[float(RATES[rate](result.histogram)) for result in pair] for pair in pairs]
-    draws = [[resampled(result, rate) for result in pair] for pair in pairs]
-    known = draws[0][0] is not None
-    differences = [two - one for one, two in draws] if known else None
-    mean, interval, drawn = seed_mean([two - one for one, two in rates], differences)
-    alone = np.mean(differences, axis=0) if known else None  # people vary, the seeds stay
-    return interval_columns(f"{rate}_difference", mean, interval) | {
-        f"{rate}_p": p_value(drawn) if known else None,
-        f"{rate}_detectable": POWER * float(drawn.std()) if known else None,
-        f"{rate}_detectable_people": POWER * float(alone.std()) if known else None,
-    }
+    "Second minus first setting, each a result by seed: mean, interval, p, its error by parts."
+    shared = [seed for seed in first if seed in second]
+    (ones, one_draws), (twos, two_draws) = (
+        _of_seeds(rate, [own[seed] for seed in shared]) for own in (first, second)
+    )
+    name, value = f"{rate}_difference", float(np.mean(twos - ones))
+    if one_draws is None:
+        return interval_columns(name, value, None) | {f"{rate}_p": None, f"{rate}_detectable": None}
+    draws = two_draws - one_draws
+    mean = seed_mean(twos - ones, draws, first[shared[0]].subjects)
+    interval, p = interval_and_p(mean, draws)
+    errors = {f"{rate}_error_{part}": getattr(mean, f"of_{part}") for part in PARTS}
+    detectable = float(mean.detectable(mean.people, mean.seeds))
+    columns = {f"{rate}_p": p, f"{rate}_detectable": detectable, f"{rate}_shared": mean.seeds}
+    return interval_columns(name, value, interval) | columns | errors
+
+
+def difference_mean(row: Mapping, rate: str = "auc") -> SeedMean:  # of a row with a difference
+    "The difference to the baseline, with the parts of its error."
+    errors = (row[f"{rate}_error_{part}"] for part in PARTS)
+    return SeedMean(row[f"{rate}_difference"], int(row[f"{rate}_shared"]), row["people"], *errors)
 
 
 def _check_seeds(

@@ -186,7 +186,8 @@ def over_seeds_text(numbers: list[dict]) -> str:  # value, low, high of each see
     values = pd.Series([number["value"] for number in numbers], dtype=float).dropna()
     if len(numbers) == 1 or values.empty:
         return interval_text(numbers[0])
-    return f"{values.mean():.2f} ± {values.std():.2f}"
+    spread = f" ± {values.std():.2f}" if len(values) > 1 else ""
+    return f"{values.mean():.2f}{spread}"
 
 
 def map_rows(
@@ -213,8 +214,10 @@ def append_maps(
     with atomic_write(Path(output) / "maps.csv") as part:
         rows.to_csv(part, index=False)
     text = rows.to_markdown(index=False, disable_numparse=True)
+    seeds = max(map(len, experiments.values()))
+    note = f", mean ± standard deviation over {seeds} seeds" if seeds > 1 else ""
     path = Path(output) / "table.md"
     table = path.read_text(encoding="utf-8")
     with atomic_write(path) as part:
-        part.write_text(f"{table}\nMaps of the generator:\n\n{text}\n", encoding="utf-8")
+        part.write_text(f"{table}\nMaps of the generator{note}:\n\n{text}\n", encoding="utf-8")
     return text

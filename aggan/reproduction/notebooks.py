@@ -331,7 +331,7 @@ def provenance(
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     system = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     return {
-        "data": caption(experiment),
+        "data": caption(experiment, flags.get("seeds", 1)),
         "profile": experiment.profile,
         "overrides": experiment.overrides,
         "seed": experiment.seed,

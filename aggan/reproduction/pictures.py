@@ -65,9 +65,13 @@ def data_label(experiment: Experiment) -> str:
     return f"synthetic faces: {experiment.dataset}, {size}{people}"
 
 
-def caption(experiment: Experiment) -> str:
-    "The data and the seed behind a picture."
-    return f"{data_label(experiment)}, seed {experiment.seed}"
+def caption(
+    experiment: Experiment,
+    seeds: int = 1,  # trainings, from the experiment's seed on
+) -> str:
+    "The data and the seed behind a picture, or the seeds behind a table."
+    several = [str(experiment.seed + n) for n in range(seeds)]
+    return f"{data_label(experiment)}, {'seeds' if seeds > 1 else 'seed'} {', '.join(several)}"
 
 
 def judged_caption(experiment: Experiment) -> str:

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import pandas as pd
 
 # %% auto #0
-__all__ = ['PAPER_TABLES', 'MEASURES', 'RATES', 'paper_table', 'RankCorrelation', 'rank_correlation', 'comparison_table']
+__all__ = ['PAPER_TABLES', 'MEASURES', 'RATES', 'paper_table', 'RankCorrelation', 'rank_correlation', 'paper_columns',
+           'comparison_table']
 
 # %% ../../nbs/reproduction/printed.ipynb #d5f9685e
 PAPER_TABLES = {
@@ -100,6 +101,11 @@ RATES = [  # in % in a table; `synthetic_` by the second judge, see `evaluate_ex
 ]
 
 
+def paper_columns(paper: pd.DataFrame) -> pd.DataFrame:  # of `paper_table`
+    "The paper's numbers as `paper_auc` …, to stand beside ours."
+    return paper.rename(columns={name: f"paper_{name}" for name in MEASURES})
+
+
 def comparison_table(
     reports: Mapping[str, Mapping],  # method -> report of `evaluate`
     paper: pd.DataFrame | None = None,  # of `paper_table`
@@ -116,5 +122,4 @@ def comparison_table(
     table.insert(1, "status", ["run" if name.casefold() in ours else "not run" for name in names])
     if paper is None:
         return table
-    columns = {name: f"paper_{name}" for name in MEASURES}
-    return table.merge(paper.rename(columns=columns), on="method", how="left")
+    return table.merge(paper_columns(paper), on="method", how="left")

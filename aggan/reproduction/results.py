@@ -46,7 +46,7 @@ def paper_says(target: str) -> str:
 
 # %% ../../nbs/reproduction/results.ipynb #46bf9b1e
 def table_claims(statistics: pd.DataFrame) -> list[dict]:  # of `statistics.csv`; of `claim`
-    "The signs of the paper's AUC differences to the reference row."
+    "The signs of the paper's AUC differences to the reference row, after Holm's correction."
     claims = []
     for row in statistics.to_dict("records"):
         printed = row.get("paper_difference")
@@ -57,7 +57,10 @@ def table_claims(statistics: pd.DataFrame) -> list[dict]:  # of `statistics.csv`
         number = {"value": row["auc_difference"], "low": low, "high": high}
         number = None if pd.isna(low) else number
         sentence = f"{row['method']} has a {side} AUC than {row['baseline']}"
-        claims.append(claim(sentence, "paired AUC difference", number, 0, above=printed > 0))
+        found = claim(sentence, "paired AUC difference", number, 0, above=printed > 0)
+        if not row["auc_p_holm"] < 0.05:
+            found["verdict"] = "inconclusive"
+        claims.append(found)
     return claims
 
 
@@ -156,5 +159,5 @@ def overview(
         found = [row["verdict"] for row in kept_claims(folder)]
         counts = {kind: found.count(kind) if found else "" for kind in VERDICTS}
         time = spent(record) if record else "no run is kept"
-        rows.append({"result": target} | counts | {"time": time})
+        rows.append({"result": target, "seeds": record.get("seeds", "")} | counts | {"time": time})
     return pd.DataFrame(rows)

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['BASELINES', 'SHOWN', 'with_references', 'cost', 'cost_table', 'difference_table', 'format_difference',
            'format_number', 'format_p', 'format_measure', 'as_markdown', 'order_agreement', 'agreement_table',
-           'order_sentence', 'table_notes', 'difference_note', 'data_note', 'write_csv_and_markdown', 'write_table']
+           'order_sentence', 'table_notes', 'difference_note', 'data_note', 'seed_note', 'write_csv_and_markdown',
+           'write_table']
 
 # %% ../../nbs/reproduction/tables.ipynb #9cba0b91
 from pathlib import Path
@@ -215,6 +216,16 @@ def data_note(experiment: Experiment) -> str:
     "The data that a table was measured on."
     return f"\nData: {data_label(experiment)}.\n"
 
+
+def seed_note(seed: int, seeds: int) -> str:
+    "Which of several trainings a table shows; empty for one."
+    if seeds == 1:
+        return ""
+    return (
+        f"\nOne training of each row, of seed {seed}: means over the {seeds} seeds and differences "
+        "are in `statistics.md`.\n"
+    )
+
 # %% ../../nbs/reproduction/tables.ipynb #134b4fd7
 def write_csv_and_markdown(
     table: pd.DataFrame,
@@ -234,6 +245,7 @@ def write_table(
     table: int | None = None,  # of the paper, whose numbers are printed beside ours
     experiments: dict[str, Experiment] | None = None,  # by row label: adds cost and differences
     data: Experiment | None = None,  # whose data the note names; None: that of the experiments
+    seeds: int = 1,  # of each row; several are compared by `statistics.write_statistics`
 ) -> pd.DataFrame:  # rates in %, PSNR in dB
     "Write a table of reports and return it."
     made = comparison_table(reports, None if table is None else paper_table(table))
@@ -241,10 +253,13 @@ def write_table(
         made = made.drop(columns="status")
     if experiments is not None:
         made = made.merge(cost_table(experiments), on="method", how="left")
-        if (differences := difference_table(experiments)) is not None:
+        differences = difference_table(experiments) if seeds == 1 else None
+        if differences is not None:
             made = made.merge(differences, on="method", how="left")
-    notes = f"{table_notes(reports)}{difference_note(made)}{order_sentence(made)}"
+    notes = table_notes(reports)
+    if seeds == 1:
+        notes += difference_note(made) + order_sentence(made)
     if behind := data or next(iter((experiments or {}).values()), None):
-        notes += data_note(behind)
+        notes += seed_note(behind.seed, seeds) + data_note(behind)
     write_csv_and_markdown(made, f"{as_markdown(made)}\n{notes}", output)
     return made
