@@ -22,17 +22,20 @@ from conftest import memory_below
 from PIL import Image
 from test_robustness import damage
 
+from aggan.commands.judging import run_flags
 from aggan.commands.parsing import UsageError
 from aggan.commands.reproducing import read_mapping, read_parameters
 from aggan.commands.settings import read_config
+from aggan.commands.training import training_flags
 from aggan.data.images import read_image
 from aggan.data.prepare import prepare
 from aggan.experiments import Experiment, load_method
 from aggan.experiments.experiment import complete_report
-from aggan.experiments.runs import list_runs
+from aggan.experiments.runs import experiment_of, list_runs
 from aggan.experiments.trained_people import trained_people
 from aggan.recognition import load_embedder
-from aggan.runtime.run_folder import RunFolder
+from aggan.reproduction.command_line import main
+from aggan.runtime.run_folder import MODELS, RunFolder
 
 CANARY = "canary"  # in the working directory
 
@@ -199,6 +202,63 @@ def test_parameters_of_others():
         except UsageError as error:
             assert "--parameters" in str(error), name
     assert read == MAPPINGS | {"empty"}
+
+
+# Names of networks
+
+
+@pytest.fixture
+def run_of_others(tmp_path):
+    """A run that shipped weights are of, judged by a module of the working directory."""
+    run = RunFolder(tmp_path / "run")
+    write(run.checkpoint(1), (MODELS / "ag-gan.safetensors").read_bytes())
+    write(run.metrics_file, '{"step": 1}\n')
+    config = Experiment("ag-gan", profile="smoke").config | {"matcher": "evil:build"}
+    write(run.config_file, json.dumps(config))
+    write(tmp_path / "evil.py", f"open({CANARY!r}, 'w')\ndef build(): pass\n")
+    write(tmp_path / "evil.json", '{"network": "evil:build"}')
+    write(tmp_path / "faces" / "a_0.png", picture())
+    return run.path
+
+
+JUDGING = {
+    "evaluate": ("evaluate", "run", "--output", "o"),
+    "explain": ("explain", "run", "--output", "o"),
+    "match": ("match", "faces", "run", "--gallery", "faces", "--aligned", "--threshold", "0.1")
+    + ("--output", "o"),
+    "train": ("train", "--config", "run"),
+    "extend": ("train", "--extend", "run", "--steps", "9"),
+}
+
+
+@pytest.mark.parametrize("flags", ["", "matcher: evil:build", "identity: evil:build"])
+@pytest.mark.parametrize("command", JUDGING)
+def test_modules_that_a_run_names_are_not_imported(run_of_others, capsys, command, flags):
+    if flags or command in ("train", "extend"):
+        flags = flags or "matcher: evil:build"
+        write(run_of_others / "config.yaml", f"method: ag-gan\nprofile: smoke\n{flags}\n")
+    if flags.startswith("identity") and command in ("evaluate", "explain"):
+        return  # the networks of a training are not made for its result
+    assert main(list(JUDGING[command])) == 1
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "run" in said and "names the Python module evil:build" in said
+
+
+def test_modules_that_other_files_name_are_not_imported(run_of_others):
+    with pytest.raises(ValueError, match="config.json names the Python module evil:build"):
+        experiment_of(run_of_others)
+    with pytest.raises(ValueError, match="evil.json names the Python module evil:build"):
+        Experiment("ag-gan", profile="smoke", matcher="evil.json")
+    with pytest.raises(ValueError, match="evil.json names the Python module evil:build"):
+        load_embedder("evil.json")
+    options = write(run_of_others / "options.yaml", "ag-gan: {identity: 'evil:build'}")
+    assert refused(read_mapping, options)
+
+
+def test_a_module_that_is_typed_judges_a_run(run_of_others):
+    assert run_flags(str(run_of_others), {"matcher": "evil:build"})["matcher"] == "evil:build"
+    assert experiment_of(run_of_others, matcher="evil:build").matcher == "evil:build"
+    assert training_flags("cut", {"matcher": "evil:build"})["matcher"] == "evil:build"
 
 
 # Tables, archives and pictures

@@ -18,7 +18,7 @@ from .parsing import Group, UsageError, check_values, flag, show
 from .signatures import Option, method_options, method_sources, options_in, options_of
 from ..experiments.profiles import PROFILES, Profile, dependent_fields
 from ..experiments.run_config import OF_RENDERED, SYNTHETIC
-from ..runtime.checks import check_choice
+from ..runtime.checks import check_choice, refuse_modules
 
 # %% ../../nbs/commands/settings.ipynb #53020c17
 def experiment_options(
@@ -173,6 +173,8 @@ def read_mapping(path: str) -> dict:
         raise UsageError(f"{path} cannot be read: {problem}") from error
     if not isinstance(value, dict):
         raise UsageError(f"{path} must hold names and values, e.g. `seed: 3`")
+    for own in value.values():  # by method or row
+        refuse_modules(own if isinstance(own, dict) else {}, path)
     return value
 
 # %% ../../nbs/commands/settings.ipynb #cae96282

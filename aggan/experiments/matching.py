@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import NamedTuple
@@ -55,7 +54,7 @@ from ..recognition import load_embedder
 from ..recognition.alignment import align, detect_faces
 from ..recognition.comparison import FaceEmbeddings, read_faces
 from ..recognition.thresholds import Threshold, check_far, choose_threshold
-from ..runtime.checks import check_options
+from ..runtime.checks import check_options, refuse_modules
 from ..runtime.files import atomic_write
 from ..runtime.run_folder import RunFolder, run_of
 
@@ -168,8 +167,8 @@ def validation_faces(
 ) -> FaceEmbeddings:
     "Gallery and translated probes of a run's validation people."
     if matcher == RunFolder(run).config["matcher"]:
-        return run_faces(run, "val", **location)
-    experiment = replace(on_own_data(run, "val", **location), matcher=matcher)
+        return run_faces(run, "val", matcher=matcher, **location)
+    experiment = on_own_data(run, "val", matcher=matcher, **location)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "val.safetensors"
         evaluate_experiment(experiment, translator(load_method(run)), "val", faces_file=file)
@@ -286,10 +285,13 @@ def write_page(
 
 # %% ../../nbs/experiments/matching.ipynb #33425702
 def _matcher_of(weights: str | Path, matcher: str | None) -> str:
-    "A given matcher, or the run's, or dlib. Raises ValueError for one that taught the weights."
+    """A given matcher, or the run's, or dlib.
+
+    Raises ValueError for one that taught the weights, or that executes what a file names."""
     if not matcher:
         run = run_of(weights)
         matcher = run.config["matcher"] if run and run.config_file.exists() else "dlib"
+        refuse_modules({"matcher": matcher}, run and run.config_file)
     experiment_with(weights, matcher=matcher)
     return matcher
 

@@ -23,6 +23,7 @@ from .experiment import complete_report, faces_files
 from .run_config import people_seed
 from ..methods import method_label
 from ..recognition.comparison import RATES, FaceEmbeddings, compare_faces, read_faces
+from ..runtime.checks import refuse_modules
 from ..runtime.files import atomic_write, delete_temporary, wait_for_lock
 from ..runtime.run_folder import RunFolder
 
@@ -53,12 +54,17 @@ def recorded_root(
 
 def experiment_of(
     run: str | Path,  # run folder, or weights that ship
+    matcher: str = "",  # embedder; "": the run's, but for a Python module that its file names
     **location: str,  # `root` of a data set on disk, `cache` of rendered faces
 ) -> Experiment:
     "The experiment of a run folder, or one that shows a model that ships."
     if Path(run).is_file():
         return experiment_with(run, overrides=SHOWN, **location)
     config = RunFolder(run).config
+    if matcher:
+        config["matcher"] = matcher
+    else:
+        refuse_modules({"matcher": config["matcher"]}, RunFolder(run).config_file)
     location["root"] = location.get("root") or recorded_root(run)
     names = ("method", "dataset", "seed", "method_kwargs", "dataset_kwargs", "matcher")
     settings = {name: config[name] for name in names}
