@@ -305,6 +305,16 @@ def test_pictures_of_others(tmp_path, name):
     assert refused(read_image, write(tmp_path / name, PICTURES[name]))
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.eps", "x.zip"])
+def test_no_program_is_started_for_a_picture(tmp_path, monkeypatch, name):
+    script = write(tmp_path / "bin" / "gs", f"#!/bin/sh\ntouch {tmp_path / CANARY}\nexit 1\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
+    page = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
+    path = write(tmp_path / name, archive(("a.png", page)) if name == "x.zip" else page)
+    assert refused(read_image, path / "a.png" if name == "x.zip" else path, ["a.png"])
+
+
 ARCHIVES = {
     "path above": archive(("../a.png", picture())),
     "absolute path": archive(("/tmp/a.png", picture())),

@@ -38,7 +38,7 @@ from aggan.data.temperatures import (
 from ..runtime.checks import check_choice
 
 # %% auto #0
-__all__ = ['SETTLED', 'MAX_BYTES', 'MAX_PIXELS', 'IMAGE_SUFFIXES', 'MATRIX_READERS', 'EIGHT_BIT_MODES', 'NUMBER_MODES',
+__all__ = ['SETTLED', 'MAX_BYTES', 'MAX_PIXELS', 'IMAGE_SUFFIXES', 'FORMATS', 'MATRIX_READERS', 'EIGHT_BIT_MODES', 'NUMBER_MODES',
            'ORIENTATION', 'THERMAL_RANGES', 'ROBUST_PERCENTILES', 'MIN_INSIDE', 'ASPECTS', 'SYSTEM_FOLDERS',
            'UnusableFile', 'split_zip', 'is_transient', 'check_bounds', 'open_zip', 'read_file', 'is_image_name',
            'check_kind', 'open_header', 'naming', 'pillow_pixels', 'as_planes', 'read_image', 'check_visible',
@@ -138,6 +138,7 @@ IMAGE_SUFFIXES = frozenset(
     ".apng .avif .bmp .dib .gif .j2k .jfif .jp2 .jpe .jpeg .jpf .jpg .jpx .mpo .pbm .pfm .pgm .png "
     ".pnm .ppm .tga .tif .tiff .webp .csv .npy".split()
 )
+FORMATS = "BMP DIB GIF JPEG JPEG2000 PNG PPM TGA TIFF WEBP AVIF".split()  # of Pillow
 MATRIX_READERS = {".csv": read_csv, ".npy": read_npy}
 # stored mode -> read as
 EIGHT_BIT_MODES = {"1": "L", "L": "L", "LA": "L"} | dict.fromkeys(
@@ -192,7 +193,7 @@ def open_header(
         data = read_file(path)
     image = None
     try:
-        image = Image.open(path if data is None else io.BytesIO(data))
+        image = Image.open(path if data is None else io.BytesIO(data), formats=FORMATS)
         check_bounds(path, image.width * image.height, MAX_PIXELS, "pixels")
         check_kind(image, path)
     except Exception as error:
