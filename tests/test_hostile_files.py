@@ -31,10 +31,13 @@ from aggan.data.images import read_image
 from aggan.data.prepare import prepare
 from aggan.experiments import Experiment, load_method
 from aggan.experiments.experiment import complete_report
+from aggan.experiments.export import export_onnx
 from aggan.experiments.runs import experiment_of, list_runs
 from aggan.experiments.trained_people import trained_people
 from aggan.recognition import load_embedder
 from aggan.reproduction.command_line import main
+from aggan.reproduction.maps import write_explanation
+from aggan.reproduction.pictures import write_evaluation
 from aggan.runtime.run_folder import MODELS, RunFolder
 
 CANARY = "canary"  # in the working directory
@@ -259,6 +262,38 @@ def test_a_module_that_is_typed_judges_a_run(run_of_others):
     assert run_flags(str(run_of_others), {"matcher": "evil:build"})["matcher"] == "evil:build"
     assert experiment_of(run_of_others, matcher="evil:build").matcher == "evil:build"
     assert training_flags("cut", {"matcher": "evil:build"})["matcher"] == "evil:build"
+
+
+# Files that are there
+
+
+OTHERS = {
+    "run": ("run", "is the folder of a run"),
+    "model": ("model", "is the folder of a run"),
+    "report.json": ("mine", "report.json is there and was not written"),
+    "explanation.json": ("mine", "explanation.json is there and was not written"),
+}
+
+
+@pytest.mark.parametrize("command", ["evaluate", "explain"])
+@pytest.mark.parametrize("place", OTHERS)
+def test_measures_replace_no_file_of_others(tmp_path, command, place):
+    folder, reason = OTHERS[place]
+    name = {"run": "metrics.jsonl", "model": "config.json"}.get(place, place)
+    path = write(tmp_path / folder / name, '{"mine": 1}')
+    if place == {"evaluate": "explanation.json", "explain": "report.json"}[command]:
+        return  # is kept beside
+    measure = write_evaluation if command == "evaluate" else write_explanation
+    with pytest.raises(ValueError, match=reason):
+        measure("ag-gan", path.parent)
+    assert path.read_text() == '{"mine": 1}' and len(list(path.parent.iterdir())) == 1
+
+
+def test_an_exported_network_replaces_no_file_of_others(tmp_path):
+    path = write(tmp_path / "a.onnx", "mine")
+    with pytest.raises(ValueError, match="a.onnx is there and was not written"):
+        export_onnx("ag-gan", path)
+    assert path.read_text() == "mine"
 
 
 # Tables, archives and pictures
