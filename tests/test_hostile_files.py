@@ -13,6 +13,7 @@ import struct
 import time
 import warnings
 import zipfile
+from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -27,7 +28,7 @@ from aggan.commands.parsing import UsageError
 from aggan.commands.reproducing import read_mapping, read_parameters
 from aggan.commands.settings import read_config
 from aggan.commands.training import training_flags
-from aggan.data.images import read_image
+from aggan.data.images import open_thermal, read_image
 from aggan.data.prepare import prepare
 from aggan.experiments import Experiment, load_method
 from aggan.experiments.experiment import complete_report
@@ -348,6 +349,76 @@ def test_no_program_is_started_for_a_picture(tmp_path, monkeypatch, name):
     page = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
     path = write(tmp_path / name, archive(("a.png", page)) if name == "x.zip" else page)
     assert refused(read_image, path / "a.png" if name == "x.zip" else path, ["a.png"])
+
+
+def png(width, height):
+    """A small file of a grey picture of any size."""
+    stream = io.BytesIO()
+    Image.new("L", (width, height)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def tiff_of_pages(number):
+    """A TIFF whose pages are a directory each, of the one pixel."""
+    tags = ((256, 1), (257, 1), (258, 8), (262, 1), (273, 8), (277, 1), (278, 1), (279, 1))
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    content, size = struct.pack("<2sHI8x", b"II", 42, 16), 2 + len(entries) + 4
+    for page in range(1, number + 1):
+        follows = 16 + page * size if page < number else 0
+        content += struct.pack("<H", len(tags)) + entries + struct.pack("<I", follows)
+    return content
+
+
+def flir(counts, entries=4, claimed=(16, 16)):
+    """A JPEG with FLIR's records: counts as any bytes, and a camera of zeros."""
+    raw = struct.pack("<HHH", 2, *claimed).ljust(32, b"\0") + counts
+    directory, start = b"", 64 + 4 * 32
+    for kind, record in ((1, raw), (32, bytes(1100)), (14, raw)):
+        place = struct.pack(">HHIIII", kind, 1, 100, 1, start, len(record))
+        directory, start = directory + place.ljust(32, b"\0"), start + len(record)
+    head = b"FFF\0".ljust(20, b"\0") + struct.pack(">III", 100, 64, entries)
+    data = head.ljust(64, b"\0") + directory.ljust(128, b"\0") + raw + bytes(1100) + raw
+    segment = b"FLIR\0\1\0\0" + data
+    whole = picture("JPEG")
+    return whole[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + whole[2:]
+
+
+LARGE = {  # small files of what is large, or slow to read
+    "thin.png": png(30_000, 4),
+    "line.png": png(200_000, 1),
+    "pages.tif": tiff_of_pages(32_000),
+    "flir picture.jpg": flir(png(5400, 5400), claimed=(5400, 5400)),
+    "flir picture that lies.jpg": flir(png(5400, 5400)),
+    "flir program.jpg": flir(b"%!PS-Adobe-3.0 EPSF-3.0\n", claimed=(2, 2)),
+    "flir directory.jpg": flir(bytes(512), entries=2**31),
+    "wide.csv": b"0," * 200_000,
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_small_files_of_large_pictures(tmp_path, name):
+    assert refused(read_image, write(tmp_path / name, LARGE[name]))
+
+
+def test_large_pictures_leave_the_others_of_their_folder(tmp_path):
+    """Also files without end, and a table of zeros that takes no room on the disk."""
+    for name, content in LARGE.items():
+        write(tmp_path / "in" / name, content)
+    write(tmp_path / "in" / "good.png", picture())
+    os.mkfifo(tmp_path / "in" / "b_1.png")
+    for name in ("z.npy", "z.csv", "z.png"):
+        (tmp_path / "in" / name).symlink_to("/dev/zero")
+    with open(tmp_path / "in" / "x.csv", "wb") as sparse:
+        sparse.truncate(300 * 2**20)
+    problems = []
+    images = open_thermal(tmp_path / "in", problems=problems)
+    assert images.names == ["good"]
+    assert {Path(name).name for name in LARGE if name != "wide.csv"} == {
+        name for name in LARGE if any(name in str(problem) for problem in problems)
+    }
+    for name in ("b_1.png", "z.npy", "z.png"):
+        assert refused(read_image, tmp_path / "in" / name)
+        assert refused(open_thermal, tmp_path / "in" / name)
 
 
 ARCHIVES = {
