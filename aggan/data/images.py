@@ -181,11 +181,11 @@ def _has_frames(image: Image.Image) -> bool:
     here = image.tell()
     try:
         image.seek(1)
+        return True
     except EOFError:
         return False
     finally:
         image.seek(here)
-    return True
 
 
 def check_kind(image: Image.Image, path: str | Path) -> None:

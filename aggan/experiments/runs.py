@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
 from aggan.experiments import (
     Experiment,
@@ -20,7 +19,7 @@ from aggan.experiments import (
     translator,
 )
 from .experiment import complete_report, faces_files
-from .run_config import people_seed
+from .run_config import people_seed, read_yaml_file
 from ..methods import method_label
 from ..recognition.comparison import RATES, FaceEmbeddings, compare_faces, read_faces
 from ..runtime.checks import refuse_modules
@@ -44,11 +43,10 @@ def recorded_root(
     if not flags.is_file():
         return ""
     try:
-        return yaml.safe_load(flags.read_text(encoding="utf-8")).get("root", "")
-    except (yaml.YAMLError, UnicodeDecodeError, AttributeError) as error:
-        problem = " ".join(str(error).split())
+        return read_yaml_file(flags).get("root", "")
+    except (ValueError, AttributeError) as error:
         raise ValueError(
-            f"{flags} is damaged ({problem}): delete it, and name the data with --root"
+            f"{flags} is damaged ({error}): delete it, and name the data with --root"
         ) from error
 
 
