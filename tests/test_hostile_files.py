@@ -34,6 +34,7 @@ from aggan.data.prepare import prepare
 from aggan.experiments import Experiment, load_method
 from aggan.experiments.experiment import complete_report
 from aggan.experiments.export import export_onnx
+from aggan.experiments.matching import match_probes
 from aggan.experiments.runs import experiment_of, list_runs
 from aggan.experiments.trained_people import trained_people
 from aggan.recognition import load_embedder
@@ -509,6 +510,23 @@ def test_manifests_of_others(tmp_path, name):
         assert (report.written, report.left_out) == (4 - len(expected), expected), report
 
     assert not refused(prepared, path)
+
+
+FORMULA = '=HYPERLINK("x")'
+
+
+def test_names_are_no_formulas_in_a_list(tmp_path):
+    write(tmp_path / "faces" / FORMULA / "a.png", picture())
+    write(tmp_path / "thermal" / "@b.png", picture(seed=1))
+    given = {"threshold": 0.1, "aligned": True}
+    found = match_probes(
+        "ag-gan", tmp_path / "thermal", tmp_path / "faces", tmp_path / "o", **given
+    )
+    assert found.table["person"][0] == FORMULA
+    with open(tmp_path / "o" / "matches.csv", newline="") as file:
+        row = next(csv.DictReader(file))
+    assert (row["probe"], row["person"]) == ("'@b", f"'{FORMULA}")
+    assert row["photograph"] == f"'{FORMULA}/a" and float(row["score"]) <= 1
 
 
 # Fuzzed and damaged files

@@ -178,14 +178,13 @@ def _is_deep_colour(image: Image.Image) -> bool:
 
 def _has_frames(image: Image.Image) -> bool:
     "Whether there is a second frame or page; a small file may have so many that counting is slow."
-    here = image.tell()
     try:
         image.seek(1)
         return True
     except EOFError:
         return False
     finally:
-        image.seek(here)
+        image.seek(0)
 
 
 def check_kind(image: Image.Image, path: str | Path) -> None:

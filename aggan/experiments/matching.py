@@ -40,12 +40,13 @@ from aggan.experiments import (
     translator,
 )
 from .inference import load_readable, open_source, stack_thermal
+from .judging import as_cell
 from .preparation import as_trained, reading_options, trained_preparation
 
 # %% auto #0
 __all__ = ['FRAME', 'THUMB', 'PAGE_PROBES', 'LOG', 'Gallery', 'read_photograph', 'gallery_files', 'open_gallery', 'Probes',
-           'embed_probes', 'validation_faces', 'match_threshold', 'rank_people', 'limits', 'write_page', 'Matches',
-           'match_probes']
+           'embed_probes', 'validation_faces', 'match_threshold', 'rank_people', 'limits', 'write_page', 'write_list',
+           'Matches', 'match_probes']
 
 # %% ../../nbs/experiments/matching.ipynb #70ab14f5
 from .runs import on_own_data, run_faces
@@ -296,6 +297,14 @@ def _matcher_of(weights: str | Path, matcher: str | None) -> str:
     return matcher
 
 
+def write_list(path: Path, found: pd.DataFrame) -> None:
+    "Write the table of `rank_people`, with names as of `as_cell`."
+    names = ("probe", "person", "photograph")
+    listed = found.assign(**{name: found[name].map(as_cell) for name in names})
+    with atomic_write(path) as part:
+        listed.to_csv(part, index=False, float_format="%.6f")
+
+
 def _open_probes(weights, source, output, method, align, reading, notes):
     "Thermal images as the weights learnt them; what cannot be read is noted."
     trained, problems = trained_preparation(weights), []
@@ -351,7 +360,6 @@ def match_probes(
     LOG.info("%s probes, %s photographs of %s people", *counts)
     found = rank_people(searched, people, chosen.value, top)
     notes = [*limits(matcher, chosen, people), *notes]
-    with atomic_write(output / "matches.csv") as part:
-        found.to_csv(part, index=False, float_format="%.6f")
+    write_list(output / "matches.csv", found)
     write_page(output / "matches.html", found, searched, people, notes)
     return Matches(found, chosen, notes)
