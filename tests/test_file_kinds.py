@@ -222,8 +222,8 @@ def save_pages(path):
 
 
 REFUSED = {
-    "pages.tif": ("3 frames or pages", save_pages),
-    "moving.gif": ("3 frames or pages", save_pages),
+    "pages.tif": ("several frames or pages", save_pages),
+    "moving.gif": ("several frames or pages", save_pages),
     "frames.npy": ("(9, 48, 48)", lambda path: np.save(path, np.zeros((9, 48, 48)))),
     "nothing.npy": ("no finite", lambda path: np.save(path, np.full((48, 48), np.nan))),
     "objects.npy": ("objects.npy", lambda path: np.save(path, np.array([{}]), allow_pickle=True)),

@@ -13,6 +13,7 @@ import struct
 import time
 import warnings
 import zipfile
+from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -22,17 +23,25 @@ from conftest import memory_below
 from PIL import Image
 from test_robustness import damage
 
+from aggan.commands.judging import run_flags
 from aggan.commands.parsing import UsageError
 from aggan.commands.reproducing import read_mapping, read_parameters
 from aggan.commands.settings import read_config
-from aggan.data.images import read_image
+from aggan.commands.training import training_flags
+from aggan.data.images import open_thermal, read_image
+from aggan.data.people import subject_of
 from aggan.data.prepare import prepare
 from aggan.experiments import Experiment, load_method
 from aggan.experiments.experiment import complete_report
-from aggan.experiments.runs import list_runs
+from aggan.experiments.export import export_onnx
+from aggan.experiments.matching import match_probes
+from aggan.experiments.runs import experiment_of, list_runs
 from aggan.experiments.trained_people import trained_people
 from aggan.recognition import load_embedder
-from aggan.runtime.run_folder import RunFolder
+from aggan.reproduction.command_line import main
+from aggan.reproduction.maps import write_explanation
+from aggan.reproduction.pictures import write_evaluation
+from aggan.runtime.run_folder import MODELS, RunFolder
 
 CANARY = "canary"  # in the working directory
 
@@ -63,7 +72,7 @@ def refused(read, path, names=()):
         return False
     except (ValueError, OSError, UsageError) as error:
         assert any(name in str(error) for name in (path.name, *names)), error
-        assert "\n" not in str(error), error
+        assert "\n" not in str(error) and len(str(error)) < 2000, error
         return True
     finally:
         assert time.monotonic() - began < 10
@@ -152,6 +161,16 @@ DOCUMENTS = {
     "python name": "method: !!python/name:os.system",
     "laughs": "a: &a [x, x]\n"
     + "\n".join(f"{b}: &{b} [*{a}, *{a}]" for a, b in zip("abcdefghijklmn", "bcdefghijklmno")),
+    "merges": "a: &a {x: 1}\n"
+    + "\n".join(
+        f"b{n}: &b{n} {{<<: [{', '.join([f'*b{n - 1}' if n else '*a'] * 8)}]}}" for n in range(9)
+    ),
+    "long sentence": "method: ag-gan\nsteps: [&a [1, 1, 1, 1, 1, 1, 1, 1, 1], "
+    + ", ".join(f"&{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in zip("abcde", "bcdef"))
+    + "]",
+    "twice": "method: ag-gan\nseed: 1\nseed: 7",
+    "long": "method: " + "a" * 10**6,
+    "pattern": "method: ag-gan\nsubject_pattern: '([0-9]|(?:a+)+)$'",
     "expression": f"method: \"__import__('os').system('touch {CANARY}')\"",
     "template": f'method: \'{{{{ open("{CANARY}", "w") }}}}\'',
     "shell": f"method: '$(touch {CANARY})'",
@@ -171,9 +190,9 @@ READERS = {
     "people.json": lambda path: trained_people(path.parent),
     "metrics.jsonl": read_no_row,
 }
-MAPPINGS = {"a mapping of mappings", "laughs", "expression", "template", "shell"}  # in YAML
+MAPPINGS = {"a mapping of mappings", "pattern", "expression", "template", "shell"}  # in YAML
 DATA = {  # what is read, as a mapping or as lines that are set aside
-    "config.yaml": set(),
+    "config.yaml": {"pattern"},
     "options.yaml": MAPPINGS,
     "config.json": {"a mapping of mappings"},
     "report.json": set(),
@@ -199,6 +218,101 @@ def test_parameters_of_others():
         except UsageError as error:
             assert "--parameters" in str(error), name
     assert read == MAPPINGS | {"empty"}
+
+
+def test_a_pattern_of_others_takes_no_years():
+    assert refused(
+        lambda name: subject_of(name.stem, "([0-9]|(?:a+)+)$"), Path("a" * 34 + "!"), ["a+"]
+    )
+
+
+# Names of networks
+
+
+@pytest.fixture
+def run_of_others(tmp_path):
+    """A run that shipped weights are of, judged by a module of the working directory."""
+    run = RunFolder(tmp_path / "run")
+    write(run.checkpoint(1), (MODELS / "ag-gan.safetensors").read_bytes())
+    write(run.metrics_file, '{"step": 1}\n')
+    config = Experiment("ag-gan", profile="smoke").config | {"matcher": "evil:build"}
+    write(run.config_file, json.dumps(config))
+    write(tmp_path / "evil.py", f"open({CANARY!r}, 'w')\ndef build(): pass\n")
+    write(tmp_path / "evil.json", '{"network": "evil:build"}')
+    write(tmp_path / "faces" / "a_0.png", picture())
+    return run.path
+
+
+JUDGING = {
+    "evaluate": ("evaluate", "run", "--output", "o"),
+    "explain": ("explain", "run", "--output", "o"),
+    "match": ("match", "faces", "run", "--gallery", "faces", "--aligned", "--threshold", "0.1")
+    + ("--output", "o"),
+    "train": ("train", "--config", "run"),
+    "extend": ("train", "--extend", "run", "--steps", "9"),
+}
+
+
+@pytest.mark.parametrize("flags", ["", "matcher: evil:build", "identity: evil:build"])
+@pytest.mark.parametrize("command", JUDGING)
+def test_modules_that_a_run_names_are_not_imported(run_of_others, capsys, command, flags):
+    if flags or command in ("train", "extend"):
+        flags = flags or "matcher: evil:build"
+        write(run_of_others / "config.yaml", f"method: ag-gan\nprofile: smoke\n{flags}\n")
+    if flags.startswith("identity") and command in ("evaluate", "explain"):
+        return  # the networks of a training are not made for its result
+    assert main(list(JUDGING[command])) == 1
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "run" in said and "names the Python module evil:build" in said
+
+
+def test_modules_that_other_files_name_are_not_imported(run_of_others):
+    with pytest.raises(ValueError, match="config.json names the Python module evil:build"):
+        experiment_of(run_of_others)
+    with pytest.raises(ValueError, match="evil.json names the Python module evil:build"):
+        Experiment("ag-gan", profile="smoke", matcher="evil.json")
+    with pytest.raises(ValueError, match="evil.json names the Python module evil:build"):
+        load_embedder("evil.json")
+    options = write(run_of_others / "options.yaml", "ag-gan: {identity: 'evil:build'}")
+    assert refused(read_mapping, options)
+
+
+def test_a_module_that_is_typed_judges_a_run(run_of_others):
+    assert run_flags(str(run_of_others), {"matcher": "evil:build"})["matcher"] == "evil:build"
+    assert experiment_of(run_of_others, matcher="evil:build").matcher == "evil:build"
+    assert training_flags("cut", {"matcher": "evil:build"})["matcher"] == "evil:build"
+
+
+# Files that are there
+
+
+OTHERS = {
+    "run": ("run", "is the folder of a run"),
+    "model": ("model", "is the folder of a run"),
+    "report.json": ("mine", "report.json is there and was not written"),
+    "explanation.json": ("mine", "explanation.json is there and was not written"),
+}
+
+
+@pytest.mark.parametrize("command", ["evaluate", "explain"])
+@pytest.mark.parametrize("place", OTHERS)
+def test_measures_replace_no_file_of_others(tmp_path, command, place):
+    folder, reason = OTHERS[place]
+    name = {"run": "metrics.jsonl", "model": "config.json"}.get(place, place)
+    path = write(tmp_path / folder / name, '{"mine": 1}')
+    if place == {"evaluate": "explanation.json", "explain": "report.json"}[command]:
+        return  # is kept beside
+    measure = write_evaluation if command == "evaluate" else write_explanation
+    with pytest.raises(ValueError, match=reason):
+        measure("ag-gan", path.parent)
+    assert path.read_text() == '{"mine": 1}' and len(list(path.parent.iterdir())) == 1
+
+
+def test_an_exported_network_replaces_no_file_of_others(tmp_path):
+    path = write(tmp_path / "a.onnx", "mine")
+    with pytest.raises(ValueError, match="a.onnx is there and was not written"):
+        export_onnx("ag-gan", path)
+    assert path.read_text() == "mine"
 
 
 # Tables, archives and pictures
@@ -243,6 +357,86 @@ PICTURES = {
 @pytest.mark.parametrize("name", PICTURES)
 def test_pictures_of_others(tmp_path, name):
     assert refused(read_image, write(tmp_path / name, PICTURES[name]))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.eps", "x.zip"])
+def test_no_program_is_started_for_a_picture(tmp_path, monkeypatch, name):
+    script = write(tmp_path / "bin" / "gs", f"#!/bin/sh\ntouch {tmp_path / CANARY}\nexit 1\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
+    page = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
+    path = write(tmp_path / name, archive(("a.png", page)) if name == "x.zip" else page)
+    assert refused(read_image, path / "a.png" if name == "x.zip" else path, ["a.png"])
+
+
+def png(width, height):
+    """A small file of a grey picture of any size."""
+    stream = io.BytesIO()
+    Image.new("L", (width, height)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def tiff_of_pages(number):
+    """A TIFF whose pages are a directory each, of the one pixel."""
+    tags = ((256, 1), (257, 1), (258, 8), (262, 1), (273, 8), (277, 1), (278, 1), (279, 1))
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    content, size = struct.pack("<2sHI8x", b"II", 42, 16), 2 + len(entries) + 4
+    for page in range(1, number + 1):
+        follows = 16 + page * size if page < number else 0
+        content += struct.pack("<H", len(tags)) + entries + struct.pack("<I", follows)
+    return content
+
+
+def flir(counts, entries=4, claimed=(16, 16)):
+    """A JPEG with FLIR's records: counts as any bytes, and a camera of zeros."""
+    raw = struct.pack("<HHH", 2, *claimed).ljust(32, b"\0") + counts
+    directory, start = b"", 64 + 4 * 32
+    for kind, record in ((1, raw), (32, bytes(1100)), (14, raw)):
+        place = struct.pack(">HHIIII", kind, 1, 100, 1, start, len(record))
+        directory, start = directory + place.ljust(32, b"\0"), start + len(record)
+    head = b"FFF\0".ljust(20, b"\0") + struct.pack(">III", 100, 64, entries)
+    data = head.ljust(64, b"\0") + directory.ljust(128, b"\0") + raw + bytes(1100) + raw
+    segment = b"FLIR\0\1\0\0" + data
+    whole = picture("JPEG")
+    return whole[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + whole[2:]
+
+
+LARGE = {  # small files of what is large, or slow to read
+    "thin.png": png(30_000, 4),
+    "line.png": png(200_000, 1),
+    "pages.tif": tiff_of_pages(32_000),
+    "flir picture.jpg": flir(png(5400, 5400), claimed=(5400, 5400)),
+    "flir picture that lies.jpg": flir(png(5400, 5400)),
+    "flir program.jpg": flir(b"%!PS-Adobe-3.0 EPSF-3.0\n", claimed=(2, 2)),
+    "flir directory.jpg": flir(bytes(512), entries=2**31),
+    "wide.csv": b"0," * 200_000,
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_small_files_of_large_pictures(tmp_path, name):
+    assert refused(read_image, write(tmp_path / name, LARGE[name]))
+
+
+def test_large_pictures_leave_the_others_of_their_folder(tmp_path):
+    """Also files without end, and a table of zeros that takes no room on the disk."""
+    for name, content in LARGE.items():
+        write(tmp_path / "in" / name, content)
+    write(tmp_path / "in" / "good.png", picture())
+    os.mkfifo(tmp_path / "in" / "b_1.png")
+    for name in ("z.npy", "z.csv", "z.png"):
+        (tmp_path / "in" / name).symlink_to("/dev/zero")
+    with open(tmp_path / "in" / "x.csv", "wb") as sparse:
+        sparse.truncate(300 * 2**20)
+    problems = []
+    images = open_thermal(tmp_path / "in", problems=problems)
+    assert images.names == ["good"]
+    assert {Path(name).name for name in LARGE if name != "wide.csv"} == {
+        name for name in LARGE if any(name in str(problem) for problem in problems)
+    }
+    for name in ("b_1.png", "z.npy", "z.png"):
+        assert refused(read_image, tmp_path / "in" / name)
+        assert refused(open_thermal, tmp_path / "in" / name)
 
 
 ARCHIVES = {
@@ -316,6 +510,23 @@ def test_manifests_of_others(tmp_path, name):
         assert (report.written, report.left_out) == (4 - len(expected), expected), report
 
     assert not refused(prepared, path)
+
+
+FORMULA = '=HYPERLINK("x")'
+
+
+def test_names_are_no_formulas_in_a_list(tmp_path):
+    write(tmp_path / "faces" / FORMULA / "a.png", picture())
+    write(tmp_path / "thermal" / "@b.png", picture(seed=1))
+    given = {"threshold": 0.1, "aligned": True}
+    found = match_probes(
+        "ag-gan", tmp_path / "thermal", tmp_path / "faces", tmp_path / "o", **given
+    )
+    assert found.table["person"][0] == FORMULA
+    with open(tmp_path / "o" / "matches.csv", newline="") as file:
+        row = next(csv.DictReader(file))
+    assert (row["probe"], row["person"]) == ("'@b", f"'{FORMULA}")
+    assert row["photograph"] == f"'{FORMULA}/a" and float(row["score"]) <= 1
 
 
 # Fuzzed and damaged files

@@ -244,6 +244,13 @@ def test_hostile_tables_of_runs_are_refused(tmp_path, changed):
         snakefile(table, tmp_path)
 
 
+def test_a_table_of_runs_names_no_python_module(tmp_path):
+    changed = {"parameters": '{"output": "o", "method_kwargs": {"identity": "evil\\u003arun"}}'}
+    table = write_table(tmp_path / "runs.csv", ROW | changed)
+    with pytest.raises(ValueError, match="names the Python module evil:run"):
+        snakefile(table, tmp_path)
+
+
 # Weights
 
 

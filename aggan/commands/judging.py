@@ -16,6 +16,7 @@ from .parsing import UsageError
 from .reports import data_text, print_report
 from .settings import experiment_settings, merge_config, read_config
 from ..experiments.run_config import OF_RENDERED, SYNTHETIC, data_flags
+from ..runtime.checks import refuse_modules
 
 # %% ../../nbs/commands/judging.ipynb #2c388a14
 def recorded_flags(folder: Path) -> dict:
@@ -46,6 +47,8 @@ def run_flags(
     run = run_of(weights)
     config = recorded_flags(run.path) if run else {}
     flags = merge_config(config, given) if config else dict(given)
+    if "matcher" not in given:
+        refuse_modules({"matcher": flags.get("matcher")}, weights)
     dataset = flags.get("dataset", SYNTHETIC)
     if config and not flags.get("root") and not dataset.startswith(SYNTHETIC):
         raise UsageError(f"{weights} does not say where its data are: --root names their folder")

@@ -12,6 +12,7 @@ from tyro.conf import Positional
 
 from .parsing import UsageError
 from .settings import read_mapping, target_settings
+from ..experiments.run_config import read_yaml
 
 # %% ../../nbs/commands/reproducing.ipynb #5ddc1f6a
 def reproduce(
@@ -48,12 +49,10 @@ def reproduce(
 # %% ../../nbs/commands/reproducing.ipynb #ed308c6e
 def read_parameters(text: str) -> dict:
     "Parameters of a notebook from YAML. Raises UsageError."
-    import yaml
-
     try:
-        found = yaml.safe_load(text) if text else {}
-    except (yaml.YAMLError, RecursionError) as error:
-        raise UsageError(f"--parameters is no YAML: {' '.join(str(error).split())}") from error
+        found = read_yaml(text) if text else {}
+    except ValueError as error:
+        raise UsageError(f"--parameters is no YAML: {error}") from error
     if not isinstance(found, dict):
         raise UsageError(f"--parameters must be names and values like 'seed: 3', not {text!r}")
     return found

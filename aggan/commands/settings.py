@@ -17,8 +17,8 @@ from typing import Literal
 from .parsing import Group, UsageError, check_values, flag, show
 from .signatures import Option, method_options, method_sources, options_in, options_of
 from ..experiments.profiles import PROFILES, Profile, dependent_fields
-from ..experiments.run_config import OF_RENDERED, SYNTHETIC
-from ..runtime.checks import check_choice
+from ..experiments.run_config import OF_RENDERED, SYNTHETIC, read_yaml_file
+from ..runtime.checks import check_choice, refuse_modules
 
 # %% ../../nbs/commands/settings.ipynb #53020c17
 def experiment_options(
@@ -163,16 +163,14 @@ def target_settings(
 # %% ../../nbs/commands/settings.ipynb #4cc0a446
 def read_mapping(path: str) -> dict:
     "A mapping from a YAML file. Raises UsageError."
-    import yaml
-
     try:
-        with open(path, encoding="utf-8") as file:
-            value = yaml.safe_load(file)
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        problem = " ".join(str(error).split())
-        raise UsageError(f"{path} cannot be read: {problem}") from error
+        value = read_yaml_file(path)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from error
     if not isinstance(value, dict):
         raise UsageError(f"{path} must hold names and values, e.g. `seed: 3`")
+    for own in value.values():  # by method or row
+        refuse_modules(own if isinstance(own, dict) else {}, path)
     return value
 
 # %% ../../nbs/commands/settings.ipynb #cae96282
@@ -180,16 +178,13 @@ def read_config(
     path: str | Path,  # a run folder, or its `config.yaml`
 ) -> dict:  # flags, `method` among them
     "Read a configuration file. Raises UsageError naming what is wrong in it."
-    import yaml
-
     path = Path(path) / "config.yaml" if Path(path).is_dir() else Path(path)
     if not path.is_file():
         raise UsageError(f"there is no configuration file {path}")
     try:
-        flags = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        problem = " ".join(str(error).split())
-        raise UsageError(f"{path} is not a configuration file: {problem}") from error
+        flags = read_yaml_file(path)
+    except ValueError as error:
+        raise UsageError(f"{path} is not a configuration file: {error}") from error
     if not isinstance(flags, dict) or not isinstance(flags.get("method"), str):
         raise UsageError(f"{path} names no method: it needs a line like `method: ag-gan+`")
     try:

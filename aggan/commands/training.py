@@ -14,9 +14,11 @@ from aggan.commands.settings import (
     check_method_name,
     experiment_settings,
     merge_config,
+    own_options,
     read_config,
 )
 from .signatures import method_options, method_sources
+from ..runtime.checks import refuse_modules
 
 # %% ../../nbs/commands/training.ipynb #4f05fc20
 def train_options(
@@ -50,7 +52,12 @@ def training_flags(
     if method is None and not source:
         known = ", ".join(method_sources()[0])
         raise UsageError(f"name a method: `aggan train METHOD`, one of {known}")
-    return merge_config(config, {"method": method or config["method"]} | given)
+    flags = merge_config(config, {"method": method or config["method"]} | given)
+    if source:
+        networks = {"matcher", *(option.name for option in own_options(flags["method"]))}
+        recorded = (networks & flags.keys()) - given.keys()
+        refuse_modules({name: flags[name] for name in sorted(recorded)}, source)
+    return flags
 
 # %% ../../nbs/commands/training.ipynb #4cc775c8
 def training_settings(

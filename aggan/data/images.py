@@ -28,6 +28,8 @@ from torchvision.io import decode_image
 from torchvision.transforms import v2
 
 from aggan.data.temperatures import (
+    MAX_PIXELS,
+    MAX_SIDE,
     is_matrix,
     is_preview,
     is_radiometric,
@@ -38,12 +40,12 @@ from aggan.data.temperatures import (
 from ..runtime.checks import check_choice
 
 # %% auto #0
-__all__ = ['SETTLED', 'MAX_BYTES', 'MAX_PIXELS', 'IMAGE_SUFFIXES', 'MATRIX_READERS', 'EIGHT_BIT_MODES', 'NUMBER_MODES',
+__all__ = ['SETTLED', 'MAX_BYTES', 'IMAGE_SUFFIXES', 'FORMATS', 'MATRIX_READERS', 'EIGHT_BIT_MODES', 'NUMBER_MODES',
            'ORIENTATION', 'THERMAL_RANGES', 'ROBUST_PERCENTILES', 'MIN_INSIDE', 'ASPECTS', 'SYSTEM_FOLDERS',
-           'UnusableFile', 'split_zip', 'is_transient', 'check_bounds', 'open_zip', 'read_file', 'is_image_name',
-           'check_kind', 'open_header', 'naming', 'pillow_pixels', 'as_planes', 'read_image', 'check_visible',
-           'ImageInfo', 'image_info', 'fixed_range', 'value_limits', 'scale_depth', 'read_thermal', 'to_unit',
-           'to_network', 'unit_range', 'resize', 'square_of', 'make_square', 'undo_square', 'list_files',
+           'UnusableFile', 'split_zip', 'is_transient', 'check_bounds', 'check_file', 'open_zip', 'read_file',
+           'is_image_name', 'check_kind', 'open_header', 'naming', 'pillow_pixels', 'as_planes', 'read_image',
+           'check_visible', 'ImageInfo', 'image_info', 'fixed_range', 'value_limits', 'scale_depth', 'read_thermal',
+           'to_unit', 'to_network', 'unit_range', 'resize', 'square_of', 'make_square', 'undo_square', 'list_files',
            'report_problem', 'list_images', 'describe_other_files', 'ThermalImages', 'leave_out_unreadable',
            'warn_of_previews', 'open_thermal']
 
@@ -79,7 +81,7 @@ def is_transient(error: Exception) -> bool:
     return memory or (isinstance(error, OSError) and error.errno not in SETTLED)
 
 # %% ../../nbs/data/images.ipynb #32687191
-MAX_BYTES, MAX_PIXELS = 2**28, 50_000_000  # of a file, and of its picture
+MAX_BYTES = 2**28  # of a file; of its picture MAX_PIXELS and MAX_SIDE
 
 
 def check_bounds(
@@ -94,6 +96,14 @@ def check_bounds(
             "too large",
             f"{path} has {size:,} {unit}, more than {limit:,}: make it smaller or take it out",
         )
+
+# %% ../../nbs/data/images.ipynb #3e05149b
+def check_file(path: str | Path) -> None:
+    "Raise FileNotFoundError if nothing is there, UnusableFile for a folder, a pipe or a device."
+    if not Path(path).exists():
+        raise FileNotFoundError(f"there is no image {path}")
+    if not Path(path).is_file():
+        raise UnusableFile("no image", f"{path} is no file: name an image, or take it out")
 
 # %% ../../nbs/data/images.ipynb #5149cee9
 @lru_cache(maxsize=4)
@@ -119,8 +129,7 @@ def read_file(
     "Contents of a file; raises FileNotFoundError, or UnusableFile for a damaged zip."
     place = split_zip(path)
     if not place:
-        if not Path(path).exists():
-            raise FileNotFoundError(f"there is no image {path}")
+        check_file(path)
         check_bounds(path, Path(path).stat().st_size, MAX_BYTES, "bytes")
         return Path(path).read_bytes()
     archive, name = open_zip(place[0]), place[1]
@@ -138,6 +147,7 @@ IMAGE_SUFFIXES = frozenset(
     ".apng .avif .bmp .dib .gif .j2k .jfif .jp2 .jpe .jpeg .jpf .jpg .jpx .mpo .pbm .pfm .pgm .png "
     ".pnm .ppm .tga .tif .tiff .webp .csv .npy".split()
 )
+FORMATS = "BMP DIB GIF JPEG JPEG2000 PNG PPM TGA TIFF WEBP AVIF".split()  # of Pillow
 MATRIX_READERS = {".csv": read_csv, ".npy": read_npy}
 # stored mode -> read as
 EIGHT_BIT_MODES = {"1": "L", "L": "L", "LA": "L"} | dict.fromkeys(
@@ -166,11 +176,21 @@ def _is_deep_colour(image: Image.Image) -> bool:
     return image.mode in EIGHT_BIT_MODES and deep
 
 
+def _has_frames(image: Image.Image) -> bool:
+    "Whether there is a second frame or page; a small file may have so many that counting is slow."
+    try:
+        image.seek(1)
+        return True
+    except EOFError:
+        return False
+    finally:
+        image.seek(0)
+
+
 def check_kind(image: Image.Image, path: str | Path) -> None:
     "Raise UnusableFile for pixels that cannot be kept, and for several frames."
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":
-        message = f"{path} holds {frames} frames or pages ({image.format}): save each as a file"
+    if image.format != "MPO" and _has_frames(image):
+        message = f"{path} holds several frames or pages ({image.format}): save each as a file"
         raise UnusableFile("frames", message)
     known = image.mode in EIGHT_BIT_MODES or image.mode in NUMBER_MODES
     if not known or (_is_deep_colour(image) and image.format != "PNG"):
@@ -190,18 +210,19 @@ def open_header(
     "Open an image's header; raises FileNotFoundError or UnusableFile that names the file."
     if data is None and split_zip(path):
         data = read_file(path)
+    if data is None:
+        check_file(path)
     image = None
     try:
-        image = Image.open(path if data is None else io.BytesIO(data))
+        image = Image.open(path if data is None else io.BytesIO(data), formats=FORMATS)
         check_bounds(path, image.width * image.height, MAX_PIXELS, "pixels")
+        check_bounds(path, max(image.size), MAX_SIDE, "pixels on a side")
         check_kind(image, path)
     except Exception as error:
         if image is not None:
             image.close()
         if isinstance(error, UnusableFile) or is_transient(error):
             raise
-        if isinstance(error, FileNotFoundError):
-            raise FileNotFoundError(f"there is no image {path}") from None
         message = f"{path} is not an image that can be read: {error}"
         raise UnusableFile("no image", message) from error
     return image
@@ -519,7 +540,9 @@ def list_files(
     folder: Path,
     recursive: bool = True,  # search subfolders
 ) -> list[Path]:  # sorted
-    "Files of a folder, links followed; raises OSError for a folder that cannot be read."
+    """Files of a folder, links followed, without pipes and devices.
+
+    Raises OSError for a folder that cannot be read."""
     found = []
     for parent, folders, names in os.walk(folder, onerror=_fail, followlinks=True):
         here = Path(os.path.realpath(parent))
@@ -532,7 +555,7 @@ def list_files(
             and not here.is_relative_to(os.path.realpath(Path(parent, name)))
         ]
         found += [Path(parent, name) for name in names if not _is_left_out(name)]
-    return sorted(found)
+    return sorted(path for path in found if path.is_file() or not path.exists())
 
 # %% ../../nbs/data/images.ipynb #fbe77cb2
 def report_problem(

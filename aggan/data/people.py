@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from .pairs import SPLITS, PairRecord
+from ..runtime.checks import is_slow_pattern, shown
 
 # %% auto #0
 __all__ = ['SUBJECT_PATTERN', 'ONE_PICTURE_EACH', 'SPECTRA', 'LAYOUT_FOLDERS', 'USUAL_PATTERNS', 'NO_PERSON', 'SPLIT_NAMES',
@@ -42,6 +43,11 @@ def compile_pattern(pattern: str) -> re.Pattern:
         raise ValueError(f"subject_pattern {pattern!r} is no valid pattern: {error}") from None
     if expression.groups != 1:
         raise ValueError(f"subject_pattern {pattern!r} needs exactly one group ( )")
+    if len(pattern) > 1000 or is_slow_pattern(pattern):
+        raise ValueError(
+            f"subject_pattern {shown(pattern)} may take years, since it repeats what is a "
+            "repetition or a choice itself: write it without"
+        )
     return expression
 
 # %% ../../nbs/data/people.ipynb #dbc1d085

@@ -6,16 +6,30 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 # %% auto #0
-__all__ = ['MIN_COLUMNS', 'MAKE', 'as_picture', 'read_npy', 'read_csv', 'is_matrix', 'is_radiometric', 'is_preview',
-           'read_radiometric']
+__all__ = ['MAX_PIXELS', 'MAX_SIDE', 'MIN_COLUMNS', 'MAX_TABLE', 'MAX_LINE', 'MAKE', 'MAX_COUNTS', 'check_shape', 'as_picture',
+           'read_npy', 'read_csv', 'is_matrix', 'is_radiometric', 'is_preview', 'flir_data', 'check_counts',
+           'decode_radiometric', 'read_radiometric']
 
 # %% ../../nbs/data/temperatures.ipynb #05a72413
+MAX_PIXELS, MAX_SIDE = 50_000_000, 2**13  # of a picture, which may be padded to a square
+
+
+def check_shape(height: int, width: int) -> None:
+    "Raise ValueError for numbers of more pixels than a picture has."
+    if height * width > MAX_PIXELS or max(height, width) > MAX_SIDE:
+        raise ValueError(
+            f"holds {width:,} x {height:,} pixels, more than {MAX_PIXELS:,} or {MAX_SIDE:,} on a "
+            "side: make it smaller or take it out"
+        )
+
+
 def as_picture(numbers: np.ndarray) -> np.ndarray:  # (H, W) or (H, W, 3), uint8, uint16 or float32
     "An array as an image; raises ValueError for other shapes and for values that are no numbers."
     if numbers.dtype.kind not in "biuf":
@@ -29,6 +43,7 @@ def as_picture(numbers: np.ndarray) -> np.ndarray:  # (H, W) or (H, W, 3), uint8
             f"holds an array of {numbers.shape}: an image is (height, width), with a third axis of "
             "3 for colours; save each frame as a file of its own"
         )
+    check_shape(*numbers.shape[:2])
     kept = numbers.dtype.type in (np.uint8, np.uint16)
     return numbers if kept else numbers.astype(np.float32)
 
@@ -42,6 +57,7 @@ def read_npy(data: bytes) -> np.ndarray:  # see `as_picture`
 
 # %% ../../nbs/data/temperatures.ipynb #4ab5e61c
 MIN_COLUMNS = 8  # a narrower table is no picture
+MAX_TABLE = 24 * 2**20  # bytes
 
 
 def _separator(line: str) -> str | None:
@@ -64,21 +80,27 @@ def _cells_as_numbers(text: str) -> np.ndarray:  # (rows, columns) float32
 
 def read_csv(data: bytes) -> np.ndarray:  # (H, W) float32
     "The matrix of a .csv file; raises ValueError where a line holds anything but numbers."
+    if len(data) > MAX_TABLE:
+        raise ValueError(f"has more than {MAX_TABLE:,} bytes: save the numbers as .npy or TIFF")
     try:
         numbers = _cells_as_numbers(data.decode("utf-8-sig"))
     except (UnicodeDecodeError, ValueError) as error:
         raise ValueError(f"is no table of numbers alone, without a heading: {error}") from error
     if numbers.shape[1] < MIN_COLUMNS:
         raise ValueError(f"has {numbers.shape[1]} columns: a picture has at least {MIN_COLUMNS}")
+    check_shape(*numbers.shape)
     return numbers
 
 # %% ../../nbs/data/temperatures.ipynb #5cffda6a
+MAX_LINE = 2**20  # bytes that are looked at
+
+
 def is_matrix(
     path: Path,  # of a .csv file
 ) -> bool:
     "Whether the first line of a file holds the numbers of a picture's row."
     with open(path, "rb") as file:
-        line = file.readline()
+        line = file.readline(MAX_LINE)
     try:
         read_csv(line)
     except ValueError:
@@ -100,15 +122,57 @@ def is_preview(image: Image.Image) -> bool:
         return False
     return "FLIR" in str(image.getexif().get(MAKE, "")).upper()
 
+# %% ../../nbs/data/temperatures.ipynb #487c5312
+MAX_COUNTS = 2**22  # pixels of a thermal sensor
+
+
+def flir_data(data: bytes) -> bytes:
+    "FLIR's segments of a JPEG as one; raises ValueError if one is missing."
+    with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+        own = [part for _, part in image.applist if part.startswith(b"FLIR\0") and len(part) > 8]
+    parts = {part[6]: part[8:] for part in own}
+    if not own or set(parts) != set(range(own[0][7] + 1)):
+        raise ValueError("a part of them is missing")
+    return b"".join(parts[number] for number in sorted(parts))
+
+
+def check_counts(data: bytes, start: int, length: int) -> None:
+    "Raise ValueError for a record that holds, or asks for, more than a sensor's counts."
+    width, height = struct.unpack_from("<HH", data, start + 2)
+    size, picture = (width, height), data[start + 32 : start + length]
+    if picture.startswith(b"\x89PNG"):
+        with Image.open(io.BytesIO(picture), formats=["PNG"]) as image:
+            size = image.size
+    if size != (width, height) or not 0 < width * height <= MAX_COUNTS:
+        raise ValueError(f"{size[0]} x {size[1]} pixels are no sensor's {width} x {height}")
+    check_shape(height, width)
+
+# %% ../../nbs/data/temperatures.ipynb #7eda0990
+def decode_radiometric(data: bytes) -> np.ndarray:  # (H, W) kelvin
+    "The temperatures of a FLIR JPEG, by flyr."
+    from flyr.records import RecordIndex, parse_flir_records
+    from flyr.thermal import parse_camera_info, parse_raw_data
+    from flyr.thermogram import FlyrThermogram
+
+    own = flir_data(data)
+    if 32 * int.from_bytes(own[28:32], "big") > len(own):
+        raise ValueError("its directory is longer than the file")
+    stream = io.BytesIO(own)
+    records = parse_flir_records(stream)
+    counts = records[RecordIndex.RAW_DATA.value]
+    check_counts(own, *counts[2:])
+    camera = parse_camera_info(stream, records[RecordIndex.CAMERA_INFO.value])
+    return FlyrThermogram(parse_raw_data(stream, counts)[2], camera).kelvin
+
 
 def read_radiometric(data: bytes) -> np.ndarray:  # (H, W) float32, kelvin
     "The temperatures in a FLIR JPEG; raises ValueError if they cannot be decoded."
     try:
-        import flyr
+        import flyr  # noqa: F401
     except ImportError:
         raise ValueError("is a FLIR JPEG, which needs flyr: pip install 'aggan[flir]'") from None
     try:
-        return flyr.unpack(io.BytesIO(data)).kelvin.astype(np.float32)
+        return decode_radiometric(data).astype(np.float32)
     except Exception as error:
         raise ValueError(
             "holds thermal data of FLIR that cannot be decoded "

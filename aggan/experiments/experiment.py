@@ -81,7 +81,7 @@ def weights_hash(
         name = "parser" if network == "synthetic" else network
         path = Path(aggan.__file__).parent / "weights" / f"{name}.safetensors"
     if path.suffix == ".json" and path.is_file():
-        return content_hash(path, *read_description(path).files, digits=12)
+        return content_hash(path, read_description(path).network, digits=12)
     return content_hash(path, digits=12) if path.is_file() else ""
 
 # %% ../../nbs/experiments/experiment.ipynb #7d21439a
@@ -230,7 +230,7 @@ def network_digests(network: str) -> set[str]:
     "Content hashes of an embedder or a parser and of the files it is made of; else its name."
     path = Path(network)
     described = path.suffix == ".json" and path.is_file()
-    files = read_description(path).files if described else ()
+    files = [read_description(path).network] if described else []
     return {weights_hash(network) or network, *(content_hash(file, digits=12) for file in files)}
 
 # %% ../../nbs/experiments/experiment.ipynb #04319a55

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OPSET', 'OUTPUTS', 'BATCHES', 'TOLERANCE', 'fix_normalisation', 'reduction_matrix', 'fix_reduction', 'Exported',
-           'needed', 'write_graph', 'largest_differences', 'add_metadata', 'OnnxExport', 'export_onnx']
+           'needed', 'write_graph', 'largest_differences', 'add_metadata', 'check_target', 'OnnxExport', 'export_onnx']
 
 # %% ../../nbs/experiments/export.ipynb #3607424c
 import copy
@@ -139,6 +139,24 @@ def add_metadata(path: Path, facts: dict[str, object]) -> None:
     onnx.helper.set_model_props(model, {name: json.dumps(fact) for name, fact in facts.items()})
     onnx.save(model, path)
 
+# %% ../../nbs/experiments/export.ipynb #b5181ffa
+def check_target(file: str | Path) -> None:
+    "Raise ValueError for a name that is no ONNX file's, or that of another file."
+    import onnx
+
+    if Path(file).suffix != ".onnx":
+        raise ValueError(f"{file} is no name of an ONNX file: end it in .onnx")
+    if not Path(file).exists():
+        return
+    try:
+        facts = {fact.key for fact in onnx.load(file, load_external_data=False).metadata_props}
+    except Exception:  # protobuf has its own
+        facts = set()
+    if not {"method", "image_size"} <= facts:
+        raise ValueError(
+            f"{file} is there and was not written by this command: choose another name"
+        )
+
 # %% ../../nbs/experiments/export.ipynb #0eef0c58
 class OnnxExport(NamedTuple):
     "What was written."
@@ -155,10 +173,9 @@ def export_onnx(
     """Write translation and attention map as an ONNX file with a free batch size.
 
     Raises RuntimeError if a package is missing, the method cannot be expressed, or onnxruntime and
-    PyTorch differ by more than `TOLERANCE`; ValueError for another ending."""
+    PyTorch differ by more than `TOLERANCE`; ValueError as `check_target` does."""
     needed("onnx", "onnxscript", "onnxruntime")
-    if Path(file).suffix != ".onnx":
-        raise ValueError(f"{file} is no name of an ONNX file: end it in .onnx")
+    check_target(file)
     model = model if isinstance(model, Model) else load(model, device="cpu")
     method, network = model.method, Exported(model.method)
     blank = torch.zeros(1, method.channels, method.image_size, method.image_size)

@@ -27,7 +27,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from tqdm.auto import tqdm
 
 from ..data import Batch, StoredThermal, is_store, open_thermal
-from ..data.images import ThermalImages, to_network, unit_range
+from ..data.images import ThermalImages, is_transient, to_network, unit_range
 from ..data.thermal_crops import ALIGNMENTS, LocatedThermal
 from .preparation import as_trained, reading_options, trained_preparation
 from ..explanation import resize_map
@@ -198,6 +198,10 @@ def load_readable(
             names.append(images.names[index])
         except (ValueError, OSError) as problem:
             problems.append(problem)
+        except (MemoryError, RuntimeError) as problem:  # of torch, which names no file
+            if not is_transient(problem):
+                raise
+            problems.append(OSError(f"{images.names[index]} needs more memory than there is"))
     return names, pixels
 
 

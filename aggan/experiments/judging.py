@@ -33,8 +33,13 @@ from ..recognition.verification import interval_columns
 from ..runtime.files import atomic_write
 
 # %% auto #0
-__all__ = ['MOST_ROWS', 'TARGETS', 'KINDS', 'HEADINGS', 'PERCEPTUAL', 'write_scores', 'threshold_rates', 'write_roc',
+__all__ = ['MOST_ROWS', 'TARGETS', 'KINDS', 'HEADINGS', 'PERCEPTUAL', 'as_cell', 'write_scores', 'threshold_rates', 'write_roc',
            'score_figure', 'mistakes', 'frame_indices', 'write_mistakes', 'perceptual_measures', 'write_judgement']
+
+# %% ../../nbs/experiments/judging.ipynb #92128ebc
+def as_cell(name: str) -> str:
+    "A name as a cell of a .csv file: one that begins like a formula has an apostrophe before it."
+    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else name
 
 # %% ../../nbs/experiments/judging.ipynb #31b2c87b
 MOST_ROWS = 5 * 10**6  # of scores.csv
@@ -54,8 +59,8 @@ def write_scores(
         for row, (probe, subject) in enumerate(zip(faces.probe_frames, faces.probe_subjects)):
             for column in np.flatnonzero(scores.compared[row]):
                 score, same = scores.values[row, column], int(scores.same[row, column])
-                frame = faces.gallery_frames[column]
-                writer.writerow((probe, frame, subject, f"{score:.6f}", same))
+                names = map(as_cell, (probe, faces.gallery_frames[column], subject))
+                writer.writerow((*names, f"{score:.6f}", same))
     return True
 
 # %% ../../nbs/experiments/judging.ipynb #53bb363e

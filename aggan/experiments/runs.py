@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
 from aggan.experiments import (
     Experiment,
@@ -20,9 +19,10 @@ from aggan.experiments import (
     translator,
 )
 from .experiment import complete_report, faces_files
-from .run_config import people_seed
+from .run_config import people_seed, read_yaml_file
 from ..methods import method_label
 from ..recognition.comparison import RATES, FaceEmbeddings, compare_faces, read_faces
+from ..runtime.checks import refuse_modules
 from ..runtime.files import atomic_write, delete_temporary, wait_for_lock
 from ..runtime.run_folder import RunFolder
 
@@ -43,22 +43,26 @@ def recorded_root(
     if not flags.is_file():
         return ""
     try:
-        return yaml.safe_load(flags.read_text(encoding="utf-8")).get("root", "")
-    except (yaml.YAMLError, UnicodeDecodeError, AttributeError) as error:
-        problem = " ".join(str(error).split())
+        return read_yaml_file(flags).get("root", "")
+    except (ValueError, AttributeError) as error:
         raise ValueError(
-            f"{flags} is damaged ({problem}): delete it, and name the data with --root"
+            f"{flags} is damaged ({error}): delete it, and name the data with --root"
         ) from error
 
 
 def experiment_of(
     run: str | Path,  # run folder, or weights that ship
+    matcher: str = "",  # embedder; "": the run's, but for a Python module that its file names
     **location: str,  # `root` of a data set on disk, `cache` of rendered faces
 ) -> Experiment:
     "The experiment of a run folder, or one that shows a model that ships."
     if Path(run).is_file():
         return experiment_with(run, overrides=SHOWN, **location)
     config = RunFolder(run).config
+    if matcher:
+        config["matcher"] = matcher
+    else:
+        refuse_modules({"matcher": config["matcher"]}, RunFolder(run).config_file)
     location["root"] = location.get("root") or recorded_root(run)
     names = ("method", "dataset", "seed", "method_kwargs", "dataset_kwargs", "matcher")
     settings = {name: config[name] for name in names}

@@ -32,12 +32,12 @@ from aggan.recognition.formats import (
     FaceInput,
     OnnxRuntimeNetwork,
     check_vectors,
-    is_attribute,
     is_torchscript,
     read_description,
     read_network,
 )
 from .pretrained import PRETRAINED, fetch_weights
+from ..runtime.checks import is_attribute
 
 # %% auto #0
 __all__ = ['ACCEPTED', 'OPERATIONS', 'SYNTHETIC', 'SHIPPED', 'RECOGNISERS', 'Embedder', 'known_landmarks', 'embed_faces',
@@ -344,7 +344,8 @@ def _foreign_embedder(path: Path, name: str) -> Embedder:
             described = read_description(path)
         graph = str(described.network).endswith(".onnx")
         network = OnnxJudge(described.network) if graph else read_network(described)
-        face = _graph_input(network) if graph and path.suffix == ".onnx" else described.face
+        face = getattr(network, "face", described.face) if is_attribute(name) else described.face
+        face = _graph_input(network) if graph and path.suffix == ".onnx" else face
         check_vectors(network, face.size, str(path))
     except FileNotFoundError:
         raise

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from .alignment import ARCFACE_SIZE, ARCFACE_TEMPLATE
-from ..runtime.checks import check_options
+from ..runtime.checks import check_options, refuse_modules
 from ..runtime.files import read_json
 
 # %% auto #0
-__all__ = ['FaceInput', 'Description', 'is_attribute', 'read_description', 'OnnxRuntimeNetwork', 'is_torchscript',
-           'import_network', 'load_state', 'read_network', 'check_vectors']
+__all__ = ['FaceInput', 'Description', 'read_description', 'OnnxRuntimeNetwork', 'is_torchscript', 'import_network',
+           'read_network', 'check_vectors']
 
 # %% ../../nbs/recognition/formats.ipynb #511f142f
 @dataclass(frozen=True)
@@ -50,43 +50,25 @@ class Description:
     "A recogniser in files."
 
     network: str | Path  # .onnx, TorchScript, or "module:attribute"
-    weights: Path | None = None  # state dict of the attribute's module
     face: FaceInput = FaceInput()
-
-    @property
-    def files(self) -> list[Path]:
-        "The files that hold it."
-        return [file for file in (self.network, self.weights) if isinstance(file, Path)]
-
-
-def is_attribute(name: str | Path) -> bool:
-    "Whether a recogniser is named as module:attribute."
-    module, colon, attribute = str(name).partition(":")
-    parts = (*module.split("."), attribute)
-    return bool(colon) and all(part.isidentifier() for part in parts)
 
 # %% ../../nbs/recognition/formats.ipynb #60a22d69
 def read_description(path: Path) -> Description:
     "Read a description. Raises ValueError that names the file, or FileNotFoundError."
     given = read_json(path)
     if not isinstance(given, dict) or not isinstance(given.get("network"), str):
-        needs = 'it needs "network", a file or module:attribute'
-        raise ValueError(f"{path} describes no recogniser: {needs}")
-    network, weights = given.pop("network"), given.pop("weights", None)
+        raise ValueError(f'{path} describes no recogniser: it needs "network", a file')
+    network = given.pop("network")
+    refuse_modules({"matcher": network}, path)
     try:
         check_options("a recogniser", {k: v for k, v in given.items() if k != "mean"}, FaceInput)
         face = FaceInput(**given)
     except (ValueError, TypeError) as problem:
         raise ValueError(f"{path}: {problem}") from None
-    own = Description(
-        network if is_attribute(network) else path.parent / network,
-        None if weights is None else path.parent / weights,
-        face,
-    )
-    for file in own.files:
-        if not file.is_file():
-            raise FileNotFoundError(f"{path} names {file}, which does not exist")
-    return own
+    file = path.parent / network
+    if not file.is_file():
+        raise FileNotFoundError(f"{path} names {file}, which does not exist")
+    return Description(file, face)
 
 # %% ../../nbs/recognition/formats.ipynb #6267c296
 class OnnxRuntimeNetwork(nn.Module):
@@ -152,28 +134,12 @@ def import_network(name: str) -> nn.Module:  # "module:attribute"
         raise ValueError(f"{name} gives {type(network).__name__}, not a torch.nn.Module")
     return network
 
-
-def load_state(network: nn.Module, path: Path) -> nn.Module:
-    "A network with the weights of a state dict. Raises ValueError that names the file."
-    from safetensors.torch import load_file
-
-    try:
-        safe = path.suffix == ".safetensors"
-        network.load_state_dict(load_file(path) if safe else torch.load(path, "cpu"))
-    except Exception as error:
-        first = str(error).strip().splitlines()[-1].strip()
-        message = f"{path} is no state dict of {type(network).__name__}: {first}"
-        raise ValueError(message) from error
-    return network
-
 # %% ../../nbs/recognition/formats.ipynb #364e97be
 def read_network(description: Description) -> nn.Module:
     "The network of a description, in evaluation mode. Raises ValueError for what is none."
     named = description.network
     if isinstance(named, str):
         network = import_network(named)
-        if description.weights:
-            load_state(network, description.weights)
     elif named.suffix == ".onnx":
         network = OnnxRuntimeNetwork(named)
     elif is_torchscript(named):
@@ -182,8 +148,8 @@ def read_network(description: Description) -> nn.Module:
             network = torch.jit.load(str(named), "cpu")
     else:
         raise ValueError(
-            f'{named} is no ONNX graph and no TorchScript file: name the "network" of a state '
-            'dict as module:attribute, and the file as "weights"'
+            f"{named} is no ONNX graph and no TorchScript file: a state dict is loaded by the "
+            "module of its network, which is named as module:attribute"
         )
     return network.eval()
 

@@ -34,7 +34,7 @@ from ..recognition import load_embedder
 from .claims import claim, consistency_claim, region_claim
 from .pictures import attention_grid, caption, evenly_spaced, shown_faces
 from ..runtime.files import atomic_write, read_json, write_json
-from ..runtime.run_folder import RunFolder
+from ..runtime.run_folder import RunFolder, check_output
 
 # %% ../../nbs/reproduction/maps.ipynb #2a8cdbc4
 EXPLAINED_SUBJECTS = 24
@@ -113,6 +113,7 @@ def write_explanation(
     **settings,  # of `Experiment`: the data, the matcher
 ) -> dict:  # of `measure_maps`
     "Measure the attention maps of trained weights on a data set, and draw them over the faces."
+    check_output(output, "explanation.json")
     experiment = experiment_with(weights, **settings)
     check_unseen_people(experiment, "test")
     check_preparation(trained_preparation(weights), experiment.pairs("test").preparation)

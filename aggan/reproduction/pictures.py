@@ -40,6 +40,7 @@ from ..experiments.run_config import people_seed
 from ..methods import Method, method_label
 from ..recognition.comparison import FaceEmbeddings, read_faces
 from ..runtime.files import write_json
+from ..runtime.run_folder import check_output
 
 # %% ../../nbs/reproduction/pictures.ipynb #6c326c1e
 def evenly_spaced(items: list, count: int) -> list:
@@ -225,6 +226,7 @@ def write_evaluation(
     **settings,  # of `Experiment`: the data, the matcher
 ) -> dict:  # the report
     "Write the report, the files of `write_judgement`, translations and maps of a data set."
+    check_output(output, "report.json")
     kept = Path(output) / "embeddings.safetensors"
     experiment, method = experiment_with(weights, **settings), load_method(weights)
     if chooses_thresholds(experiment, split):

@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from .files import delete_temporary, read_json, wait_for_lock, write_json
 
 # %% auto #0
-__all__ = ['MODELS', 'RunFolder', 'read_mapping', 'parse_row', 'resolve_checkpoint', 'run_of']
+__all__ = ['MODELS', 'RunFolder', 'read_mapping', 'parse_row', 'resolve_checkpoint', 'run_of', 'check_output']
 
 # %% ../../nbs/runtime/run_folder.ipynb #db5d3538
 class RunFolder(PathLike):
@@ -185,3 +185,24 @@ def run_of(
         return RunFolder(weights)
     inside = path.is_file() and path.parent.name == "checkpoints"
     return RunFolder(path.parent.parent) if inside else None
+
+# %% ../../nbs/runtime/run_folder.ipynb #05682077
+def check_output(
+    folder: str | Path,  # where measures are to be written
+    name: str,  # of their JSON file
+) -> None:
+    "Raise ValueError for the folder of a run or a model, and for a file that holds no measures"
+    folder, file = Path(folder), Path(folder) / name
+    if any((folder / own).exists() for own in ("config.json", "config.yaml", "metrics.jsonl")):
+        raise ValueError(
+            f"{folder} is the folder of a run or a model, whose files would be replaced: choose "
+            "another output folder"
+        )
+    try:
+        written = not file.exists() or "matcher" in read_mapping(file)
+    except (ValueError, OSError):
+        written = False
+    if not written:
+        raise ValueError(
+            f"{file} is there and was not written by this command: choose another output folder"
+        )

@@ -123,7 +123,7 @@ class LoggerWatcher(Watcher):
         self.logger.save()
 
     def show(self, step):
-        grid, log = Image.open(self.run.sample_grid(step)), self.logger.experiment
+        grid, log = Image.open(self.run.sample_grid(step), formats=["PNG"]), self.logger.experiment
         if self.name == "tensorboard":
             log.add_image("samples", np.asarray(grid), step, dataformats="HWC")
         if self.name == "wandb":
