@@ -469,7 +469,6 @@ CELLS = {
     "shell": {"thermal": f"$(touch {CANARY}).png"},
     "formula": {"subject": f"=cmd|' /C touch {CANARY}'!A0"},
     "statement": {"subject": "'); DROP TABLE pairs; --"},
-    "line feed": {"subject": "a\nb"},
     "zeros": {"subject": "a\0b"},
     "no path": {"thermal": ""},
     "folder": {"thermal": "thermal"},
@@ -527,6 +526,36 @@ def test_names_are_no_formulas_in_a_list(tmp_path):
         row = next(csv.DictReader(file))
     assert (row["probe"], row["person"]) == ("'@b", f"'{FORMULA}")
     assert row["photograph"] == f"'{FORMULA}/a" and float(row["score"]) <= 1
+
+
+
+TABLES = {  # header, and the row of each of six people, by number
+    "column twice": ("thermal,visible,subject,subject", "t/{0}.png,v/{0}.png,s{0},x"),
+    "photographs twice": ("thermal,visible,visible,subject", "t/{0}.png,v/{0}.png,v/0.png,s{0}"),
+    "comma in a name": ("thermal,visible,subject", "t/{0}.png,v/{0}.png,Doe, J{0}"),
+    "cell missing": ("thermal,visible,subject,split", "t/{0}.png,v/{0}.png,s{0}"),
+    "opening quote": ("thermal,visible,subject", 't/{0}.png,v/{0}.png,"s{0}'),
+    "quotes that swallow": (
+        "subject,thermal,visible",
+        '"s{0},t/{0}.png,v/{0}.png\n",t/0.png,v/0.png',
+    ),
+    "one photograph": ("thermal,visible,subject", "t/{0}.png,v/0.png,s{0}"),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_manifests_that_make_one_person_of_several(tmp_path, name):
+    for seed, (side, number) in enumerate(itertools.product("tv", range(6))):
+        write(tmp_path / side / f"{number}.png", picture(seed=seed))
+    header, row = TABLES[name]
+    text = "\n".join([header, *(row.format(number) for number in range(6))])
+    path = write(tmp_path / "manifest.csv", text)
+
+    def prepared(path):
+        prepare(path, tmp_path / "store", size=16, workers=0)
+
+    assert refused(prepared, path, ["v/0.png"])
+    assert not (tmp_path / "store").exists(), "written before the refusal"
 
 
 # Fuzzed and damaged files

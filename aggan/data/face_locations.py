@@ -5,7 +5,6 @@
 # %% ../../nbs/data/face_locations.ipynb #b5197184
 from __future__ import annotations
 
-import csv
 import math
 import os
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .folders import read_table
 from .images import UnusableFile, image_info
 from .pairs import FaceLocation, PairRecord, Source
 from ..recognition.alignment import template_residual, transform_homography
@@ -47,24 +47,21 @@ def read_face_locations(
     path, locations = Path(path), {}
     if not path.is_file():
         raise FileNotFoundError(f"there is no file of faces {path}")
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        columns = reader.fieldnames or ()
-        known = [part for part in (POINT_COLUMNS, BOX_COLUMNS) if set(part) <= set(columns)]
-        if "image" not in columns or not known:
-            raise ValueError(
-                f"{path} has the columns {', '.join(columns) or 'none'}: "
-                f"it needs image, and {', '.join(BOX_COLUMNS)} or x1, y1, … x5, y5"
-            )
-        for row in reader:
-            try:
-                location = _location_of_row(row, known)
-            except (TypeError, ValueError):
-                message = f"{path}, line {reader.line_num}: a coordinate is no number"
-                raise ValueError(message) from None
-            image = (path.parent / row["image"].replace("\\", "/")).resolve()
-            if locations.setdefault(image, location) != location:
-                raise ValueError(f"{path}, line {reader.line_num}: a second place for {image}")
+    columns, rows = read_table(path)
+    known = [part for part in (POINT_COLUMNS, BOX_COLUMNS) if set(part) <= set(columns)]
+    if "image" not in columns or not known:
+        raise ValueError(
+            f"{path} has the columns {', '.join(columns) or 'none'}: "
+            f"it needs image, and {', '.join(BOX_COLUMNS)} or x1, y1, … x5, y5"
+        )
+    for line, row in rows:
+        try:
+            location = _location_of_row(row, known)
+        except ValueError:
+            raise ValueError(f"{path}, line {line}: a coordinate is no number") from None
+        image = (path.parent / row["image"].replace("\\", "/")).resolve()
+        if locations.setdefault(image, location) != location:
+            raise ValueError(f"{path}, line {line}: a second place for {image}")
     return locations
 
 # %% ../../nbs/data/face_locations.ipynb #1fc66f61

@@ -45,10 +45,11 @@ from aggan.data.images import (
 # %% auto #0
 __all__ = ['USUAL', 'NEEDS_NO_PAIRS', 'THERMAL_ENDS', 'VISIBLE_ENDS', 'HASHED_BYTES', 'ASPECT_TOLERANCE', 'Naming',
            'check_naming', 'find_folder', 'suggest_suffixes', 'TwoFolders', 'pair_folders', 'layout_folders',
-           'list_side_by_side', 'list_folder', 'whole_number', 'read_row', 'list_manifest', 'drop_duplicates',
-           'describe_unseen', 'list_pairs', 'describe_files', 'check_even_width', 'check_aspects', 'check_size',
-           'split_sides', 'read_pair', 'SetInfo', 'summarise_headers', 'warn_of_sizes', 'uniform', 'load_pair',
-           'effective_options', 'folder_identity', 'FolderPairs', 'UnpairedFolder', 'EmptySplit', 'open_folder']
+           'list_side_by_side', 'list_folder', 'read_table', 'whole_number', 'read_row', 'list_manifest',
+           'drop_duplicates', 'describe_unseen', 'list_pairs', 'describe_files', 'check_even_width', 'check_aspects',
+           'check_size', 'split_sides', 'read_pair', 'SetInfo', 'summarise_headers', 'warn_of_sizes', 'uniform',
+           'load_pair', 'effective_options', 'folder_identity', 'FolderPairs', 'UnpairedFolder', 'EmptySplit',
+           'open_folder']
 
 # %% ../../nbs/data/folders.ipynb #cb49038e
 from aggan.data.pairs import (
@@ -298,6 +299,58 @@ def list_folder(
     check_people([r for r in records if r.thermal and r.visible], naming.subject_pattern, root)
     return records
 
+# %% ../../nbs/data/folders.ipynb #7c1d20ab
+def _check_columns(path: Path, columns: list[str], needed: Sequence[str]) -> None:
+    "Raise ValueError for a header that lacks a column or has one twice."
+    for name in needed:
+        if name not in columns:
+            present = ", ".join(columns) or "none"
+            raise ValueError(f"{path} has no column {name!r}; it has {present}")
+    twice = [name for place, name in enumerate(columns) if name and name in columns[:place]]
+    if twice:
+        raise ValueError(f"{path} has the column {twice[0]!r} more than once: leave one of them")
+
+
+def _cell_problem(cells: list[str], columns: list[str]) -> str:  # "" for a row that is one
+    "What is wrong with the cells of a row."
+    for cell in cells:
+        if {"\n", "\r"} & set(cell):
+            first = cell.splitlines()[0]
+            return f"the cell {first!r} goes on in the next line: a quotation mark has no partner"
+    if len(cells) == len(columns):
+        return ""
+    way = "put a cell that has a comma in quotation marks"
+    if len(cells) < len(columns):
+        way = "an empty cell needs its comma"
+    return f"it has {len(cells)} cells for {len(columns)} columns: {way}"
+
+# %% ../../nbs/data/folders.ipynb #7c1d20ad
+def read_table(
+    path: Path,  # CSV file in UTF-8
+    needed: Sequence[str] = (),  # columns that must be there
+) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:  # columns; line and cells of each row
+    "Read a CSV file; raises ValueError that names it, and the line."
+    rows, begin = [], 2
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            columns = [name.strip() for name in next(reader, [])]
+            _check_columns(path, columns, needed)
+            for cells in reader:
+                if cells and (problem := _cell_problem(cells, columns)):
+                    raise ValueError(f"{path}, line {begin}: {problem}")
+                if cells:
+                    rows.append((begin, dict(zip(columns, cells))))
+                begin = reader.line_num + 1
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
+    except csv.Error as error:
+        raise ValueError(
+            f"{path} cannot be read from line {begin} on ({error}): look for a quotation mark "
+            "without its partner"
+        ) from error
+    return columns, rows
+
 # %% ../../nbs/data/folders.ipynb #2e6afdfa
 def _portable(text: str, folder: Path) -> str:
     "A path of a manifest; backslashes separate folders unless a file's name has them."
@@ -344,7 +397,7 @@ def read_row(
     folder: Path,  # of the manifest
 ) -> PairRecord:  # without a subject where the row names none
     "One line of a manifest; raises ValueError or FileNotFoundError."
-    cell = {key: (value or "").strip() for key, value in row.items() if key}
+    cell = {key: value.strip() for key, value in row.items()}
     thermal, visible = _files_of_row(cell, folder)
     split, role = cell.get("split", ""), cell.get("role", "") or "both"
     check_choice("split", split, ("", *SPLITS))
@@ -365,20 +418,12 @@ def read_row(
 # %% ../../nbs/data/folders.ipynb #5b4ff3f7
 def _read_rows(path: Path, problems: list | None) -> Iterator[PairRecord]:
     "Records of a manifest's rows."
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        columns = reader.fieldnames or []
-        for name in ("thermal", "visible"):
-            if name not in columns:
-                present = ", ".join(columns) or "none"
-                raise ValueError(f"{path} has no column {name!r}; it has {present}")
-        for row in reader:
-            try:
-                yield read_row(row, path.parent)
-            except (ValueError, OSError) as error:  # a path may be too long
-                kind = "no partner" if isinstance(error, FileNotFoundError) else "manifest line"
-                message = f"{path}, line {reader.line_num}: {error}"
-                report_problem(UnusableFile(kind, message), problems)
+    for line, row in read_table(path, ("thermal", "visible"))[1]:
+        try:
+            yield read_row(row, path.parent)
+        except (ValueError, OSError) as error:  # a path may be too long
+            kind = "no partner" if isinstance(error, FileNotFoundError) else "manifest line"
+            report_problem(UnusableFile(kind, f"{path}, line {line}: {error}"), problems)
 
 # %% ../../nbs/data/folders.ipynb #329aac4c
 def _name_people(
@@ -408,10 +453,7 @@ def list_manifest(
     problems: list | None = None,  # see `report_problem`
 ) -> list[PairRecord]:
     "Pairs that a CSV file lists; raises ValueError that names the file and the line."
-    try:
-        records = list(_read_rows(path, problems))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
+    records = list(_read_rows(path, problems))
     if len({bool(record.split) for record in records}) == 2:
         raise ValueError(f"{path} names the split in some lines only: name it in all or in none")
     return _name_people(records, naming.subject_pattern, path)
@@ -471,6 +513,19 @@ def describe_unseen(root: Path, naming: Naming = USUAL) -> list[str]:  # clauses
     ]
     return unseen + _count_images(other, "not seen, in folders that no layout has")
 
+# %% ../../nbs/data/folders.ipynb #7c1d20ae
+def _check_shared_files(records: list[PairRecord]) -> None:
+    "Raise ValueError for an image file that is given as that of two people."
+    shown: dict[Path, str] = {}
+    for record in records:
+        for path in filter(None, (record.thermal, record.visible)):
+            other = shown.setdefault(path.resolve(), record.subject)
+            if other != record.subject:
+                raise ValueError(
+                    f"{path} is given as a picture of {other!r} and of {record.subject!r}: an "
+                    "image shows one person"
+                )
+
 # %% ../../nbs/data/folders.ipynb #97fa6fb8
 def _explain_nothing(root: Path, naming: Naming, problems: list | None) -> str:
     "Why a folder holds no pairs."
@@ -504,6 +559,7 @@ def list_pairs(
             "use one of the two"
         )
     check_disjoint(records)
+    _check_shared_files(records)
     return records
 
 # %% ../../nbs/data/folders.ipynb #0d1208a3

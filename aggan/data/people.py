@@ -98,8 +98,10 @@ def describe_people(
 
 # %% ../../nbs/data/people.ipynb #3ed23c76
 def _plain_name(subject: str) -> str:
-    "A name without the differences that a typist makes: case, spaces, leading zeros."
-    plain = re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFKC", subject)).strip().casefold()
+    "A name without what one does not see or type alike: case, spaces, leading zeros."
+    seen = [each for each in subject if unicodedata.category(each) != "Cf"]  # e.g. U+200B
+    plain = unicodedata.normalize("NFKC", "".join(seen))
+    plain = re.sub(r"[\s_-]+", " ", plain).strip().casefold()
     return re.sub(r"\d+", lambda number: str(int(number[0])), plain)
 
 
