@@ -12,7 +12,7 @@ from PIL import Image
 
 from aggan.data import open_pairs, read_image
 from aggan.data.colormap import IRON_COLOURS
-from aggan.data.store import StoreFiles
+from aggan.data.store import StoreFiles, store_preparation
 from aggan.methods import create_method
 from aggan.reproduction.command_line import main
 from aggan.training import network_tensors, save_checkpoint
@@ -194,6 +194,18 @@ def test_each_kind_is_translated(kind, plain, tmp_path, make_weights):
     assert np.abs(plain - plain[:, ::-1]).mean() > 10  # what another image would make of it
     made = faces(tmp_path, kind, make_weights)
     assert np.abs(made - plain).mean() <= (8 if KINDS[kind][2] else 0)
+
+
+@pytest.mark.parametrize("learnt, given", [("8-bit PNG", "8-bit PNG"), ("16-bit PNG", "8-bit PNG")])
+def test_weights_of_a_store_are_given_the_images_that_it_was_made_of(
+    learnt, given, tmp_path, make_weights
+):
+    source, store = write_folder(tmp_path / "source", learnt), tmp_path / "store"
+    run("prepare", "--dataset", "thermal", "--root", source, "--output", store, "--size", 32)
+    weights = make_weights("stored.safetensors", **store_preparation(StoreFiles(store)))
+    images = write_folder(tmp_path / "given", given)
+    said = run("translate", weights, "--input", images, "--output", tmp_path / "out")
+    assert ("robust, not 8 bits" in said) == (learnt != given), said
 
 
 def test_the_same_temperatures_in_three_kinds_of_files_are_one_image(tmp_path):

@@ -13,7 +13,7 @@ import os
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -28,15 +28,15 @@ from torchvision.utils import make_grid
 from tqdm.auto import tqdm
 
 # %% auto #0
-__all__ = ['FRAME_BOX', 'NOTES', 'REGISTRATION', 'SHEET_PAIRS', 'LEFT_OUT_ROWS', 'PAGE', 'COUNTS_SQL', 'LOCATED_SQL',
+__all__ = ['FRAME_BOX', 'NOTES', 'REGISTRATION', 'HEADERS', 'SHEET_PAIRS', 'LEFT_OUT_ROWS', 'PAGE', 'COUNTS_SQL', 'LOCATED_SQL',
            'PLACED_SQL', 'ATTRIBUTES_SQL', 'ATTRIBUTE_SQL', 'PEOPLE_SQL', 'KINDS_SQL', 'CENTRED_SQL', 'LEFT_OUT_SQL',
            'alignment_matrix', 'Options', 'AlignedPair', 'check_image_size', 'decode_pair', 'register_visible',
            'scale_location', 'match_sizes', 'locate_registered', 'locate_unregistered', 'align_image', 'frame_points',
            'notes_of', 'align_source', 'file_stamp', 'problem_kind', 'AlignedSources', 'unchanged', 'align_all',
            'PrepareReport', 'find_registration', 'place_and_register', 'check_options', 'open_writer', 'stored_splits',
-           'resolve_options', 'prepare', 'Progress', 'key_of', 'read_progress', 'fill_store', 'check_against_store',
-           'add_pair', 'summarise', 'contact_sheet', 'image_tag', 'query_table', 'centred_sheet', 'report_sections',
-           'write_report']
+           'resolve_options', 'prepare', 'Progress', 'key_of', 'read_progress', 'holds_counts', 'fill_store',
+           'check_against_store', 'add_pair', 'summarise', 'contact_sheet', 'image_tag', 'query_table', 'centred_sheet',
+           'report_sections', 'write_report']
 
 # %% ../../nbs/data/prepare.ipynb #18eac87d
 from . import arl_vtf, speakingfaces, tufts_eurecom_carl  # noqa: F401
@@ -608,6 +608,18 @@ def read_progress(writer: StoreWriter, sources: list[Source]) -> Progress:
         )
     return Progress(stamps, stored, writer.manifest.left_out())
 
+# %% ../../nbs/data/prepare.ipynb #2d5e7a01
+HEADERS = 8  # images whose headers are read
+
+
+def holds_counts(sources: Sequence[Source]) -> bool:
+    "Whether thermal images have more than 8 bits, by the headers of a few."
+    for place in np.linspace(0, len(sources) - 1, min(len(sources), HEADERS)).astype(int):
+        with suppress(ValueError, OSError):  # it is left out
+            if image_info(sources[place].record.thermal).bits > 8:
+                return True
+    return False
+
 # %% ../../nbs/data/prepare.ipynb #ed4045f6
 def fill_store(
     writer: StoreWriter,
@@ -643,7 +655,8 @@ def fill_store(
     report = summarise(writer, len(progress.stored), left_out)
     if not report.written + report.kept:
         raise ValueError(f"no pair is left; {report}")
-    writer.finish(thermal_planes=thermal_planes, lists=found.lists)
+    scaled = holds_counts(found.sources)
+    writer.finish(thermal_planes=thermal_planes, lists=found.lists, scaled=scaled)
     said = (f"{count} {NOTES[name]}" for name, count in notes.items())
     return report._replace(notes=(*report.notes, *said))
 

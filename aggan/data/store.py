@@ -546,7 +546,8 @@ def store_preparation(files: StoreFiles) -> dict:  # see `PairDataset.preparatio
         split, position = places[index]
         return torch.from_numpy(np.array(files.pixels(split)[position, :planes]))
 
-    known = {name: settings[name] for name in ("thermal_range", "size") if name in settings}
+    names = ("thermal_range", "size") if files.index.get("scaled", True) else ("size",)
+    known = {name: settings[name] for name in names if name in settings}
     known = {"aspect": settings.get("aspect", "squeeze")} | known
     ((share,),) = files.query("SELECT AVG(placed_by NOT IN ('whole', 'centre')) FROM pairs")
     aligned = {"aligned": True} if (share or 0) > 0.5 else {}  # most faces were located
