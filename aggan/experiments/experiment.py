@@ -495,6 +495,7 @@ def training_settings(
     header = {
         "method": experiment.method,
         "method_kwargs": experiment.resolved_method_kwargs,
+        "seed": experiment.seed,
         "aggan": aggan.__version__,
         "taught_by": taught,
     }

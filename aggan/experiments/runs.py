@@ -22,14 +22,16 @@ from .experiment import complete_report, faces_files
 from .run_config import people_seed, read_yaml_file
 from ..methods import method_label
 from ..recognition.comparison import RATES, FaceEmbeddings, compare_faces, read_faces
+from ..runtime.checkpoints import read_checkpoint, tensor_sum
 from ..runtime.checks import refuse_modules
-from ..runtime.files import atomic_write, delete_temporary, wait_for_lock
+from ..runtime.files import atomic_write, content_hash, delete_temporary, wait_for_lock
 from ..runtime.run_folder import RunFolder
 
 # %% auto #0
 __all__ = ['SHOWN', 'recorded_root', 'experiment_of', 'run_options', 'run_seeds', 'differing', 'as_text', 'find_run_folders',
-           'list_runs', 'on_own_data', 'run_faces', 'check_same_people', 'group_runs', 'compare_runs',
-           'comparison_markdown', 'comparison_note', 'comparison_figure', 'write_comparison']
+           'list_runs', 'on_own_data', 'run_faces', 'check_same_people', 'recorded_weights', 'check_seeds',
+           'group_runs', 'compare_runs', 'comparison_markdown', 'comparison_note', 'comparison_figure',
+           'write_comparison']
 
 # %% ../../nbs/experiments/runs.ipynb #49a55756
 SHOWN = {"subjects": {"test": 20}, "images_per_subject": 8}  # people for a model that ships
@@ -215,6 +217,34 @@ def check_same_people(paths: Sequence[Path], configs: Sequence[Mapping]) -> None
                 "one --data-seed"
             )
 
+# %% ../../nbs/experiments/runs.ipynb #5b0c9e02
+def recorded_weights(run: RunFolder) -> str:  # SHA-256 of the tensors of the chosen checkpoint
+    "Read the weights of a run; raises ValueError if they are not those of its configuration."
+    config, path = run.config, run.best_checkpoint
+    tensors, header = read_checkpoint(path)
+    for name in ("method", "method_kwargs", "seed"):
+        if name in header and header[name] != config[name]:
+            raise ValueError(
+                f"{run.config_file} has the {name} {config[name]!r}, and the weights {path.name} "
+                f"were trained with {header[name]!r}: put the configuration back, or train again"
+            )
+    return tensor_sum(tensors)
+
+
+def check_seeds(
+    runs: Mapping[int, Path],  # seed -> run folder
+    sums: Mapping[int, str],  # seed -> hash of what the run has made
+    what: str,  # that was made
+) -> None:
+    "Raise ValueError for two seeds that have made the same."
+    first: dict[str, int] = {}
+    for seed, own in sums.items():
+        if (other := first.setdefault(own, seed)) != seed:
+            raise ValueError(
+                f"{runs[other]} and {runs[seed]} have the same {what}, as if of the seeds {other} "
+                f"and {seed}: one of them is a copy, name the other one alone"
+            )
+
 # %% ../../nbs/experiments/runs.ipynb #e766a0e9
 def _differing_within_methods(configs: Sequence[Mapping]) -> list[dict]:
     "What distinguishes each run from others of its method, and from all in data and matcher."
@@ -259,15 +289,21 @@ def compare_runs(
 ) -> pd.DataFrame:  # a row for each setting, see `compare_faces`; `populations` of rendered people
     """Compare settings over the same probes.
 
-    Raises ValueError for fewer than two runs, different probes, people or matchers, and settings
-    that share no seed."""
+    Raises ValueError for fewer than two runs, different probes, people or matchers, settings that
+    share no seed, and runs that are not what their configuration says."""
     if len(runs) < 2:
         raise ValueError("a comparison needs two runs or more")
     settings = group_runs(runs)
+    for own in settings.values():
+        weights = {seed: recorded_weights(RunFolder(run)) for seed, run in own.items()}
+        check_seeds(own, weights, "weights")
     tests = {
         name: {seed: run_faces(run, split, **location) for seed, run in own.items()}
         for name, own in settings.items()
     }
+    for name, own in tests.items():
+        sums = {seed: content_hash(faces.probes.numpy()) for seed, faces in own.items()}
+        check_seeds(settings[name], sums, "embeddings")
     table = pd.DataFrame(compare_faces(tests, resamples=resamples))
     return table.assign(populations=len({people_seed(RunFolder(run).config) for run in runs}))
 
