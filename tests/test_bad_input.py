@@ -94,6 +94,21 @@ def test_unknown_names(tmp_path, arguments, word):
     assert not (tmp_path / "runs").exists(), "work was done before the refusal"
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("prepare", "--root", "pairs", "--output", ""),
+        ("prepare", "--root", "pairs", "--output", "store", "--thermal-range", ""),
+        ("prepare", "--root", "pairs", "--output", "store", "--suffixes", "_T", " "),
+        ("train", "ag-gan", "--root", ""),
+        ("translate", "", "--input", "pairs", "--output", "out"),
+    ],
+)
+def test_empty_texts(pairs, tmp_path, arguments):
+    assert "is empty: give a value, or leave it out" in refusal(*arguments, cwd=tmp_path, code=2)
+    assert [path.name for path in tmp_path.iterdir()] == ["pairs"]
+
+
 def test_nan_loss_stops_the_run(smoke_runs, tmp_path):
     settings = ("ag-gan", "--profile", "smoke", "--learning-rate", "1e30")
     cache = ("--cache", smoke_runs / "data" / "synthetic")

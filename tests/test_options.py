@@ -47,7 +47,10 @@ WRONG = [  # option, its value, what the sentence must hold
     ("method_kwargs", {"image_size": 64}, "image_size is 64 and the profile's 32"),
     ("dataset_kwargs", {"channels": 1}, "channels is 1 in dataset_kwargs and 3 in method_kwargs"),
     ("seed", -1, "seed must be a whole number ≥ 0, not -1"),
-    ("name", "a/b", "name is the name of a run folder, without a path; not 'a/b'"),
+    ("name", "a/b", "name is the name of a run folder, without a path, and without a space or"),
+    ("name", "n\nl", "not 'n\\nl'"),
+    ("name", "tr. ", "not 'tr. '"),
+    ("name", "..", "not '..'"),
 ]
 
 

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['Group', 'UsageError', 'flag', 'flag_type', 'show', 'command_type', 'unknown_flag', 'guess', 'describe_event',
-           'typed_as', 'describe_option', 'found_value', 'as_parameter', 'check_values', 'tidy', 'parse', 'plain']
+           'typed_as', 'describe_option', 'found_value', 'as_parameter', 'check_values', 'tidy', 'check_texts', 'parse',
+           'plain']
 
 # %% ../../nbs/commands/parsing.ipynb #e7270fc3
 import inspect
@@ -155,12 +156,20 @@ def check_values(
         shown = flag(name) if name in values else name
         raise UsageError(message.replace(name, shown, 1)) from error
 
-# %% ../../nbs/commands/parsing.ipynb #fabc81d3
+# %% ../../nbs/commands/parsing.ipynb #4e1f5a01
 def tidy(value: Any, option: Option) -> Any:
     "A parsed value as functions take it."
     return dict(value) if get_origin(option.kind) is dict else value
 
 
+def check_texts(given: dict, options: dict[str, Option]) -> None:
+    "Raise UsageError for an empty text among the values that were given."
+    for name, value in given.items():
+        texts = value if isinstance(value, (tuple, list)) else [value]
+        if any(isinstance(text, str) and not text.strip() for text in texts):
+            raise UsageError(f"{typed_as(options[name])} is empty: give a value, or leave it out")
+
+# %% ../../nbs/commands/parsing.ipynb #fabc81d3
 def parse(
     groups: Sequence[Group],
     arguments: Sequence[str],
@@ -186,6 +195,7 @@ def parse(
         )
     flat = {name: value for part in found.values() for name, value in part.items()}
     given = {name: tidy(value, options[name]) for name, value in flat.items()}
+    check_texts(given, options)
     check_values(given, list(map(plain, options.values())), prog)
     return given
 

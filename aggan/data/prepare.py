@@ -527,14 +527,17 @@ def resolve_options(
 ) -> Options:
     "Options with the defaults of a data set or of the store."
     is_speakingfaces, kept = dataset == "speakingfaces", stored_settings(output)
-    return Options(
+    default = Options(
         size,
-        thermal_mode or ("raw" if is_speakingfaces else "grey"),
-        thermal_range or kept.get("thermal_range", "robust"),
+        "raw" if is_speakingfaces else "grey",
+        kept.get("thermal_range", "robust"),
         thermal_side,
-        is_speakingfaces if detect is None else detect,
-        aspect or kept.get("aspect", "squeeze" if kept else "pad"),
+        is_speakingfaces,
+        kept.get("aspect", "squeeze" if kept else "pad"),
     )
+    given = dict(thermal_mode=thermal_mode, thermal_range=thermal_range, detect=detect)
+    given |= dict(aspect=aspect)
+    return default._replace(**{name: own for name, own in given.items() if own is not None})
 
 # %% ../../nbs/data/prepare.ipynb #04649966
 def prepare(

@@ -170,8 +170,11 @@ def check_origin(experiment: Experiment) -> None:
 
     Raises FileNotFoundError as `origin_files` does."""
     name = experiment.name
-    if "/" in name or "\\" in name or name in (".", ".."):
-        raise ValueError(f"name is the name of a run folder, without a path; not {name!r}")
+    if {"/", "\\"} & set(name) or name != name.strip().rstrip(".") or not name.isprintable():
+        raise ValueError(
+            "name is the name of a run folder, without a path, and without a space or a dot at its "
+            f"end; not {name!r}"
+        )
     if experiment.init and experiment.extend:
         raise ValueError("init and extend both say what the training begins with: give one")
     if experiment.root and experiment.dataset.startswith("synthetic"):
