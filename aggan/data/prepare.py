@@ -571,7 +571,10 @@ def prepare(
     if chosen.aspect == "squeeze":  # as stores without this setting have it
         del settings["aspect"]
     announce([source.record for source in found.sources], found.notes)
-    with open_writer(output, thermal_planes + visible_planes, size, settings) as writer:
+    planes = thermal_planes + visible_planes
+    if not is_store(output):  # nothing is left of one that the disk cannot take
+        check_space(output, len(found.sources) * planes * size**2)
+    with open_writer(output, planes, size, settings) as writer:
         if registration:
             write_json(output / REGISTRATION, registration._asdict())
         report = fill_store(writer, found, chosen, thermal_planes, workers)
