@@ -3,13 +3,16 @@
 import contextlib
 import io
 import json
+import os
 import shutil
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from aggan.data.prepare import prepare
 from aggan.reproduction.command_line import main
 
 SPLITS = {"train": ("s1", "s2"), "val": ("s3", "s4"), "test": ("s5", "s6")}
@@ -107,6 +110,53 @@ def test_unknown_names(tmp_path, arguments, word):
 def test_empty_texts(pairs, tmp_path, arguments):
     assert "is empty: give a value, or leave it out" in refusal(*arguments, cwd=tmp_path, code=2)
     assert [path.name for path in tmp_path.iterdir()] == ["pairs"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("prepare", "--root", "pairs", "--output", "file"),
+        ("prepare", "--root", "pairs", "--output", "file/store"),
+        ("translate", "ag-gan", "--input", "pairs", "--output", "file"),
+        ("match", "pairs", "ag-gan", "--gallery", "pairs", "--output", "file"),
+        ("evaluate", "ag-gan", "--output", "file"),
+        ("explain", "ag-gan", "--output", "file"),
+        ("export", "ag-gan", "--folder", "file"),
+        ("export", "ag-gan", "--onnx", "file/a.onnx"),
+    ],
+)
+def test_output_that_is_a_file(pairs, tmp_path, arguments):
+    (tmp_path / "file").write_text("mine")
+    assert "file is a file, where a folder is to be" in refusal(*arguments, cwd=tmp_path)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "option, value",
+    [("seed", 2**64), ("image-size", 100_000), ("load-size", 100_000), ("width", 10**6)],
+)
+def test_numbers_beyond_all_machines(pairs, tmp_path, option, value):
+    message = refusal(*TRAIN, f"--{option}", value, cwd=tmp_path, code=2)
+    assert f"--{option} must be at most" in message and str(value) in message
+
+
+def test_sizes_that_no_disk_takes(pairs, tmp_path):
+    store = ("prepare", "--root", "pairs", "--output", "store", "--size")
+    assert "--size must be at most 8192" in refusal(*store, 2 * 10**10, cwd=tmp_path, code=2)
+    with pytest.raises(OSError, match="choose another disk or a smaller size"):
+        prepare(pairs, tmp_path / "store", size=2 * 10**10)
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="names are text there")
+def test_names_that_are_no_text(pairs, tmp_path):
+    os.rename(pairs / "train", os.fsencode(pairs) + b"/caf\xe9")
+    for split in ("val", "test"):
+        shutil.rmtree(pairs / split)
+    root = os.fsdecode(os.fsencode(pairs) + b"/caf\xe9")
+    message = refusal("prepare", "--root", root, "--output", "store", cwd=tmp_path)
+    assert "caf\\xe9" in message and "rename it" in message
+    assert not (tmp_path / "store").exists()
 
 
 def test_nan_loss_stops_the_run(smoke_runs, tmp_path):

@@ -85,6 +85,10 @@ def save_transparent(path, degrees):
     picture.save(path)
 
 
+def save_swapped(path, degrees):
+    np.save(path, ((degrees - 20) * 800).round().astype(">u2"))
+
+
 # kind: ending, thermal_range, levels of error, writer
 KINDS = {
     "8-bit PNG": (".png", None, 0, save_grey),
@@ -108,6 +112,7 @@ KINDS = {
         lambda path, t: Image.fromarray(t.astype(np.float32)).save(path),
     ),
     ".npy": (".npy", "20:40", 1, np.save),
+    "big-endian .npy": (".npy", "0:16000", 1, save_swapped),
     ".csv": (".csv", "20:40", 1, lambda path, t: np.savetxt(path, t, fmt="%.3f", delimiter=",")),
     "FLIR JPEG": (".jpg", "293.15:313.15", 1, flir_jpeg),
 }

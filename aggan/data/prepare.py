@@ -494,8 +494,11 @@ def open_writer(
     planes: int,  # thermal and visible
     size: int,
     settings: dict,
+    pairs: int,  # that a new store will have at most
 ) -> Iterator[StoreWriter]:
     "The locked store to be filled; raises RuntimeError if another process is filling it."
+    if not is_store(output):  # nothing is left of one that the disk cannot take
+        check_space(output, pairs * planes * size**2)
     with (
         lock_file(output / "prepare.lock", f"preparing {output}"),
         closing(StoreWriter(output, planes, size, settings)) as writer,
@@ -565,16 +568,13 @@ def prepare(
     places = faces, boards, register
     found, notes, registration = place_and_register(found, chosen, *places, output)
     thermal_planes = 3 if chosen.thermal_mode in ("raw", "iron") else 1
-    visible_planes = 0 if found.sources[0].record.visible is None else 3
+    planes = thermal_planes + (0 if found.sources[0].record.visible is None else 3)
     settings = chosen._asdict() | dict(dataset=dataset, options=options, faces=bool(faces))
     settings |= {"register": registration.points} if registration else {}
     if chosen.aspect == "squeeze":  # as stores without this setting have it
         del settings["aspect"]
     announce([source.record for source in found.sources], found.notes)
-    planes = thermal_planes + visible_planes
-    if not is_store(output):  # nothing is left of one that the disk cannot take
-        check_space(output, len(found.sources) * planes * size**2)
-    with open_writer(output, planes, size, settings) as writer:
+    with open_writer(output, planes, size, settings, len(found.sources)) as writer:
         if registration:
             write_json(output / REGISTRATION, registration._asdict())
         report = fill_store(writer, found, chosen, thermal_planes, workers)

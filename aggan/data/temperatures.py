@@ -45,7 +45,7 @@ def as_picture(numbers: np.ndarray) -> np.ndarray:  # (H, W) or (H, W, 3), uint8
         )
     check_shape(*numbers.shape[:2])
     kept = numbers.dtype.type in (np.uint8, np.uint16)
-    return numbers if kept else numbers.astype(np.float32)
+    return numbers.astype(numbers.dtype.type if kept else np.float32, copy=False)  # byte order, too
 
 
 def read_npy(data: bytes) -> np.ndarray:  # see `as_picture`
