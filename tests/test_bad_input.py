@@ -185,6 +185,16 @@ def test_foreign_checkpoints(workplace, run_folder, tmp_path):
     assert "other.safetensors holds no method that can be made" in message("other.safetensors")
 
 
+def test_no_picture_is_to_be_deleted(pairs, tmp_path):
+    picture = "pairs/train/visible/s1_0.png"
+    for code, command in (
+        (1, ("translate", picture, "--input", "pairs", "--output", "out")),
+        (2, (*TRAIN, "--init", picture)),
+    ):
+        message = refusal(*command, cwd=tmp_path, code=code)
+        assert "s1_0.png is not a whole checkpoint" in message and "delete" not in message
+
+
 def test_damaged_resume_file_is_named(smoke_runs, tmp_path):
     shutil.copytree(smoke_runs, tmp_path, dirs_exist_ok=True)
     resume = next(tmp_path.glob("runs/synthetic-arl/ag-gan/*/resume.safetensors"))

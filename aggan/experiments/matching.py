@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import NamedTuple
@@ -40,13 +41,12 @@ from aggan.experiments import (
     translator,
 )
 from .inference import load_readable, open_source, stack_thermal
-from .judging import as_cell
 from .preparation import as_trained, reading_options, trained_preparation
 
 # %% auto #0
-__all__ = ['FRAME', 'THUMB', 'PAGE_PROBES', 'LOG', 'Gallery', 'read_photograph', 'gallery_files', 'open_gallery', 'Probes',
-           'embed_probes', 'validation_faces', 'match_threshold', 'rank_people', 'limits', 'write_page', 'write_list',
-           'Matches', 'match_probes']
+__all__ = ['FRAME', 'THUMB', 'PAGE_PROBES', 'LOG', 'Gallery', 'read_photograph', 'gallery_people', 'open_gallery', 'Probes',
+           'embed_probes', 'validation_faces', 'match_threshold', 'rank_people', 'limits', 'write_page', 'Matches',
+           'match_probes']
 
 # %% ../../nbs/experiments/matching.ipynb #70ab14f5
 from .runs import on_own_data, run_faces
@@ -55,7 +55,7 @@ from ..recognition import load_embedder
 from ..recognition.alignment import align, detect_faces
 from ..recognition.comparison import FaceEmbeddings, read_faces
 from ..recognition.thresholds import Threshold, check_far, choose_threshold
-from ..runtime.checks import check_options, refuse_modules
+from ..runtime.checks import check_options
 from ..runtime.files import atomic_write
 from ..runtime.run_folder import RunFolder, run_of
 
@@ -92,13 +92,17 @@ def _thumb(image: Tensor) -> Tensor:  # (3, THUMB, THUMB) uint8
     return (unit_range(resize(image, THUMB)[None])[0] * 255).round().to(torch.uint8)
 
 
-def gallery_files(folder: str | Path) -> dict[str, Path]:  # by name
-    "The photographs of a folder. Raises FileNotFoundError if there is no such folder."
+def gallery_people(
+    folder: str | Path,  # of visible photographs, searched with its subfolders
+    subject_pattern: str | None = None,  # regular expression with one group, that names the person
+) -> dict[str, tuple[Path, str]]:  # by name: file, person
+    "The photographs of a folder. Raises FileNotFoundError for no folder, ValueError for no person."
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"there is no folder {folder} of photographs")
-    return list_images(Path(folder))
+    files = list_images(Path(folder))
+    return {name: (path, subject_of(name, subject_pattern)) for name, path in files.items()}
 
-
+# %% ../../nbs/experiments/matching.ipynb #7b2f4c02
 @torch.no_grad()
 def open_gallery(
     folder: str | Path,  # of visible photographs, searched with its subfolders
@@ -109,7 +113,8 @@ def open_gallery(
 ) -> Gallery:
     "Embed a folder of photographs. Raises FileNotFoundError or ValueError if none can be used."
     notes, rows = [] if notes is None else notes, []
-    for name, path in tqdm(gallery_files(folder).items(), desc="gallery", disable=None):
+    files = gallery_people(folder, subject_pattern)
+    for name, (path, person) in tqdm(files.items(), desc="gallery", disable=None):
         try:
             frame, faces = read_photograph(path, aligned)
         except (ValueError, OSError) as problem:
@@ -118,7 +123,7 @@ def open_gallery(
         if faces > 1:
             notes.append(f"{path} shows {faces} faces: the largest central one is taken")
         vector = embed(frame[None].to(default_device()), embedder)
-        rows.append((vector, name, subject_of(name, subject_pattern), _thumb(frame)))
+        rows.append((vector, name, person, _thumb(frame)))
     if not rows:
         raise ValueError(f"{folder} holds no photograph that can be used. " + " ".join(notes[:3]))
     vectors, *columns = zip(*rows)
@@ -168,8 +173,8 @@ def validation_faces(
 ) -> FaceEmbeddings:
     "Gallery and translated probes of a run's validation people."
     if matcher == RunFolder(run).config["matcher"]:
-        return run_faces(run, "val", matcher=matcher, **location)
-    experiment = on_own_data(run, "val", matcher=matcher, **location)
+        return run_faces(run, "val", **location)
+    experiment = replace(on_own_data(run, "val", **location), matcher=matcher)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "val.safetensors"
         evaluate_experiment(experiment, translator(load_method(run)), "val", faces_file=file)
@@ -286,23 +291,12 @@ def write_page(
 
 # %% ../../nbs/experiments/matching.ipynb #33425702
 def _matcher_of(weights: str | Path, matcher: str | None) -> str:
-    """A given matcher, or the run's, or dlib.
-
-    Raises ValueError for one that taught the weights, or that executes what a file names."""
+    "A given matcher, or the run's, or dlib. Raises ValueError for one that taught the weights."
     if not matcher:
         run = run_of(weights)
         matcher = run.config["matcher"] if run and run.config_file.exists() else "dlib"
-        refuse_modules({"matcher": matcher}, run and run.config_file)
     experiment_with(weights, matcher=matcher)
     return matcher
-
-
-def write_list(path: Path, found: pd.DataFrame) -> None:
-    "Write the table of `rank_people`, with names as of `as_cell`."
-    names = ("probe", "person", "photograph")
-    listed = found.assign(**{name: found[name].map(as_cell) for name in names})
-    with atomic_write(path) as part:
-        listed.to_csv(part, index=False, float_format="%.6f")
 
 
 def _open_probes(weights, source, output, method, align, reading, notes):
@@ -350,7 +344,7 @@ def match_probes(
     output, method, notes = Path(output).resolve(), load_method(weights), []
     matcher = _matcher_of(weights, matcher)
     images = _open_probes(weights, Path(probes).resolve(), output, method, align, reading, notes)
-    gallery_files(gallery)  # refused before the validation people are matched
+    gallery_people(gallery, subject_pattern)  # refused before the validation people are matched
     given = None if threshold is None else Threshold(threshold, 0.0)
     chosen = given or match_threshold(weights, far, matcher, root=root, cache=cache)
     embedder = load_embedder(matcher).to(default_device())
@@ -360,6 +354,7 @@ def match_probes(
     LOG.info("%s probes, %s photographs of %s people", *counts)
     found = rank_people(searched, people, chosen.value, top)
     notes = [*limits(matcher, chosen, people), *notes]
-    write_list(output / "matches.csv", found)
+    with atomic_write(output / "matches.csv") as part:
+        found.to_csv(part, index=False, float_format="%.6f")
     write_page(output / "matches.html", found, searched, people, notes)
     return Matches(found, chosen, notes)

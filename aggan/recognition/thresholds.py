@@ -91,7 +91,7 @@ def choose_threshold(
     if len(impostor) * far < 1:
         raise ValueError(
             f"{len(impostor)} impostor scores are too few for a FAR of {100 * far:g} %: "
-            f"{int(np.ceil(1 / far))} are needed"
+            f"{np.ceil(1 / far):.7g} are needed"
         )
     value, interval = _threshold(impostor, np.ones_like(impostor), len(impostor), far), None
     if resamples and len({*faces.probe_subjects, *faces.gallery_subjects}) >= 5:

@@ -52,10 +52,11 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict]:
         return tensors, header
     # a header may be nested deeper than the parser goes; torch lacks some types of safetensors
     except (SafetensorError, ValueError, RecursionError, AttributeError) as error:
-        raise ValueError(
-            f"{path} is not a whole checkpoint of aggan ({error}): "
-            "name another one, or delete it to train anew."
-        ) from error
+        own = any(
+            (folder / "config.json").is_file() for folder in Path(path).absolute().parents[:2]
+        )
+        way = "name another one" + (", or delete it to train anew" if own else "")
+        raise ValueError(f"{path} is not a whole checkpoint of aggan ({error}): {way}.") from error
 
 # %% ../../nbs/runtime/checkpoints.ipynb #8f5b6f93
 class NonFinite(FloatingPointError):
