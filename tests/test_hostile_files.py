@@ -528,7 +528,6 @@ def test_names_are_no_formulas_in_a_list(tmp_path):
     assert row["photograph"] == f"'{FORMULA}/a" and float(row["score"]) <= 1
 
 
-
 TABLES = {  # header, and the row of each of six people, by number
     "column twice": ("thermal,visible,subject,subject", "t/{0}.png,v/{0}.png,s{0},x"),
     "photographs twice": ("thermal,visible,visible,subject", "t/{0}.png,v/{0}.png,v/0.png,s{0}"),

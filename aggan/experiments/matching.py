@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import NamedTuple
@@ -41,12 +40,13 @@ from aggan.experiments import (
     translator,
 )
 from .inference import load_readable, open_source, stack_thermal
+from .judging import as_cell
 from .preparation import as_trained, reading_options, trained_preparation
 
 # %% auto #0
 __all__ = ['FRAME', 'THUMB', 'PAGE_PROBES', 'LOG', 'Gallery', 'read_photograph', 'gallery_people', 'open_gallery', 'Probes',
-           'embed_probes', 'validation_faces', 'match_threshold', 'rank_people', 'limits', 'write_page', 'Matches',
-           'match_probes']
+           'embed_probes', 'validation_faces', 'match_threshold', 'rank_people', 'limits', 'write_page', 'write_list',
+           'Matches', 'match_probes']
 
 # %% ../../nbs/experiments/matching.ipynb #70ab14f5
 from .runs import on_own_data, run_faces
@@ -55,7 +55,7 @@ from ..recognition import load_embedder
 from ..recognition.alignment import align, detect_faces
 from ..recognition.comparison import FaceEmbeddings, read_faces
 from ..recognition.thresholds import Threshold, check_far, choose_threshold
-from ..runtime.checks import check_options
+from ..runtime.checks import check_options, refuse_modules
 from ..runtime.files import atomic_write
 from ..runtime.run_folder import RunFolder, run_of
 
@@ -173,8 +173,8 @@ def validation_faces(
 ) -> FaceEmbeddings:
     "Gallery and translated probes of a run's validation people."
     if matcher == RunFolder(run).config["matcher"]:
-        return run_faces(run, "val", **location)
-    experiment = replace(on_own_data(run, "val", **location), matcher=matcher)
+        return run_faces(run, "val", matcher=matcher, **location)
+    experiment = on_own_data(run, "val", matcher=matcher, **location)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "val.safetensors"
         evaluate_experiment(experiment, translator(load_method(run)), "val", faces_file=file)
@@ -291,12 +291,23 @@ def write_page(
 
 # %% ../../nbs/experiments/matching.ipynb #33425702
 def _matcher_of(weights: str | Path, matcher: str | None) -> str:
-    "A given matcher, or the run's, or dlib. Raises ValueError for one that taught the weights."
+    """A given matcher, or the run's, or dlib.
+
+    Raises ValueError for one that taught the weights, or that executes what a file names."""
     if not matcher:
         run = run_of(weights)
         matcher = run.config["matcher"] if run and run.config_file.exists() else "dlib"
+        refuse_modules({"matcher": matcher}, run and run.config_file)
     experiment_with(weights, matcher=matcher)
     return matcher
+
+
+def write_list(path: Path, found: pd.DataFrame) -> None:
+    "Write the table of `rank_people`, with names as of `as_cell`."
+    names = ("probe", "person", "photograph")
+    listed = found.assign(**{name: found[name].map(as_cell) for name in names})
+    with atomic_write(path) as part:
+        listed.to_csv(part, index=False, float_format="%.6f")
 
 
 def _open_probes(weights, source, output, method, align, reading, notes):
@@ -354,7 +365,6 @@ def match_probes(
     LOG.info("%s probes, %s photographs of %s people", *counts)
     found = rank_people(searched, people, chosen.value, top)
     notes = [*limits(matcher, chosen, people), *notes]
-    with atomic_write(output / "matches.csv") as part:
-        found.to_csv(part, index=False, float_format="%.6f")
+    write_list(output / "matches.csv", found)
     write_page(output / "matches.html", found, searched, people, notes)
     return Matches(found, chosen, notes)
