@@ -13,6 +13,7 @@ import statistics
 from aggan.experiments import PRECISIONS, Experiment
 from aggan.reproduction.notebooks import run_experiments
 from aggan.reproduction.printed import MEASURES
+from aggan.reproduction.targets import further_seed
 
 SCALES = {"auc": 100, "eer": 100}  # in %, as in the tables
 
@@ -53,14 +54,14 @@ def compared(measure: str, reports: dict[tuple[str, int], dict], seeds: list[int
 
 
 def measure(given: argparse.Namespace) -> list[dict]:
-    experiments = {
-        (precision, seed): Experiment(
-            given.method,
-            profile=given.profile,
-            seed=seed,
-            overrides={"precision": precision},
-            runs=given.runs,
+    first = {
+        precision: Experiment(
+            given.method, profile=given.profile, overrides={"precision": precision}, runs=given.runs
         )
+        for precision in PRECISIONS
+    }
+    experiments = {
+        (precision, seed): further_seed(first[precision], seed)
         for precision in PRECISIONS
         for seed in given.seeds
     }
