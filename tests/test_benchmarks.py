@@ -12,6 +12,7 @@ from simulated_gpu import simulated_gpu
 
 from aggan.experiments import Experiment
 from aggan.methods import list_methods
+from aggan.reproduction.targets import further_seed
 from aggan.runtime.devices import check_precision
 from aggan.runtime.files import write_json
 
@@ -394,13 +395,8 @@ def test_precision(measured, tmp_path):
         ("bf16-mixed", 1): 0.96,
     }
     for (precision, seed), auc in figures.items():  # as if these had been run
-        run = Experiment(
-            "ag-gan",
-            profile="smoke",
-            seed=seed,
-            overrides={"precision": precision},
-            runs=str(tmp_path),
-        )
+        settings = {"overrides": {"precision": precision}, "runs": str(tmp_path)}
+        run = further_seed(Experiment("ag-gan", profile="smoke", **settings), seed)
         write_json(
             run.folder / "report.json", {"auc": auc, "eer": 0.1, "psnr": 17.0 + seed, "ssim": 0.7}
         )
