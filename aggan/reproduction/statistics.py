@@ -79,7 +79,7 @@ def in_percent(table: pd.DataFrame) -> pd.DataFrame:
     rates = [
         name
         for name in table
-        if name.startswith(("auc", "eer", "above_difference", "paper_difference"))
+        if name.startswith(("auc", "eer", "synthetic_auc", "above_diff", "paper_diff"))
         and not name.endswith(("_p", "_p_holm", "_p_delong", "_shared"))
     ]
     return table.assign(**{name: 100 * table[name].astype(float) for name in rates})
