@@ -21,7 +21,7 @@ from aggan.experiments import (
 from .experiment import complete_report, faces_files
 from .run_config import people_seed, read_yaml_file
 from ..methods import method_label
-from ..recognition.comparison import RATES, FaceEmbeddings, compare_faces, read_faces
+from ..recognition.comparison import RATES, FaceEmbeddings, compare_faces, p_text, read_faces
 from ..runtime.checkpoints import read_checkpoint, tensor_sum
 from ..runtime.checks import refuse_modules
 from ..runtime.files import atomic_write, content_hash, delete_temporary, wait_for_lock
@@ -319,10 +319,6 @@ def _cell(row: Mapping, name: str) -> str:
     return text if pd.isna(spread) else f"{text} ± {100 * spread:.2f}"
 
 
-def _p_text(p: float | None) -> str:
-    return "" if pd.isna(p) else f"{p:.3f}" if p >= 0.001 else "< 0.001"
-
-
 def comparison_markdown(
     table: pd.DataFrame,  # of `compare_runs`
 ) -> str:
@@ -333,9 +329,9 @@ def comparison_markdown(
         shown[f"{rate.upper()} %"] = [_cell(row, rate) for row in rows]
     for rate in RATES:
         shown[f"{rate.upper()} difference"] = [_cell(row, f"{rate}_difference") for row in rows]
-        shown[f"p, {rate.upper()} (Holm)"] = [_p_text(row.get(f"{rate}_p_holm")) for row in rows]
+        shown[f"p, {rate.upper()} (Holm)"] = [p_text(row.get(f"{rate}_p_holm")) for row in rows]
     if "auc_p_delong" in table:
-        shown["p, AUC (DeLong)"] = [_p_text(row.get("auc_p_delong")) for row in rows]
+        shown["p, AUC (DeLong)"] = [p_text(row.get("auc_p_delong")) for row in rows]
     text = pd.DataFrame(shown).to_markdown(index=False, disable_numparse=True)
     return f"{text}\n\n{comparison_note(table)}\n"
 

@@ -32,8 +32,8 @@ from ..runtime.files import atomic_write
 
 # %% auto #0
 __all__ = ['RATES', 'MOST_SCORES', 'PARTS', 'FaceEmbeddings', 'face_embeddings', 'Scores', 'scores_of', 'save_faces',
-           'read_faces', 'common_faces', 'resampled', 'p_value', 'delong', 'delong_p', 'holm', 'interval_and_p',
-           'difference_mean', 'compare_faces']
+           'read_faces', 'common_faces', 'resampled', 'p_value', 'delong', 'delong_p', 'holm', 'p_text',
+           'interval_and_p', 'difference_mean', 'compare_faces']
 
 # %% ../../nbs/recognition/comparison.ipynb #9ba1ebf6
 @dataclass(frozen=True)
@@ -224,6 +224,11 @@ def holm(
         largest = max(largest, min(1.0, (len(known) - rank) * p_values[place]))
         adjusted[place] = largest
     return adjusted
+
+
+def p_text(p: float | None) -> str:
+    "A p value as a table shows it."
+    return "" if p is None or np.isnan(p) else f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 # %% ../../nbs/recognition/comparison.ipynb #fd57b769
 def interval_and_p(

@@ -15,7 +15,7 @@ import pandas as pd
 
 from ..experiments import Experiment, second_judge
 from ..experiments.runs import run_faces
-from ..recognition.comparison import FaceEmbeddings, compare_faces, difference_mean
+from ..recognition.comparison import FaceEmbeddings, compare_faces, difference_mean, p_text
 from .notebooks import run_experiments
 from .printed import paper_columns, paper_table
 from aggan.reproduction.tables import (
@@ -215,9 +215,9 @@ def statistics_markdown(table: pd.DataFrame) -> str:  # of `statistics_table`
         heading, digits = SHOWN[measure]
         shown[heading] = [format_spread(row, measure, digits) for row in rows]
     shown["AUC to the row above"] = [format_difference(row) for row in above]
-    shown["p (Holm)"] = [format_number(row["auc_p_holm"], 3) for row in above]
+    shown["p (Holm)"] = [p_text(row["auc_p_holm"]) for row in above]
     shown[f"AUC to {table['baseline'][0]}"] = [format_difference(row) for row in rows]
-    shown["p (Holm) "] = [format_number(row["auc_p_holm"], 3) for row in rows]
+    shown["p (Holm) "] = [p_text(row["auc_p_holm"]) for row in rows]
     text = pd.DataFrame(shown).to_markdown(index=False, disable_numparse=True)
     return f"{text}\n\n{statistics_notes(table)}"
 

@@ -21,7 +21,7 @@ from aggan.experiments import (
     run_evaluation,
     seconds_per_step,
 )
-from ..recognition.comparison import compare_faces, read_faces
+from ..recognition.comparison import compare_faces, p_text, read_faces
 from .pictures import data_label
 from aggan.reproduction.printed import (
     MEASURES,
@@ -142,7 +142,7 @@ def as_markdown(
         shown["s/step"] = [format_number(seconds, 3) for seconds in table["step_seconds"]]
     if "auc_difference" in table:
         shown[f"AUC to {table['baseline'].dropna().iloc[0]}"] = [format_difference(r) for r in rows]
-        shown["p (Holm)"] = [format_number(p, 3) for p in table["auc_p_holm"]]
+        shown["p (Holm)"] = [p_text(p) for p in table["auc_p_holm"]]
     for measure in MEASURES:
         if f"paper_{measure}" in table:
             values = table[f"paper_{measure}"]
