@@ -18,6 +18,13 @@ def test_table_is_the_committed_one():
     assert (PROJECT / "figures" / "demo" / "table.md").read_text(encoding="utf-8").strip() in README
 
 
+def test_difference_is_the_committed_one():
+    statistics = (PROJECT / "figures" / "table1" / "statistics.md").read_text(encoding="utf-8")
+    (row,) = [line for line in statistics.splitlines() if line.startswith("| AG-GAN ")]
+    found = row.split("|")[-3].strip()
+    assert found in README and row.split("|")[2].strip() == "3"
+
+
 def test_it_is_short():
     assert len(README.split()) <= 1200
 
