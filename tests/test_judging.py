@@ -121,22 +121,27 @@ def test_recognisers_of_other_kinds(tmp_path, monkeypatch):
         ("no JSON", "is not JSON"),
         ("[]", 'it needs "network"'),
         ('{"network": "gone.onnx"}', "gone.onnx"),
-        ('{"network": "nowhere_at_all:Net"}', "cannot be imported"),
-        ('{"network": "torch.nn:Identity"}', "not two embeddings"),
-        ('{"network": "torch.nn:Identity", "sise": 3}', "did you mean 'size'"),
-        ('{"network": "torch.nn:Identity", "size": 0}', "size must be"),
-        ('{"network": "torch.nn:Identity", "colours": "grb"}', "'rgb' or 'bgr'"),
-        ('{"network": "torch.nn:Identity", "weights": "gone.pt"}', "gone.pt"),
+        ('{"network": "torch.nn:Identity"}', "names the Python module"),
+        ('{"network": "same.pt"}', "not two embeddings"),
+        ('{"network": "same.pt", "sise": 3}', "did you mean 'size'"),
+        ('{"network": "same.pt", "size": 0}', "size must be"),
+        ('{"network": "same.pt", "colours": "grb"}', "'rgb' or 'bgr'"),
         ('{"network": "damaged.onnx"}', "damaged.onnx"),
     ],
 )
 def test_descriptions_that_are_refused(tmp_path, content, words):
     (tmp_path / "damaged.onnx").write_bytes(b"no graph")
+    torch.jit.trace(torch.nn.Identity(), torch.zeros(1)).save(tmp_path / "same.pt")
     path = tmp_path / "recogniser.json"
     path.write_text(content)
     with pytest.raises((ValueError, FileNotFoundError)) as refused:
         load_embedder(path)
     assert words in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_module_that_is_not_there_is_named():
+    with pytest.raises(ValueError, match="nowhere_at_all:Net cannot be imported"):
+        load_embedder("nowhere_at_all:Net")
 
 
 def test_description_decides_the_identity_of_a_run(tmp_path):
@@ -155,7 +160,6 @@ def test_a_teacher_in_a_description_does_not_judge(tmp_path):
 
     teacher = Path(aggan.__file__).parent / "weights" / "mobilefacenet.safetensors"
     description = tmp_path / "own.json"
-    network = {"network": "torch.nn:Identity", "weights": str(teacher)}
-    description.write_text(json.dumps(network))
+    description.write_text(json.dumps({"network": str(teacher)}))
     with pytest.raises(ValueError, match="trains the method .* and cannot judge it"):
         Experiment("ag-gan+", matcher=str(description))
