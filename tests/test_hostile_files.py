@@ -253,17 +253,22 @@ JUDGING = {
 }
 
 
-@pytest.mark.parametrize("flags", ["", "matcher: evil:build", "identity: evil:build"])
-@pytest.mark.parametrize("command", JUDGING)
-def test_modules_that_a_run_names_are_not_imported(run_of_others, capsys, command, flags):
-    if flags or command in ("train", "extend"):
-        flags = flags or "matcher: evil:build"
-        write(run_of_others / "config.yaml", f"method: ag-gan\nprofile: smoke\n{flags}\n")
-    if flags.startswith("identity") and command in ("evaluate", "explain"):
-        return  # the networks of a training are not made for its result
+@pytest.mark.parametrize(
+    "command, option",
+    [
+        *((command, "") for command in ("evaluate", "explain", "match")),  # in config.json alone
+        *((command, "matcher") for command in JUDGING),
+        ("train", "identity"),
+        ("extend", "identity"),
+    ],
+)
+def test_modules_that_a_run_names_are_not_imported(run_of_others, capsys, command, option):
+    if option:
+        flags = f"method: ag-gan\nprofile: smoke\n{option}: evil:build\n"
+        write(run_of_others / "config.yaml", flags)
     assert main(list(JUDGING[command])) == 1
     said = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "run" in said and "names the Python module evil:build" in said
+    assert f"names the Python module evil:build as {option or 'matcher'}" in said
 
 
 def test_modules_that_other_files_name_are_not_imported(run_of_others):
@@ -286,23 +291,20 @@ def test_a_module_that_is_typed_judges_a_run(run_of_others):
 # Files that are there
 
 
-OTHERS = {
-    "run": ("run", "is the folder of a run"),
-    "model": ("model", "is the folder of a run"),
-    "report.json": ("mine", "report.json is there and was not written"),
-    "explanation.json": ("mine", "explanation.json is there and was not written"),
-}
+REPORT, MAPS = (write_evaluation, "report.json"), (write_explanation, "explanation.json")
 
 
-@pytest.mark.parametrize("command", ["evaluate", "explain"])
-@pytest.mark.parametrize("place", OTHERS)
-def test_measures_replace_no_file_of_others(tmp_path, command, place):
-    folder, reason = OTHERS[place]
-    name = {"run": "metrics.jsonl", "model": "config.json"}.get(place, place)
-    path = write(tmp_path / folder / name, '{"mine": 1}')
-    if place == {"evaluate": "explanation.json", "explain": "report.json"}[command]:
-        return  # is kept beside
-    measure = write_evaluation if command == "evaluate" else write_explanation
+@pytest.mark.parametrize("measure, own", [REPORT, MAPS])
+@pytest.mark.parametrize(
+    "name, reason",
+    [
+        ("metrics.jsonl", "is the folder of a run"),
+        ("config.json", "is the folder of a run or a model"),
+        (None, "is there and was not written"),  # the name that the command writes
+    ],
+)
+def test_measures_replace_no_file_of_others(tmp_path, measure, own, name, reason):
+    path = write(tmp_path / "mine" / (name or own), '{"mine": 1}')
     with pytest.raises(ValueError, match=reason):
         measure("ag-gan", path.parent)
     assert path.read_text() == '{"mine": 1}' and len(list(path.parent.iterdir())) == 1

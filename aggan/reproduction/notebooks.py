@@ -52,6 +52,7 @@ from aggan.reproduction.targets import (
 from ..runtime.allocator import allocator_environment
 from ..runtime.checks import check_options, meant
 from ..runtime.child_processes import IN_BATCH, module_command, safe_environment
+from ..runtime.devices import default_device
 from aggan.runtime.files import (
     atomic_write,
     content_hash,
@@ -218,7 +219,7 @@ def job_gpus(
     jobs: int,  # how many at a time
 ) -> list[str | None]:  # as CUDA_VISIBLE_DEVICES names them; None where there are not several
     "The GPU of each job"
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = torch.cuda.device_count() if default_device().type == "cuda" else 0
     if count < 2:
         return [None] * jobs
     named = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
@@ -328,7 +329,7 @@ def provenance(
     flags: Mapping,  # of `target_flags`
 ) -> dict:
     "Data, profile, seed, code and machine behind a table or figure."
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    gpu = torch.cuda.get_device_name() if default_device().type == "cuda" else "no GPU"
     system = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     return {
         "data": caption(experiment, flags.get("seeds", 1)),
