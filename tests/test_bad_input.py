@@ -13,7 +13,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from aggan.data.prepare import prepare
+from aggan.experiments.inference import translate_folder
+from aggan.experiments.matching import match_probes
+from aggan.experiments.runs import write_comparison
 from aggan.reproduction.command_line import main
+from aggan.reproduction.maps import write_explanation
+from aggan.reproduction.pictures import write_evaluation
 
 SPLITS = {"train": ("s1", "s2"), "val": ("s3", "s4"), "test": ("s5", "s6")}
 
@@ -132,6 +137,24 @@ def test_output_that_is_a_file(pairs, tmp_path, arguments):
 
 
 @pytest.mark.parametrize(
+    "call",
+    [
+        lambda file: prepare("pairs", file),
+        lambda file: translate_folder("run", "faces", file),
+        lambda file: match_probes("run", "probes", "gallery", file),
+        lambda file: write_comparison(["one", "two"], file),
+        lambda file: write_evaluation("run", file),
+        lambda file: write_explanation("run", file),
+    ],
+)
+def test_functions_refuse_an_output_that_is_a_file_first(tmp_path, call):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(NotADirectoryError, match="mine.txt is a file"):
+        call(tmp_path / "mine.txt")
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
     "option, value",
     [("seed", 2**64), ("image-size", 100_000), ("load-size", 100_000), ("width", 10**6)],
 )
@@ -154,9 +177,10 @@ def test_names_that_are_no_text(pairs, tmp_path):
     for split in ("val", "test"):
         shutil.rmtree(pairs / split)
     root = os.fsdecode(os.fsencode(pairs) + b"/caf\xe9")
-    message = refusal("prepare", "--root", root, "--output", "store", cwd=tmp_path)
-    assert "caf\\xe9" in message and "rename it" in message
-    assert not (tmp_path / "store").exists()
+    for command in (["prepare", "--output", "new"], ["train", "ag-gan", "--runs", "new"]):
+        message = refusal(*command, "--root", root, cwd=tmp_path)
+        assert "caf\\xe9" in message and "rename it" in message
+        assert not (tmp_path / "new").exists()
 
 
 def test_nan_loss_stops_the_run(smoke_runs, tmp_path):

@@ -46,10 +46,10 @@ from aggan.data.images import (
 __all__ = ['USUAL', 'NEEDS_NO_PAIRS', 'THERMAL_ENDS', 'VISIBLE_ENDS', 'HASHED_BYTES', 'ASPECT_TOLERANCE', 'Naming',
            'check_naming', 'find_folder', 'suggest_suffixes', 'TwoFolders', 'pair_folders', 'layout_folders',
            'list_side_by_side', 'list_folder', 'read_table', 'whole_number', 'read_row', 'list_manifest',
-           'drop_duplicates', 'describe_unseen', 'list_pairs', 'describe_files', 'check_even_width', 'check_aspects',
-           'check_size', 'split_sides', 'read_pair', 'SetInfo', 'summarise_headers', 'warn_of_sizes', 'uniform',
-           'load_pair', 'effective_options', 'folder_identity', 'FolderPairs', 'UnpairedFolder', 'EmptySplit',
-           'open_folder']
+           'drop_duplicates', 'describe_unseen', 'check_names', 'list_pairs', 'describe_files', 'check_even_width',
+           'check_aspects', 'check_size', 'split_sides', 'read_pair', 'SetInfo', 'summarise_headers', 'warn_of_sizes',
+           'uniform', 'load_pair', 'effective_options', 'folder_identity', 'FolderPairs', 'UnpairedFolder',
+           'EmptySplit', 'open_folder']
 
 # %% ../../nbs/data/folders.ipynb #cb49038e
 from aggan.data.pairs import (
@@ -514,6 +514,15 @@ def describe_unseen(root: Path, naming: Naming = USUAL) -> list[str]:  # clauses
     return unseen + _count_images(other, "not seen, in folders that no layout has")
 
 # %% ../../nbs/data/folders.ipynb #7c1d20ae
+def check_names(records: Iterable[PairRecord]) -> None:
+    "Raise ValueError for a file whose path is not UTF-8: tables and stores could not name it."
+    for path in (path for own in records for path in (own.thermal, own.visible) if path):
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{os.fsencode(path)!r} is no path in UTF-8: rename it") from None
+
+
 def _check_shared_files(records: list[PairRecord]) -> None:
     "Raise ValueError for an image file that is given as that of two people."
     shown: dict[Path, str] = {}
@@ -558,6 +567,7 @@ def list_pairs(
             f"{root} has pairs with a split and pairs without one ({records[0].thermal}): "
             "use one of the two"
         )
+    check_names(records)
     check_disjoint(records)
     _check_shared_files(records)
     return records

@@ -58,9 +58,9 @@ from aggan.data.images import (
     split_zip,
     to_unit,
 )
+from .pairs import FaceLocation, Source, SourceList
 
 # %% ../../nbs/data/prepare.ipynb #fa2743f8
-from .pairs import FaceLocation, Source, SourceList
 from .people import announce
 from aggan.data.registration import (
     Registration,
@@ -93,6 +93,7 @@ from ..runtime.checks import check_choice
 from ..runtime.child_processes import worker_options
 from aggan.runtime.files import (
     atomic_write,
+    check_folder,
     content_hash,
     delete_temporary,
     lock_file,
@@ -486,6 +487,7 @@ def check_options(options: Options, root: Path, output: Path) -> None:
         raise ValueError(f"size must be at least 8 pixels, not {options.size}")
     if output.resolve() == root.resolve():
         raise ValueError(f"{output} is the folder of the pictures: name another one for the store")
+    check_folder(output)
 
 
 @contextmanager

@@ -6,21 +6,20 @@
 from __future__ import annotations
 
 import inspect
-import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from .folders import Naming, describe_unseen, list_pairs
+from .folders import Naming, check_names, describe_unseen, list_pairs
 from .images import UnusableFile, describe_other_files, list_files, list_images
 from .pairs import FaceLocation, PairRecord, Source, SourceList, assign_splits
 from .people import similar_names, subject_of
 from ..runtime.checks import check_choice, check_options
 
 # %% auto #0
-__all__ = ['SOURCE_LISTERS', 'register_source', 'assign_splits_if_possible', 'deal', 'check_name', 'list_sources',
-           'list_own_pairs', 'list_thermal', 'match_partners']
+__all__ = ['SOURCE_LISTERS', 'register_source', 'assign_splits_if_possible', 'deal', 'list_sources', 'list_own_pairs',
+           'list_thermal', 'match_partners']
 
 # %% ../../nbs/data/sources.ipynb #98e6cac5
 SOURCE_LISTERS: dict[str, Callable[..., SourceList]] = {}
@@ -55,14 +54,6 @@ def deal(found: SourceList, known: dict[str, str] | None = None) -> SourceList:
     sources = [source._replace(record=record) for source, record in zip(found.sources, records)]
     return found._replace(sources=sources, undealt=False)
 
-# %% ../../nbs/data/sources.ipynb #6a0d3b08
-def check_name(path: Path) -> None:
-    "Raise ValueError for a path that is not UTF-8: a store could not name it."
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"{os.fsencode(path)!r} is no path in UTF-8: rename it") from None
-
 # %% ../../nbs/data/sources.ipynb #f8f72245
 def list_sources(
     dataset: str,  # one of `SOURCE_LISTERS`
@@ -82,8 +73,7 @@ def list_sources(
             raise ValueError(f"the data set {dataset!r} has no option {name!r}; it has {known}")
     check_options(dataset, options, lister)
     found = lister(Path(root), **options)
-    for source in found.sources:
-        check_name(source.record.thermal)
+    check_names(source.record for source in found.sources)
     if found.sources:
         return deal(found, known_splits) if found.undealt else found
     problems = "".join(f"\n  {problem}" for problem in found.problems[:5])

@@ -32,6 +32,8 @@ from ..data.thermal_crops import ALIGNMENTS, LocatedThermal
 from .preparation import as_trained, reading_options, trained_preparation
 from ..explanation import resize_map
 from ..methods import Method, create_method, inference_kwargs
+
+# %% ../../nbs/experiments/inference.ipynb #4ccdf1a4
 from ..runtime.checks import check_choice, check_options
 from aggan.runtime.devices import (
     announce_device,
@@ -41,6 +43,7 @@ from aggan.runtime.devices import (
 )
 from aggan.runtime.files import (
     atomic_write,
+    check_folder,
     content_hash,
     delete_temporary,
     lock_file,
@@ -367,6 +370,7 @@ def check_places(
     output: Path,  # resolved
 ) -> None:
     "Raise ValueError if faces would be written among the thermal images, or read as such."
+    check_folder(output)
     if output == source or output in source.parents:
         raise ValueError(
             f"{output} contains the thermal images {source}, which faces of the same names could "

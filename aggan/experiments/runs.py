@@ -24,7 +24,13 @@ from ..methods import method_label
 from ..recognition.comparison import RATES, FaceEmbeddings, compare_faces, p_text, read_faces
 from ..runtime.checkpoints import read_checkpoint, tensor_sum
 from ..runtime.checks import refuse_modules
-from ..runtime.files import atomic_write, content_hash, delete_temporary, wait_for_lock
+from aggan.runtime.files import (
+    atomic_write,
+    check_folder,
+    content_hash,
+    delete_temporary,
+    wait_for_lock,
+)
 from ..runtime.run_folder import RunFolder
 
 # %% auto #0
@@ -407,6 +413,7 @@ def write_comparison(
     "Compare runs, and write the table and the figure. Raises as `compare_runs` does."
     from aggan.experiments.figures import save_figure
 
+    check_folder(output)
     table = compare_runs(runs, split, resamples, **location)
     base = Path(output) / "comparison"
     with atomic_write(base.with_suffix(".csv")) as part:

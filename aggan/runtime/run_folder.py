@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fastcore.basics import patch
 
-from .files import delete_temporary, read_json, wait_for_lock, write_json
+from .files import check_folder, delete_temporary, read_json, wait_for_lock, write_json
 
 # %% auto #0
 __all__ = ['MODELS', 'RunFolder', 'read_mapping', 'parse_row', 'resolve_checkpoint', 'run_of', 'check_output']
@@ -192,6 +192,7 @@ def check_output(
     name: str,  # of their JSON file
 ) -> None:
     "Raise ValueError for the folder of a run or a model, and for a file that holds no measures"
+    check_folder(folder)
     folder, file = Path(folder), Path(folder) / name
     if any((folder / own).exists() for own in ("config.json", "config.yaml", "metrics.jsonl")):
         raise ValueError(
