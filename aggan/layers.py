@@ -21,7 +21,7 @@ def reflect_conv(
     out_channels: int,
     kernel_size: int,  # 7, 3 or 4 pixels
     stride: int = 1,  # 2 halves the feature map
-    bias: bool = False,  # the discriminator's convolutions have one
+    bias: bool = False,  # the discriminator's have one, except the last
 ) -> nn.Conv2d:
     "Convolution with reflection padding of (kernel_size - 1) // 2 pixels (§3.1.1)"
     padding = (kernel_size - 1) // 2

@@ -70,8 +70,8 @@ class TrainingSettings:
 # %% ../nbs/09_training.ipynb #6b1689e7
 def inputs_from(
     start: int, images: batches.AugmentedPairs, settings: TrainingSettings, device: torch.device
-) -> tuple:  # of every step, and the function that makes a batch of them
-    "What `make_step` takes"
+) -> tuple:
+    "Inputs of each remaining step, and the function that turns them into a batch"
     order = len(images), settings.batch_size, settings.seed, start, settings.steps
     sampler = batches.ResumableBatchSampler(*order)
     return batches.step_inputs(images, sampler, device, settings.workers)
@@ -143,7 +143,7 @@ def train_from(
     images: batches.AugmentedPairs,
     stop: StopRequest,
 ) -> None:
-    "Train to the end. Raises NonFinite, before it is saved, and Stopped after the state is."
+    "Train to the last step. Raises NonFinite before a bad state is saved, Stopped after a save."
     inputs, make_batch = inputs_from(state.step, images, settings, fabric.device)
     step = make_step(method, optimizers, fabric, make_batch, settings.cuda_graph)
     saved, kept = time.monotonic(), (state.step, settings.steps, state.row, state.pending)
@@ -173,7 +173,7 @@ def train_from(
             stop.leave_if(asked, done)
 
 # %% ../nbs/09_training.ipynb #1ce6c119
-RETURNS = 3  # to the last state, beside those for steps that are left out
+RETURNS = 3  # to the last state, not counting those for steps that are left out
 
 
 def nonfinite_message(
