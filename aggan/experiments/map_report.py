@@ -58,12 +58,13 @@ def mean_with_interval(
 def interval_text(
     number: Mapping | None,  # value, low, high
 ) -> str:  # "0.52 [0.49, 0.56]"; "" where nothing was measured
-    "A number with its interval, two digits after the point."
+    "A number with its interval: two digits after the point, three where all are below 0.1."
     if not number or number["value"] is None:
         return ""
-    if number["low"] is None:
-        return f"{number['value']:z.2f}"
-    return f"{number['value']:z.2f} [{number['low']:z.2f}, {number['high']:z.2f}]"
+    known = [number[end] for end in ("value", "low", "high") if number[end] is not None]
+    digits = 3 if max(map(abs, known)) < 0.1 else 2
+    value, *ends = (f"{own:z.{digits}f}" for own in known)
+    return f"{value} [{', '.join(ends)}]" if ends else value
 
 # %% ../../nbs/experiments/map_report.ipynb #d070358f
 def area_under(curve: np.ndarray) -> np.ndarray:

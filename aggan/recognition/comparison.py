@@ -227,8 +227,11 @@ def holm(
 
 
 def p_text(p: float | None) -> str:
-    "A p value as a table shows it."
-    return "" if p is None or np.isnan(p) else f"{p:.3f}" if p >= 0.001 else "< 0.001"
+    "A p value as a table shows it; more digits tell on which side of 0.05 it is."
+    if p is None or np.isnan(p):
+        return ""
+    digits = 4 if round(p, 3) == 0.05 else 3
+    return f"{p:.{digits}f}" if p >= 0.001 else "< 0.001"
 
 # %% ../../nbs/recognition/comparison.ipynb #fd57b769
 def interval_and_p(

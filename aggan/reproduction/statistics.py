@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TO_ABOVE', 'differences', 'add_needed', 'in_percent', 'told_apart', 'counted', 'power_sentences', 'needs',
            'row_tests', 'quality', 'second_judgement', 'statistics_table', 'format_spread', 'statistics_markdown',
-           'statistics_notes', 'write_statistics']
+           'statistics_notes', 'below_baseline', 'write_statistics']
 
 # %% ../../nbs/reproduction/statistics.ipynb #abfdcfcf
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..experiments import Experiment, second_judge
+from ..experiments import Experiment, reference_report, second_judge
 from ..experiments.runs import run_faces
 from ..recognition.comparison import FaceEmbeddings, compare_faces, difference_mean, p_text
 from .notebooks import run_experiments
@@ -119,10 +119,9 @@ def power_sentences(table: pd.DataFrame) -> list[str]:  # of `add_needed`, in %
     seeds, people = int(table["seeds"].min()), int(table["people"].min())
     low, high = known["auc_detectable"].min(), known["auc_detectable"].max()
     size = f"{counted(people, 'people')} and {counted(seeds, 'seed')}"
-    said = [
-        f"With {size}, an AUC difference of {low:.1f} to {high:.1f} points, depending on the row, "
-        "is found in four cases of five (p < 0.05, before Holm)"
-    ]
+    ends = dict.fromkeys([f"{low:.1f}", f"{high:.1f}"])  # one number where all rows are alike
+    found = "is found in four cases of five (p < 0.05, before Holm)"
+    said = [f"With {size}, an AUC difference of {' to '.join(ends)} points {found}"]
     for row in known.to_dict("records"):
         if not abs(row.get("paper_difference", 0)) > 0:  # or not printed
             continue
@@ -233,6 +232,14 @@ def statistics_notes(table: pd.DataFrame) -> str:
     sentences = told_apart(table) + power_sentences(table)
     return f"{note}\n\n" + "\n".join(f"- {sentence}." for sentence in sentences) + "\n"
 
+# %% ../../nbs/reproduction/statistics.ipynb #5d0c7a12
+def below_baseline(table: pd.DataFrame, untranslated: float) -> str:  # AUC in %
+    "The rows that match worse than no translation."
+    rows = ", ".join(table.loc[table["auc"] < untranslated, "method"])
+    said = f"Untranslated thermal images have an AUC of {untranslated:.2f} %"
+    worse = f"{said}. Less, so that the order of these rows says little: {rows}"
+    return f"\n{worse if rows else said + ', less than every row'}.\n"
+
 # %% ../../nbs/reproduction/statistics.ipynb #8fc9fbb6
 def write_statistics(
     experiments: dict[str, Experiment],  # by row label
@@ -247,10 +254,12 @@ def write_statistics(
     made = statistics_table(rows, printed)
     with atomic_write(Path(output) / "statistics.csv") as part:
         made.to_csv(part, index=False, float_format="%.4f")
-    text = statistics_markdown(made)
+    first = next(iter(experiments.values()))
+    untranslated = 100 * reference_report(first, "thermal baseline")["auc"]
+    text = statistics_markdown(made) + below_baseline(made, untranslated)
     if seeds > 1 and printed is not None:  # `write_table` has that of one seed
         text += order_sentence(made.merge(paper_columns(printed), on="method", how="left"))
-    text += data_note(next(iter(experiments.values())))
+    text += data_note(first)
     with atomic_write(Path(output) / "statistics.md") as part:
         part.write_text(text, encoding="utf-8")
     return text
