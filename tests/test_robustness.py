@@ -155,10 +155,12 @@ def test_nothing_of_the_working_directory_is_executed(tmp_path, monkeypatch):
 
 def test_working_directory_is_imported_from_where_the_path_names_it(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text("where = __file__")
-    template = write_notebook(tmp_path / "t.ipynb", "seed: int = 0", "import mine")
+    source = "from pathlib import Path\nimport mine\nPath('ran').write_text(mine.where)"
+    template = write_notebook(tmp_path / "t.ipynb", "seed: int = 0", source)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     run_notebook(template, tmp_path / "out.ipynb", {})
+    assert Path((tmp_path / "ran").read_text()).samefile(tmp_path / "mine.py")
 
 
 def test_two_programs_that_make_one_target(tmp_path, monkeypatch, capfd):
@@ -426,6 +428,12 @@ def test_what_the_machine_lacks_is_not_remembered(pairs, tmp_path, monkeypatch):
         monkeypatch.undo()
         report = prepare(pairs, store, size=16, workers=0)
         assert (report.written, report.kept, report.left_out) == (1, 23, {})
+        path.touch()  # the pair is in the store, and read again
+        monkeypatch.setattr(Path, "read_bytes", read)
+        report = prepare(pairs, store, size=16, workers=0)
+        assert (report.kept, report.left_out) == (24, {"not read this time": 1})
+        monkeypatch.undo()
+        assert prepare(pairs, store, size=16, workers=0)[1:4] == (0, 24, {})
 
 
 def test_large_pictures_are_refused_before_they_are_decoded(tmp_path):
