@@ -60,9 +60,9 @@ from aggan.data.images import (
     to_unit,
 )
 from .pairs import FaceLocation, Source, SourceList
+from .people import announce
 
 # %% ../../nbs/data/prepare.ipynb #fa2743f8
-from .people import announce
 from aggan.data.registration import (
     Registration,
     face_match,
@@ -519,7 +519,7 @@ def check_options(options: Options, root: Path, output: Path) -> None:
         raise ValueError(f"{output} is the folder of the pictures: name another one for the store")
     check_folder(output)
 
-
+# %% ../../nbs/data/prepare.ipynb #83fc3e4a
 def check_place(output: Path, root: Path, sources: Sequence[Source]) -> None:
     "Raise ValueError for a new store among the pictures, or over files of something else."
     if is_store(output):
@@ -538,7 +538,7 @@ def check_place(output: Path, root: Path, sources: Sequence[Source]) -> None:
     if any(path and path.is_relative_to(first) for path in paths):
         raise ValueError(f"{output} is among the pictures: name another folder for the store")
 
-
+# %% ../../nbs/data/prepare.ipynb #1be94982
 @contextmanager
 def open_writer(
     output: Path,
@@ -736,7 +736,7 @@ def compare_with_stored(
         "has; prepare into a new folder to take the new one",
     )
 
-
+# %% ../../nbs/data/prepare.ipynb #410ff903
 def check_against_store(
     result: AlignedPair | Exception, source: Source, writer: StoreWriter, progress: Progress
 ) -> AlignedPair | Exception:
