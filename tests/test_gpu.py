@@ -175,19 +175,25 @@ def test_every_convolution_of_a_mixed_step_is_in_bfloat16(name):
     assert mixed == pytest.approx(exact, rel=0.05, abs=0.01)
 
 
+ARGUMENTS = {  # of the functions beside forward, from a network and images
+    "attend": lambda network, images: (images,),
+    "features": lambda network, images: (images,),
+    "from_features": lambda network, images: (network.features(images),),
+    "decode": lambda network, images: (*network(images, "thermal"), "visible"),
+}
+
+
 @pytest.mark.parametrize("name", [name for name in list_methods() if fresh(name).forward_methods])
 def test_functions_beside_forward_are_exact_in_float32(name):
     method, images = fresh(name, losses=False), noise(2).thermal
     set_up(distributed.start_processes(1, 1, 2, "32-true"), method)
     for network, functions in method.forward_methods.items():
+        wrapped = getattr(method, network)
         for function in functions:
-            wrapped, own = (
-                getattr(part, function)
-                for part in (getattr(method, network), getattr(method, network).module)
-            )
-            assert wrapped != own
-            if function in ("attend", "features"):
-                assert torch.equal(wrapped(images)[0], own(images)[0])
+            arguments = ARGUMENTS[function](wrapped.module, images)
+            own, other = (getattr(part, function) for part in (wrapped.module, wrapped))
+            assert own != other
+            torch.testing.assert_close(other(*arguments), own(*arguments), rtol=0, atol=0)
 
 
 def test_atomic_writes_synchronise_a_file_that_is_open_for_writing(tmp_path, monkeypatch):

@@ -67,15 +67,20 @@ def test_row_leads_to_a_notebook_with_a_picture(row):
 
 
 def test_linked_files_exist():
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+    targets = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert len(targets) >= len(ROWS)
+    for target in targets:
         assert (PROJECT / target).is_file(), f"{target}: JupyterLab cannot open a folder by a link"
 
 
 def test_make_targets_and_commands_exist():
     makefile = (PROJECT / "Makefile").read_text()
-    for target in re.findall(r"(?:^|`)make (\w+)", README, re.M):  # as a command, not in prose
+    targets = re.findall(r"(?:^|`)make (\w+)", README, re.M)  # as a command, not in prose
+    commands = re.findall(r"^aggan (.+)$", README.replace("\\\n", " "), re.M)
+    assert len(targets) >= 2 and len(commands) >= 4
+    for target in targets:
         assert re.search(rf"^{target}:", makefile, re.M), target
-    for line in re.findall(r"^aggan (.+)$", README.replace("\\\n", " "), re.M):
+    for line in commands:
         name, *arguments = shlex.split(line, comments=True)
         method = arguments.pop(0) if name == "train" else None
         parse(groups_of(COMMANDS[name], arguments, method), arguments, f"aggan {name}")

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+import signal
 import sqlite3
 import subprocess
 import time
@@ -179,24 +180,29 @@ def test_every_damage_is_reported(tmp_path):
     assert not (tmp_path / "other").exists()
 
 
-def test_prepare_resumes_after_a_kill(tmp_path):
-    """Killed at any moment, the same command ends with the same store."""
-    speakingfaces(tmp_path / "tree", subjects=range(1, 9))
-    prepare("speakingfaces", "tree", "whole", "--size", 32, cwd=tmp_path)
-    command = ("prepare", "--dataset", "speakingfaces", "--root", "tree", "--size", "32")
-    running = subprocess.Popen(
-        [AGGAN, *command, "--output", "killed", "--workers", "0"],
-        cwd=tmp_path,
-        stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    )
-    manifest = tmp_path / "killed/manifest.sqlite"
-    deadline = time.monotonic() + 60
-    while not manifest.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    time.sleep(0.5)
-    running.kill()
-    running.wait()
-    prepare("speakingfaces", "tree", "killed", "--size", 32, cwd=tmp_path)
-    for name in ("train.pixels", "val.pixels"):
-        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+def rows(store):
+    """The pairs of a store, finished or not, in their order."""
+    sql = "SELECT split, position, name, role, placed_by, source_hash, stamp FROM pairs"
+    with contextlib.closing(sqlite3.connect(store / "manifest.sqlite")) as manifest:
+        return manifest.execute(f"{sql} ORDER BY split, position").fetchall()
+
+
+def test_prepare_resumes_after_a_kill(stores):
+    """Killed when a part of the pairs is written, the same command ends with the same store."""
+    folder, _ = stores
+    whole, killed = folder / "speakingfaces", folder / "killed"
+    command = ("prepare", "--dataset", "speakingfaces", "--root", folder / "sf_download")
+    options = ("--output", killed, "--size", "48", "--workers", "0")
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([AGGAN, *command, *options], **silent) as running:
+        deadline = time.monotonic() + 120
+        while not (killed / "train.pixels").exists() or not rows(killed):
+            assert running.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        running.kill()
+    assert running.returncode == -signal.SIGKILL and not (killed / "store.json").exists()
+    assert 0 < len(rows(killed)) < len(rows(whole))
+    done = prepare("speakingfaces", "sf_download", "killed", "--size", 48, cwd=folder)
+    assert ", 64 kept" in done.stdout and rows(killed) == rows(whole)
+    for split in ("train", "val", "test"):
+        assert (killed / f"{split}.pixels").read_bytes() == (whole / f"{split}.pixels").read_bytes()

@@ -19,8 +19,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
+import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 import torch
@@ -33,7 +35,7 @@ from aggan.data import open_pairs
 from aggan.data.images import read_image
 from aggan.data.prepare import prepare
 from aggan.data.protocols import reserved_memmap
-from aggan.experiments import load_method
+from aggan.experiments import load_method, runs
 from aggan.methods import create_method
 from aggan.reproduction.command_line import main
 from aggan.reproduction.notebooks import run_notebook
@@ -155,10 +157,12 @@ def test_nothing_of_the_working_directory_is_executed(tmp_path, monkeypatch):
 
 def test_working_directory_is_imported_from_where_the_path_names_it(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text("where = __file__")
-    template = write_notebook(tmp_path / "t.ipynb", "seed: int = 0", "import mine")
+    source = "from pathlib import Path\nimport mine\nPath('ran').write_text(mine.where)"
+    template = write_notebook(tmp_path / "t.ipynb", "seed: int = 0", source)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     run_notebook(template, tmp_path / "out.ipynb", {})
+    assert Path((tmp_path / "ran").read_text()).samefile(tmp_path / "mine.py")
 
 
 def test_two_programs_that_make_one_target(tmp_path, monkeypatch, capfd):
@@ -426,6 +430,28 @@ def test_what_the_machine_lacks_is_not_remembered(pairs, tmp_path, monkeypatch):
         monkeypatch.undo()
         report = prepare(pairs, store, size=16, workers=0)
         assert (report.written, report.kept, report.left_out) == (1, 23, {})
+        path.touch()  # the pair is in the store, and read again
+        monkeypatch.setattr(Path, "read_bytes", read)
+        report = prepare(pairs, store, size=16, workers=0)
+        assert (report.kept, report.left_out) == (24, {"not read this time": 1})
+        monkeypatch.undo()
+        assert prepare(pairs, store, size=16, workers=0)[1:4] == (0, 24, {})
+
+
+@pytest.mark.parametrize("name", ["comparison.csv", "comparison.md", "comparison.pdf"])
+def test_a_comparison_replaces_no_other_file(tmp_path, monkeypatch, name):
+    table = pd.DataFrame([{"setting": "a", "seeds": 1, "people": 6}])
+    monkeypatch.setattr(runs, "compare_runs", lambda *_: table)
+    monkeypatch.setattr(runs, "comparison_markdown", lambda _: "its own")
+    monkeypatch.setattr(runs, "comparison_figure", lambda _: plt.figure())
+    (tmp_path / name).write_text("probe,score\n")
+    with pytest.raises(ValueError, match=f"{name} is there and was not written by this command"):
+        runs.write_comparison(["one", "two"], tmp_path)
+    assert (tmp_path / name).read_text() == "probe,score\n"
+    (tmp_path / name).unlink()
+    for _ in range(2):  # the second replaces the first
+        runs.write_comparison(["one", "two"], tmp_path)
+    assert (tmp_path / "comparison.md").read_text() == "its own"
 
 
 def test_large_pictures_are_refused_before_they_are_decoded(tmp_path):

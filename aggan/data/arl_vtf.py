@@ -17,9 +17,9 @@ from .sources import register_source
 from ..runtime.checks import check_choice
 
 # %% auto #0
-__all__ = ['GALLERIES', 'PROBES', 'COLUMNS', 'BOX_COLUMNS', 'FILE_PATH', 'EXPECTED_SUBJECTS', 'read_metadata', 'read_list',
-           'camera_rows', 'match_cameras', 'face_location', 'check_subjects', 'read_lists', 'read_splits', 'first_bits',
-           'make_record', 'make_sources', 'list_arl_vtf']
+__all__ = ['GALLERIES', 'PROBES', 'COLUMNS', 'BOX_COLUMNS', 'FILE_PATH', 'EXPECTED_SUBJECTS', 'read_metadata', 'read_words',
+           'read_list', 'camera_rows', 'match_cameras', 'face_location', 'check_subjects', 'read_lists', 'read_splits',
+           'first_bits', 'make_record', 'make_sources', 'list_arl_vtf']
 
 # %% ../../nbs/data/arl_vtf.ipynb #863574a2
 GALLERIES = {"G_VB0-": "gallery_0010.txt", "G_VB0+": "gallery_0011.txt"}
@@ -42,10 +42,16 @@ def read_metadata(
         raise FileNotFoundError(
             f"there is no {path}: name the folder that has metadata.csv, images/ and splits/ in it"
         )
-    table = pd.read_csv(path, index_col=0, dtype=str, keep_default_na=False)
+    try:
+        table = pd.read_csv(path, index_col=0, dtype=str, keep_default_na=False)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is no table in UTF-8 with commas ({error}): fetch it again, or save it so"
+        ) from None
     for name in (*COLUMNS, *(landmark_columns or BOX_COLUMNS)):
         if name not in table:
-            raise ValueError(f"{path} has no column {name!r}; it has {', '.join(table)}")
+            found = ", ".join(table) or "none between commas"
+            raise ValueError(f"{path} has no column {name!r}; it has {found}")
     if len(landmark_columns) not in (0, 10):
         raise ValueError(
             "landmark_columns are ten names, x and y of eyes, nose and corners of the mouth, "
@@ -64,6 +70,19 @@ def read_metadata(
     return table.assign(**points, folder=folder, suffix=suffix, row=range(len(table)))
 
 # %% ../../nbs/data/arl_vtf.ipynb #6db57e94
+def read_words(path: Path) -> list[str]:
+    "What a list names; raises FileNotFoundError or ValueError for a list of nothing."
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {path}: fetch the lists of the protocol again")
+    try:
+        words = path.read_text(encoding="utf-8-sig").split()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8 ({error}): fetch it again") from None
+    if not words:
+        raise ValueError(f"{path} names nothing: fetch it again")
+    return words
+
+
 def read_list(
     path: Path,
     table: pd.DataFrame,
@@ -71,8 +90,8 @@ def read_list(
 ) -> set[int]:  # positions of rows
     "A list of the test; raises ValueError if it does not belong to the metadata."
     rows = set()
-    for number, line in enumerate(path.read_text(encoding="utf-8").split(), 1):
-        if not line.isdigit() or int(line) >= len(table):
+    for number, line in enumerate(read_words(path), 1):
+        if not line.isdecimal() or int(line) >= len(table):
             raise ValueError(
                 f"{path}, line {number}: {line!r} is no position of a row in metadata.csv, "
                 f"which has {len(table)}"
@@ -157,14 +176,23 @@ def read_lists(
     return lists
 
 
-def read_splits(root: Path, split_number: int) -> dict[str, str]:  # subject -> "train" or "val"
-    "Splits of the development subjects."
-    splits = {}
+def read_splits(
+    root: Path, split_number: int, table: pd.DataFrame
+) -> dict[str, str]:  # subject -> "train" or "val"
+    "Splits of the development subjects; raises ValueError if they do not fit the metadata."
+    people, splits = set(table.loc[table["folder"].str.startswith("dev/"), "subid"]), {}
     for split in ("train", "val"):
         path = root / "splits" / "dev" / f"{split}{split_number}.txt"
-        if not path.is_file():
-            raise FileNotFoundError(f"there is no {path}, the subjects of {split}")
-        splits |= dict.fromkeys(path.read_text(encoding="utf-8").split(), split)
+        named = read_words(path)
+        if unknown := [subject for subject in named if subject not in people]:
+            raise ValueError(
+                f"{path} names {len(unknown)} subjects who are not among those of dev in "
+                f"metadata.csv (e.g. {unknown[0]}; there: {min(people, default='nobody')}): fetch "
+                "both again, or take out the lines of people whom you do not have"
+            )
+        if twice := [subject for subject in named if splits.get(subject, split) != split]:
+            raise ValueError(f"{path} names {twice[0]}, who is in train, too: fetch it again")
+        splits |= dict.fromkeys(named, split)
     return splits
 
 # %% ../../nbs/data/arl_vtf.ipynb #2c10d44c
@@ -245,7 +273,7 @@ def list_arl_vtf(
     for what, camera in zip(("thermal_camera", "visible_camera"), cameras):
         check_choice(what, camera, sorted(set(table["camera"])))
     check_subjects(table, expected_subjects)
-    lists, splits = read_lists(root, table, cameras), read_splits(root, split_number)
+    lists, splits = read_lists(root, table, cameras), read_splits(root, split_number, table)
     problems: list[Exception] = []
     rows = match_cameras(table, cameras, problems)
     sources = make_sources(root, rows, lists, splits, landmark_columns, problems)

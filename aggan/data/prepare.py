@@ -28,15 +28,16 @@ from torchvision.utils import make_grid
 from tqdm.auto import tqdm
 
 # %% auto #0
-__all__ = ['FRAME_BOX', 'NOTES', 'REGISTRATION', 'HEADERS', 'SHEET_PAIRS', 'LEFT_OUT_ROWS', 'PAGE', 'COUNTS_SQL', 'LOCATED_SQL',
-           'PLACED_SQL', 'ATTRIBUTES_SQL', 'ATTRIBUTE_SQL', 'PEOPLE_SQL', 'KINDS_SQL', 'CENTRED_SQL', 'LEFT_OUT_SQL',
-           'alignment_matrix', 'Options', 'AlignedPair', 'check_image_size', 'decode_pair', 'register_visible',
-           'scale_location', 'match_sizes', 'locate_registered', 'locate_unregistered', 'align_image', 'frame_points',
-           'notes_of', 'align_source', 'file_stamp', 'problem_kind', 'AlignedSources', 'unchanged', 'align_all',
-           'PrepareReport', 'find_registration', 'place_and_register', 'check_options', 'open_writer', 'stored_splits',
-           'resolve_options', 'prepare', 'Progress', 'key_of', 'read_progress', 'holds_counts', 'fill_store',
-           'check_against_store', 'add_pair', 'summarise', 'contact_sheet', 'image_tag', 'query_table', 'centred_sheet',
-           'report_sections', 'write_report']
+__all__ = ['FRAME_BOX', 'NOTES', 'BYTES', 'COUNTS', 'REGISTRATION', 'HEADERS', 'SHEET_PAIRS', 'LEFT_OUT_ROWS', 'PAGE',
+           'COUNTS_SQL', 'LOCATED_SQL', 'NOTES_SQL', 'PLACED_SQL', 'ATTRIBUTES_SQL', 'ATTRIBUTE_SQL', 'PEOPLE_SQL',
+           'KINDS_SQL', 'CENTRED_SQL', 'LEFT_OUT_SQL', 'alignment_matrix', 'Options', 'AlignedPair', 'check_image_size',
+           'decode_pair', 'register_visible', 'scale_location', 'match_sizes', 'locate_registered',
+           'locate_unregistered', 'align_image', 'frame_points', 'notes_of', 'note_sentences', 'align_source',
+           'file_stamp', 'problem_kind', 'AlignedSources', 'unchanged', 'align_all', 'PrepareReport',
+           'read_registration', 'find_registration', 'place_and_register', 'check_options', 'check_place',
+           'open_writer', 'stored_splits', 'resolve_options', 'prepare', 'Progress', 'key_of', 'read_progress',
+           'holds_counts', 'fill_store', 'compare_with_stored', 'check_against_store', 'add_pair', 'summarise',
+           'contact_sheet', 'image_tag', 'query_table', 'centred_sheet', 'report_sections', 'write_report']
 
 # %% ../../nbs/data/prepare.ipynb #18eac87d
 from . import arl_vtf, speakingfaces, tufts_eurecom_carl  # noqa: F401
@@ -59,9 +60,9 @@ from aggan.data.images import (
     to_unit,
 )
 from .pairs import FaceLocation, Source, SourceList
+from .people import announce
 
 # %% ../../nbs/data/prepare.ipynb #fa2743f8
-from .people import announce
 from aggan.data.registration import (
     Registration,
     face_match,
@@ -71,6 +72,7 @@ from aggan.data.registration import (
 )
 from .sources import list_sources
 from aggan.data.store import (
+    INDEX,
     MANIFEST,
     UPDATABLE_COLUMNS,
     StoreFiles,
@@ -299,14 +301,29 @@ NOTES = {
     "preview": "thermal images are only the preview of a FLIR camera, without its temperatures: "
     "export the radiometric image, or TIFF or CSV",
 }
+BYTES, COUNTS = "8-bit", "deeper"  # notes on the depth of the thermal image
 
 
-def notes_of(source: Source, stored: list[Tensor]) -> tuple[str, ...]:  # keys of `NOTES`
+def notes_of(
+    source: Source, stored: list[Tensor]
+) -> tuple[str, ...]:  # keys of `NOTES`, and `BYTES` or `COUNTS`
     "What is said of a pair's images."
     sizes = {tuple(image.shape[1:]) for image in stored}
     registered = source.visible is None and not source.homography
     resized = ("resized",) if registered and len(sizes) == 2 else ()
-    return resized + (("preview",) if image_info(source.record.thermal).preview else ())
+    preview = ("preview",) if image_info(source.record.thermal).preview else ()
+    return (*resized, *preview, BYTES if stored[0].dtype == torch.uint8 else COUNTS)
+
+
+def note_sentences(counts: Counter) -> list[str]:  # of the notes on all pairs
+    "Sentences on what was done to images, and on depths that differ."
+    said = [f"{counts[name]} {sentence}" for name, sentence in NOTES.items() if counts[name]]
+    if counts[BYTES] and counts[COUNTS]:
+        said.append(
+            f"{counts[BYTES]} thermal images have 8 bits and {counts[COUNTS]} more, so that equal "
+            "temperatures look different: export all of them alike, and prepare a new store"
+        )
+    return said
 
 # %% ../../nbs/data/prepare.ipynb #19270e15
 def _to_float(
@@ -436,6 +453,19 @@ class PrepareReport(NamedTuple):
 REGISTRATION = "registration.json"  # in a store
 
 
+def read_registration(path: Path) -> Registration:
+    "The registration in a file of a store; raises ValueError for anything else."
+    try:
+        kept = Registration(**read_json(path))
+        shapes = [np.array(numbers, float).shape for numbers in (kept.homography, kept.sizes)]
+        whole = shapes == [(9,), (2, 2)] and bool(str(kept))
+    except (TypeError, KeyError, ValueError):
+        whole = False
+    if not whole:
+        raise ValueError(f"{path} holds no registration: delete it and run again")
+    return kept
+
+
 def find_registration(
     sources: list[Source],  # with the locations that are given
     options: Options,
@@ -444,7 +474,7 @@ def find_registration(
 ) -> Registration:
     "The registration of a store, or a new one; raises ValueError if it fails."
     if (output / REGISTRATION).exists():
-        kept = Registration(**read_json(output / REGISTRATION))
+        kept = read_registration(output / REGISTRATION)
         if kept.points != ("boards" if boards else "faces"):
             raise ValueError(
                 f"{output} is registered by {kept.points}: run the same aggan prepare again, or "
@@ -489,7 +519,26 @@ def check_options(options: Options, root: Path, output: Path) -> None:
         raise ValueError(f"{output} is the folder of the pictures: name another one for the store")
     check_folder(output)
 
+# %% ../../nbs/data/prepare.ipynb #83fc3e4a
+def check_place(output: Path, root: Path, sources: Sequence[Source]) -> None:
+    "Raise ValueError for a new store among the pictures, or over files of something else."
+    if is_store(output):
+        return
+    there = [output / name for name in (INDEX, "report.html") if (output / name).exists()]
+    if there := there + sorted(output.glob("*.pixels")):
+        raise ValueError(
+            f"{there[0]} is there, and no {MANIFEST} beside it: name another folder for the store"
+        )
+    base = root if root.is_dir() else root.parent
+    if not output.resolve().is_relative_to(base.resolve()):
+        return
+    # the output, or the folder below the root through which it is reached
+    first = base.joinpath(*output.resolve().relative_to(base.resolve()).parts[:1])
+    paths = (path for source in sources for path in (source.record.thermal, source.record.visible))
+    if any(path and path.is_relative_to(first) for path in paths):
+        raise ValueError(f"{output} is among the pictures: name another folder for the store")
 
+# %% ../../nbs/data/prepare.ipynb #1be94982
 @contextmanager
 def open_writer(
     output: Path,
@@ -567,6 +616,7 @@ def prepare(
     chosen = resolve_options(output, dataset, *given)
     check_options(chosen, root, output)
     found = list_sources(dataset, root, stored_splits(output), **options)
+    check_place(output, root, found.sources)
     places = faces, boards, register
     found, notes, registration = place_and_register(found, chosen, *places, output)
     thermal_planes = 3 if chosen.thermal_mode in ("raw", "iron") else 1
@@ -640,17 +690,14 @@ def fill_store(
     progress = read_progress(writer, found.sources)
     todo = [source for source in found.sources if not progress.is_done(key_of(source))]
     left_out = [("", "", problem_kind(problem), str(problem), "") for problem in found.problems]
-    for key, row in progress.left_out.items():
-        if key in progress.stamps and progress.is_done(key):
-            left_out.append(row)
+    kept = progress.left_out.items()  # of the files as they are
+    left_out += [row for key, row in kept if row[-1] and row[-1] == progress.stamps.get(key)]
     check_space(writer.folder, len(todo) * int(np.prod(writer.shape)))
     # starting a process costs more than aligning a few pairs
     workers = min((os.cpu_count() or 1) if workers is None else workers, len(todo) // 8)
-    notes: Counter = Counter()
     for source, result in align_all(todo, options, workers):
         key = key_of(source)
-        notes.update(getattr(result, "notes", ()))
-        result = check_against_store(result, source, writer, progress.stored.get(key))
+        result = check_against_store(result, source, writer, progress)
         if isinstance(result, Exception):
             # without a stamp it is tried again
             stamp = "" if is_transient(result) else progress.stamps[key]
@@ -665,26 +712,38 @@ def fill_store(
         raise ValueError(f"no pair is left; {report}")
     scaled = holds_counts(found.sources)
     writer.finish(thermal_planes=thermal_planes, lists=found.lists, scaled=scaled)
-    said = (f"{count} {NOTES[name]}" for name, count in notes.items())
-    return report._replace(notes=(*report.notes, *said))
+    return report
 
 # %% ../../nbs/data/prepare.ipynb #0266a67c
-def check_against_store(
+def compare_with_stored(
     result: AlignedPair | Exception,
-    source: Source,
-    writer: StoreWriter,
-    stored: tuple[str, str] | None,  # stamp and source hash of the pair in the store
+    path: Path,  # of the thermal image
+    stamp: str,  # of the source as it is
+    stored: tuple[str, str],  # stamp and source hash of the pair in the store
+) -> AlignedPair | Exception:
+    "The result for a pair that is in the store, or the error that it is another one now."
+    if isinstance(result, Exception):
+        message = f"{result}; the store keeps the pair as it was prepared"
+        return result if is_transient(result) else UnusableFile(problem_kind(result), message)
+    if result.source_hash == stored[1]:
+        return result
+    # the last part of a stamp is that of the metadata
+    same_files = stamp.split()[:-1] == stored[0].split()[:-1]
+    what = "the location of the face, or the registration, given for " if same_files else ""
+    return UnusableFile(
+        "changed",
+        f"{what}{path} or its partner has changed since it was prepared: the store keeps what it "
+        "has; prepare into a new folder to take the new one",
+    )
+
+# %% ../../nbs/data/prepare.ipynb #410ff903
+def check_against_store(
+    result: AlignedPair | Exception, source: Source, writer: StoreWriter, progress: Progress
 ) -> AlignedPair | Exception:
     "A result, or the error that it changed, or that another pair has the same pixels."
-    path = source.record.thermal
-    if stored is not None:
-        if isinstance(result, AlignedPair) and result.source_hash == stored[1]:
-            return result
-        return UnusableFile(
-            "changed",
-            f"{path} or its partner has changed since it was prepared: the store keeps what it "
-            "has; prepare into a new folder to take the new images",
-        )
+    key, path = key_of(source), source.record.thermal
+    if key in progress.stored:
+        return compare_with_stored(result, path, progress.stamps[key], progress.stored[key])
     if isinstance(result, AlignedPair) and (other := writer.has_source(result.source_hash)):
         message = f"{path} and its partner have the same pixels as the pair {other}"
         return UnusableFile("duplicate", message)
@@ -697,6 +756,7 @@ def add_pair(writer: StoreWriter, source: Source, result: AlignedPair, stamp: st
     writer.add(
         replace(record, landmarks=result.landmarks),
         result.pixels,
+        result.notes,
         placed_by=result.placed_by,
         source_hash=result.source_hash,
         stamp=stamp,
@@ -720,6 +780,10 @@ def summarise(
     points = [(name, json.loads(own or "null")) for name, own, _ in rows]
     centred = [name for name, _, how in rows if how == "centre"]
     notes = alignment_notes(points, placed_by, kinds["no face"], centred) if points else []
+    words: Counter = Counter()
+    for keys, count in writer.manifest.read(NOTES_SQL):
+        words.update(dict.fromkeys(keys.split(), count))
+    notes += note_sentences(words)
     written = sum(writer.counts.values()) - kept
     counts = writer.folder, written, kept, dict(kinds.most_common()), examples
     return PrepareReport(*counts, placed_by, tuple(notes))
@@ -762,6 +826,7 @@ def image_tag(image: Tensor) -> str:
 COUNTS_SQL = """SELECT split, COUNT(DISTINCT subject) AS subjects, COUNT(*) AS pairs,
 SUM(role != 'probe') AS gallery, SUM(role != 'gallery') AS probes FROM pairs GROUP BY split"""
 LOCATED_SQL = "SELECT split, placed_by, COUNT(*) AS pairs FROM pairs GROUP BY split, placed_by"
+NOTES_SQL = "SELECT keys, COUNT(*) FROM notes JOIN pairs USING (split, position) GROUP BY keys"
 PLACED_SQL = "SELECT placed_by, COUNT(*) FROM pairs GROUP BY placed_by ORDER BY 2 DESC"
 ATTRIBUTES_SQL = "SELECT DISTINCT each.key FROM pairs, json_each(pairs.attributes) AS each"
 ATTRIBUTE_SQL = """SELECT each.value, split, COUNT(DISTINCT subject) AS subjects,

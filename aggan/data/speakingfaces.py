@@ -24,7 +24,7 @@ from ..runtime.checks import check_choice
 __all__ = ['FILE_NAME', 'THERMAL', 'RAW', 'ALIGNED', 'THERMAL_SIZE', 'RAW_SIZE', 'RAW_POINTS', 'THERMAL_POINTS', 'SUBJECT_LISTS',
            'SPLIT_NAMES', 'PEOPLE_COLUMNS', 'Frame', 'read_name', 'subject_folders', 'escapes', 'image_paths',
            'evenly_spaced', 'complete_pairs', 'collect_files', 'subject_pairs', 'registration', 'read_rows',
-           'read_offsets', 'read_people', 'make_record', 'make_source', 'list_speakingfaces']
+           'cell_number', 'read_offsets', 'read_people', 'make_record', 'make_source', 'list_speakingfaces']
 
 # %% ../../nbs/data/speakingfaces.ipynb #eda510fd
 FILE_NAME = re.compile(r"(\d+)_([12])_(?:(1)_([1-9])|(2)_([1-9])_(\d+))_(\d+)_([123])\.png")
@@ -190,19 +190,31 @@ def read_rows(
     path: Path,
     columns: tuple[str, ...],  # that must exist
 ) -> Iterator[tuple[int, dict[str, str]]]:  # line number and cells
-    "Rows of a CSV file; raises ValueError for a missing column or cell."
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        present = reader.fieldnames or ()
-        for name in columns:
-            if name not in present:
-                found = ", ".join(present) or "none"
-                raise ValueError(f"{path} has no column {name!r}; it has {found}")
-        for row in reader:
-            if lacking := [name for name in columns if row[name] is None]:
-                message = f"{path}, line {reader.line_num} has no cell {lacking[0]!r}: complete it"
-                raise ValueError(message)
-            yield reader.line_num, row
+    "Rows of a CSV file; raises ValueError for a missing column or cell, or another kind of file."
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            present, rows = reader.fieldnames or (), [(reader.line_num, row) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is no table in UTF-8 ({error}): fetch it again") from None
+    for name in columns:
+        if name not in present:
+            found = ", ".join(present) or "none"
+            raise ValueError(f"{path} has no column {name!r}; it has {found}")
+    for number, row in rows:
+        if lacking := [name for name in columns if row[name] is None]:
+            raise ValueError(f"{path}, line {number} has no cell {lacking[0]!r}: complete it")
+        yield number, row
+
+
+def cell_number(path: Path, number: int, row: dict[str, str], name: str) -> int:
+    "The whole number in a cell; raises ValueError that names the place."
+    try:
+        return int(row[name])
+    except ValueError:
+        raise ValueError(
+            f"{path}, line {number}: {name} {row[name]!r} is no whole number: correct it"
+        ) from None
 
 # %% ../../nbs/data/speakingfaces.ipynb #2ab7f02b
 def _shifts_of_row(row: dict[str, str]) -> list[tuple[int, int]]:
@@ -225,8 +237,9 @@ def read_offsets(
             except ValueError as error:
                 message = f"{path}, line {number}: dx and dy need nine whole numbers each ({error})"
                 raise ValueError(message) from None
+            subject, trial = (cell_number(path, number, row, n) for n in ("sub_id", "trial_id"))
             for position, shift in enumerate(shifts, 1):
-                offsets[int(row["sub_id"]), int(row["trial_id"]), position] = shift
+                offsets[subject, trial, position] = shift
     return offsets
 
 # %% ../../nbs/data/speakingfaces.ipynb #06104254
@@ -254,7 +267,7 @@ def read_people(
         return people
     splits = {subject: split for split, own in SUBJECT_LISTS["official"].items() for subject in own}
     for number, row in read_rows(path, PEOPLE_COLUMNS):
-        subject = int(row["Sub_ID"])
+        subject = cell_number(path, number, row, "Sub_ID")
         if official and SPLIT_NAMES.get(row["Split"]) != splits.get(subject):
             raise ValueError(
                 f"{path}, line {number}: subject {subject} is in {row['Split']}, "

@@ -51,6 +51,8 @@ CREATE INDEX IF NOT EXISTS sources ON pairs (source_hash);
 CREATE TABLE IF NOT EXISTS left_out (split, name, kind, reason, stamp);
 CREATE TABLE IF NOT EXISTS sums (split, position, sum, PRIMARY KEY (split, position))
     WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS notes (split, position, keys, PRIMARY KEY (split, position))
+    WITHOUT ROWID;
 """
 
 
@@ -177,6 +179,7 @@ class StoreWriter:
         self.manifest = Manifest(self.folder, settings | dict(planes=planes, size=size))
         self.counts = dict(self.manifest.read("SELECT split, COUNT(*) FROM pairs GROUP BY split"))
         self.pending: list[tuple[str, bytes, tuple]] = []
+        self.notes: list[tuple[str, int, str]] = []  # on the pending pairs
         for split, count in self.counts.items():
             check_pixels_file(self.pixels_path(split), count * int(np.prod(self.shape)))
 
@@ -211,6 +214,7 @@ def add(
     self: StoreWriter,
     record: PairRecord,
     pixels: np.ndarray,  # (planes, size, size) uint8
+    notes: Sequence[str] = (),  # words, kept in the table of this name
     **facts,  # placed_by, box, source_thermal, source_visible, source_hash, stamp
 ) -> None:
     "Append a pair."
@@ -225,6 +229,7 @@ def add(
     )
     row = tuple(known.get(name) for name in COLUMNS)
     self.pending.append((record.split, pixels.tobytes(), row))
+    self.notes.append((record.split, position, " ".join(notes)))
     self.counts[record.split] = position + 1
     if len(self.pending) >= 64:
         self.flush()
@@ -248,8 +253,10 @@ def flush(self: StoreWriter) -> None:
     # split and position are the first columns
     sums = [(*row[:2], content_hash(pixels)) for _, pixels, row in self.pending]
     self.manifest.write("INSERT OR REPLACE INTO sums VALUES (?, ?, ?)", sums)
+    self.manifest.write("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", self.notes)
     self.manifest.write(f"INSERT INTO pairs VALUES ({', '.join('?' * len(COLUMNS))})", rows)
     self.pending.clear()
+    self.notes.clear()
 
 # %% ../../nbs/data/store.ipynb #576f1375
 @patch

@@ -73,6 +73,7 @@ LIGHTS = dict(NA="natural", IR="infrared", AR="artificial")
 
 
 def _describe_carl(subject: str, session: str, light: str, number: str) -> dict:
+    light = light.upper()  # file names are matched in any case
     return dict(
         name=f"{subject}_{session}_{light}_{number}",
         subject=subject,
