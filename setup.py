@@ -31,7 +31,13 @@ setup(
     packages=[*find_packages(include=["aggan", "aggan.*"]), "aggan.paper"],
     package_dir={"aggan.paper": "nbs/paper"},
     package_data={
-        "aggan": ["py.typed", "weights/*.safetensors", "weights/README.md", "weights/*/*"],
+        "aggan": [
+            "py.typed",
+            "runtime/kernels/*/*",
+            "weights/*.safetensors",
+            "weights/README.md",
+            "weights/*/*",
+        ],
         "aggan.paper": ["*.ipynb"],
     },
     python_requires=f">={settings['min_python']}",

@@ -14,6 +14,7 @@ from conftest import AGGAN, PROJECT, aggan
 from PIL import Image
 
 from aggan.evaluation import REFERENCES
+from aggan.reproduction import notebooks
 from aggan.reproduction.notebooks import run_notebook
 from aggan.reproduction.printed import RATES
 from aggan.reproduction.targets import target_experiments
@@ -373,7 +374,8 @@ def test_runner_restarts_a_kernel_that_died_at_its_start(tmp_path, monkeypatch):
     argv = [sys.executable, "-c", start, "{connection_file}"]
     spec = {"argv": argv, "display_name": "Python 3", "language": "python"}
     (kernel / "kernel.json").write_text(json.dumps(spec))
-    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    place = {"JUPYTER_PATH": str(tmp_path)}
+    monkeypatch.setattr(notebooks, "kernel_environment", lambda environment: environment | place)
     source = f"open('{tmp_path}/seen', 'w').write(str(seed))"
     template = notebook(tmp_path / "t.ipynb", "seed: int = 0", source)
     run_notebook(template, tmp_path / "out.ipynb", {"seed": 3})

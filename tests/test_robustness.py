@@ -71,7 +71,6 @@ def assert_gone(processes, seconds=30):
 def test_killed_program_leaves_no_notebook_running(tmp_path):
     sources = (
         "seconds: int = 100",
-        "from aggan.runtime.child_processes import follow_parent\nfollow_parent()",
         "open('started', 'w').close()\nimport time; time.sleep(seconds)",
     )
     template = write_notebook(tmp_path / "t.ipynb", *sources)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['COMMANDS', 'Command', 'about', 'typed_value', 'own_group', 'groups_of', 'trained_method', 'run_train', 'check_places',
-           'run_command', 'print_commands', 'shown_log', 'Terminated', 'terminate', 'sentence', 'main', 'show_warning',
-           'program']
+           'run_command', 'print_commands', 'Printer', 'shown_log', 'Terminated', 'terminate', 'sentence', 'main',
+           'show_warning', 'program']
 
 # %% ../../nbs/reproduction/command_line.ipynb #3f26bfac
 import inspect
@@ -163,12 +163,19 @@ def print_commands() -> None:
     print("\n`aggan COMMAND --help` lists the options of a command, `aggan --version` the version.")
 
 # %% ../../nbs/reproduction/command_line.ipynb #3fb96510
+class Printer(logging.Handler):
+    "Prints each message where `print` prints."
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), flush=True)
+
+
 @contextmanager
 def shown_log() -> Iterator[None]:
     "Print what the package says of its work meanwhile, such as who was found in the data."
     logger = logging.getLogger("aggan")
     before, level = logger.handlers, logger.level
-    logger.handlers = [logging.StreamHandler(sys.stdout)]
+    logger.handlers = [Printer()]
     logger.setLevel(logging.INFO)
     try:
         yield

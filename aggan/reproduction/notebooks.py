@@ -51,7 +51,7 @@ from aggan.reproduction.targets import (
 )
 from ..runtime.allocator import allocator_environment
 from ..runtime.checks import check_options, meant
-from ..runtime.child_processes import IN_BATCH, module_command, safe_environment
+from ..runtime.child_processes import kernel_environment, module_command, safe_environment
 from ..runtime.devices import default_device
 from aggan.runtime.files import (
     atomic_write,
@@ -193,7 +193,7 @@ def run_notebook(
     "Execute a notebook. Raises ValueError for unknown parameters, RuntimeError when it fails."
     check_parameters(path, parameters)
     Path(output).parent.mkdir(parents=True, exist_ok=True)
-    environment = safe_environment(allocator_environment(os.environ)) | IN_BATCH
+    environment = kernel_environment(safe_environment(allocator_environment(os.environ)))
     if threads is not None:
         environment = environment | {"OMP_NUM_THREADS": str(threads)}
     if gpu is not None:
