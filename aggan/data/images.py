@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import unicodedata
 import warnings
 import zipfile
 import zlib
@@ -577,6 +578,7 @@ def list_images(
     found = {}
     for path in filter(is_image_name, list_files(folder, recursive)):
         name = path.relative_to(folder).with_suffix("").as_posix()
+        name = unicodedata.normalize("NFC", name)  # macOS takes letters and their accents apart
         if name in found:
             message = f"{found[name]} and {path} are two images of one name: take one out"
             report_problem(UnusableFile("duplicate", message), problems)
