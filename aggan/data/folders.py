@@ -5,14 +5,12 @@
 # %% ../../nbs/data/folders.ipynb #8256bf02
 from __future__ import annotations
 
-import csv
 import math
 import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +20,7 @@ from fastcore.basics import patch
 from torch import Tensor
 
 from .colormap import colour_kind, survey_colours
+from .face_locations import landmark_problem
 from aggan.data.images import (
     ASPECTS,
     ImageInfo,
@@ -45,13 +44,13 @@ from aggan.data.images import (
 )
 
 # %% auto #0
-__all__ = ['USUAL', 'NEEDS_NO_PAIRS', 'THERMAL_ENDS', 'VISIBLE_ENDS', 'OTHER_NAMES', 'OPTIONAL_COLUMNS', 'HASHED_BYTES',
-           'ASPECT_TOLERANCE', 'SWAPPED', 'Naming', 'check_naming', 'find_folder', 'suggest_suffixes', 'TwoFolders',
-           'pair_folders', 'layout_folders', 'list_side_by_side', 'list_folder', 'read_table', 'whole_number',
-           'read_row', 'list_manifest', 'drop_duplicates', 'describe_unseen', 'check_names', 'list_pairs',
-           'describe_files', 'check_even_width', 'check_aspects', 'check_points', 'check_size', 'split_sides',
-           'read_pair', 'SetInfo', 'summarise_headers', 'warn_of_sizes', 'uniform', 'load_pair', 'effective_options',
-           'folder_identity', 'FolderPairs', 'UnpairedFolder', 'look_swapped', 'EmptySplit', 'open_folder']
+__all__ = ['USUAL', 'NEEDS_NO_PAIRS', 'THERMAL_ENDS', 'VISIBLE_ENDS', 'OPTIONAL_COLUMNS', 'HASHED_BYTES', 'ASPECT_TOLERANCE',
+           'SWAPPED', 'Naming', 'check_naming', 'find_folder', 'suggest_suffixes', 'TwoFolders', 'pair_folders',
+           'layout_folders', 'list_side_by_side', 'list_folder', 'whole_number', 'read_row', 'list_manifest',
+           'drop_duplicates', 'describe_unseen', 'check_names', 'list_pairs', 'describe_files', 'check_even_width',
+           'check_aspects', 'check_points', 'check_size', 'split_sides', 'read_pair', 'SetInfo', 'summarise_headers',
+           'warn_of_sizes', 'uniform', 'load_pair', 'effective_options', 'folder_identity', 'FolderPairs',
+           'UnpairedFolder', 'look_swapped', 'EmptySplit', 'open_folder']
 
 # %% ../../nbs/data/folders.ipynb #cb49038e
 from aggan.data.pairs import (
@@ -76,6 +75,7 @@ from aggan.data.people import (
     similar_names,
     subject_of,
 )
+from .tables import read_table
 from ..runtime.checks import check_choice
 from ..runtime.files import content_hash
 
@@ -326,83 +326,6 @@ def list_folder(
     check_people([r for r in records if r.thermal and r.visible], naming.subject_pattern, root)
     return records
 
-# %% ../../nbs/data/folders.ipynb #7c1d20ab
-OTHER_NAMES = {  # columns as others call them, which would be missed
-    "subject": "person people id identity subject_id subjectid sub_id subid person_id pid".split(),
-    "split": "set subset partition fold phase".split(),
-    "landmarks": "points keypoints".split(),
-}
-
-
-def _misnamed(columns: list[str], known: Sequence[str]) -> str:  # empty if there is none
-    "A column that is probably a known one under another name."
-    others = [column for column in columns if column not in known]
-    for name in known:
-        usual = [other for other in others if other in OTHER_NAMES.get(name, ())]
-        alike = usual or get_close_matches(name, others, 1, 0.8)
-        if alike and name not in columns:
-            return f"a column {alike[0]!r}, and none {name!r}: if it is the {name}, call it so"
-    return ""
-
-
-def _check_columns(
-    path: Path, columns: list[str], needed: Sequence[str], known: Sequence[str]
-) -> None:
-    "Raise ValueError for a header that lacks a column, has one twice, or under another name."
-    twice = [name for place, name in enumerate(columns) if name and name in columns[:place]]
-    if twice:
-        raise ValueError(f"{path} has the column {twice[0]!r} more than once: leave one of them")
-    present = ", ".join(columns) or "none"
-    if len(columns) == 1 and (separator := next((s for s in ";\t|" if s in present), "")):
-        raise ValueError(f"{path} has cells separated by {separator!r}: separate them by commas")
-    if misnamed := _misnamed(columns, [*needed, *known]):
-        raise ValueError(f"{path} has {misnamed}")
-    for name in needed:
-        if name not in columns:
-            raise ValueError(f"{path} has no column {name!r}; it has {present}")
-
-# %% ../../nbs/data/folders.ipynb #7c1d20b2
-def _cell_problem(cells: list[str], columns: list[str]) -> str:  # "" for a row that is one
-    "What is wrong with the cells of a row."
-    for cell in cells:
-        if {"\n", "\r"} & set(cell):
-            first = cell.splitlines()[0]
-            return f"the cell {first!r} goes on in the next line: a quotation mark has no partner"
-    if len(cells) == len(columns):
-        return ""
-    way = "put a cell that has a comma in quotation marks"
-    if len(cells) < len(columns):
-        way = "an empty cell needs its comma"
-    return f"it has {len(cells)} cells for {len(columns)} columns: {way}"
-
-# %% ../../nbs/data/folders.ipynb #7c1d20ad
-def read_table(
-    path: Path,  # CSV file in UTF-8
-    needed: Sequence[str] = (),  # columns that must be there
-    known: Sequence[str] = (),  # columns that may be there
-) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:  # columns (lower case); lines and cells
-    "Read a CSV file; raises ValueError that names it, and the line."
-    rows, begin = [], 2
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
-            columns = [name.strip().lower() for name in next(reader, [])]
-            _check_columns(path, columns, needed, known)
-            for cells in reader:
-                if cells and (problem := _cell_problem(cells, columns)):
-                    raise ValueError(f"{path}, line {begin}: {problem}")
-                if cells:
-                    rows.append((begin, dict(zip(columns, cells))))
-                begin = reader.line_num + 1
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
-    except csv.Error as error:
-        raise ValueError(
-            f"{path} cannot be read from line {begin} on ({error}): look for a quotation mark "
-            "without its partner"
-        ) from error
-    return columns, rows
-
 # %% ../../nbs/data/folders.ipynb #2e6afdfa
 def _portable(text: str, folder: Path) -> str:
     "A path of a manifest; backslashes separate folders unless a file's name has them."
@@ -432,7 +355,7 @@ def whole_number(cell: dict[str, str], key: str) -> int | None:
         raise ValueError(f"{key} {cell[key]} is too large")
     return number
 
-
+# %% ../../nbs/data/folders.ipynb #2e6afdfc
 def _landmarks_of_row(cell: dict[str, str]) -> tuple[float, ...] | None:
     "The landmarks of a manifest's row, None if there are none."
     try:
@@ -701,8 +624,6 @@ def check_aspects(
 
 def check_points(record: PairRecord, width: int, height: int) -> None:
     "Raise UnusableFile for landmarks that are not those of a face in an image of this size."
-    from aggan.data.face_locations import landmark_problem  # which reads tables by this module
-
     if record.landmarks and (problem := landmark_problem(record.landmarks, width, height)):
         raise UnusableFile("wrong place", f"{record.thermal}: the face's landmarks {problem}")
 

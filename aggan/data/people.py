@@ -153,6 +153,8 @@ USUAL_PATTERNS = (
     "^([^/_]+)_[^/]*/",  # ada_left/0004
     "([^/]+)/[^/]*$",  # set/ada/0004
 )
+
+# %% ../../nbs/data/people.ipynb #8f167ed6
 COUNTED = (
     "session|sess|trial|visit|day|date|set|part|run|seq|sequence|pos|position|pose|cam|camera|batch|"
     "clip|video|take|light|illumination|distance|expression|exp"

@@ -113,7 +113,7 @@ def list_own_pairs(
     notes = (*describe_unseen(root, naming), *filter(None, [similar, _say_swapped(records)]))
     return SourceList(sources, problems, undealt=True, notes=notes)
 
-
+# %% ../../nbs/data/sources.ipynb #904a2e9c
 @register_source("thermal")
 def list_thermal(
     root: Path,  # folder of thermal images, searched with its subfolders

@@ -77,7 +77,7 @@ def _cells_as_numbers(text: str) -> np.ndarray:  # (rows, columns) float32
         lines = [line.rstrip(separator) for line in lines]
     return np.loadtxt(lines, np.float32, comments=None, delimiter=separator, ndmin=2)
 
-
+# %% ../../nbs/data/temperatures.ipynb #4ab5e61e
 def _check_unnumbered(numbers: np.ndarray) -> None:
     "Raise ValueError for a table whose rows or columns are numbered, as pandas writes it."
     for line, option in ((numbers[0], "header=False"), (numbers[:, 0], "index=False")):
