@@ -860,7 +860,7 @@ def preparation(self: FolderPairs | UnpairedFolder) -> dict:  # see `PairDataset
     "How the thermal images show temperature; raises ValueError if they do so in several ways."
     known = {"colours": survey_colours(lambda index: self.load_images(index)[0], len(self))}
     if known["colours"] == "other colours" and look_swapped(self.load_images, len(self)):
-        raise ValueError(SWAPPED)
+        raise ValueError(f"{self.records[0].thermal}: {SWAPPED}")
     thermal_range, *_, aspect = self.options
     if self.info.deep[0]:
         known["thermal_range"] = thermal_range

@@ -95,7 +95,7 @@ def _say_swapped(records: list[PairRecord]) -> str:  # empty where the sides are
         swapped = look_swapped(lambda index: read_pair(records[index], "left"), len(records))
     except (ValueError, OSError):  # the preparation names what cannot be read
         return ""
-    return f"Warning: {SWAPPED}" if swapped else ""
+    return f"Warning: {records[0].thermal}: {SWAPPED}" if swapped else ""
 
 
 @register_source("folder")
