@@ -490,7 +490,7 @@ def _other_tables(root: Path) -> list[str]:  # one clause, or none
     said = f"not read as a list of pairs: {', '.join(names)} (manifest.csv would be)"
     return [said] if names else []
 
-
+# %% ../../nbs/data/folders.ipynb #b138b232
 def _count_images(images: list[Path], what: str) -> list[str]:  # one clause, or none
     return [f"{len(images)} images {what} (e.g. {images[0]})"] if images else []
 

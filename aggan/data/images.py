@@ -13,7 +13,7 @@ import warnings
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import takewhile
@@ -545,6 +545,12 @@ def _is_left_out(name: str) -> bool:
     return name.startswith(".") or name in SYSTEM_FOLDERS
 
 
+def _leads_back(folder: Path, way: Iterable[Path]) -> bool:
+    "Whether a link would be followed for ever: to a folder on the way here, or above one."
+    target = os.path.realpath(folder)
+    return any(path.is_relative_to(target) for path in way)
+
+
 def _fail(error: OSError):
     raise error
 
@@ -563,10 +569,7 @@ def list_files(
         folders[:] = [
             name
             for name in folders
-            # a link to a folder above, or on the way here, would be followed for ever
-            if recursive
-            and not _is_left_out(name)
-            and not any(p.is_relative_to(os.path.realpath(Path(parent, name))) for p in above)
+            if recursive and not _is_left_out(name) and not _leads_back(Path(parent, name), above)
         ]
         found += [Path(parent, name) for name in names if not _is_left_out(name)]
     return sorted(path for path in found if path.is_file() or not path.exists())
