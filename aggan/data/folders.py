@@ -621,7 +621,7 @@ def check_aspects(
         )
     return thermal != visible
 
-
+# %% ../../nbs/data/folders.ipynb #386c44f7
 def check_points(record: PairRecord, width: int, height: int) -> None:
     "Raise UnusableFile for landmarks that are not those of a face in an image of this size."
     if record.landmarks and (problem := landmark_problem(record.landmarks, width, height)):

@@ -156,13 +156,14 @@ USUAL_PATTERNS = (
 
 # %% ../../nbs/data/people.ipynb #8f167ed6
 COUNTED = (
-    "session|sess|trial|visit|day|date|set|part|run|seq|sequence|pos|position|pose|cam|camera|batch|"
-    "clip|video|take|light|illumination|distance|expression|exp"
+    "session|sess|trial|visit|day|date|set|part|run|seq|sequence|pos|position|pose|cam|camera|"
+    "batch|clip|video|take|light|illumination|distance|expression|exp"
 )
 CONDITIONS = (
     "((no|non|with|without|w|wo)?[ _-]?(sun)?(glasses|eyewear|spectacles|mask|masked|hat))|frontal|"
-    "front|profile|left|right|up|down|cent(re|er)|baseline|neutral|smil(e|ing)|happy|sad|angry|anger|"
-    "fear|disgust|surprised?|talking|speaking|indoors?|outdoors?|night|bright|dark|near|far"
+    "front|profile|left|right|up|down|cent(re|er)|baseline|neutral|smil(e|ing)|happy|sad|"
+    "angry|anger|fear|disgust|surprised?|talking|speaking|indoors?|outdoors?|"
+    "night|bright|dark|near|far"
 )
 # 2024-03, 2024-03-01T12:30, 20240301, 01.03.2024, 1709251200
 DATES = (
