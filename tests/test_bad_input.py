@@ -50,20 +50,39 @@ def refusal(*arguments, cwd, code=1):
 TRAIN = ("train", "ag-gan", "--profile", "smoke", "--root", "pairs")
 
 
-def test_missing_partner(pairs, tmp_path):
-    (pairs / "train" / "visible" / "s1_0.png").unlink()
-    assert "s1_0.png" in refusal(*TRAIN, cwd=tmp_path)
+def refused_before_training(cwd):
+    """The sentence that refuses a training of which nothing was done."""
+    message = refusal(*TRAIN, cwd=cwd)
+    assert not list(cwd.glob("runs/**/*.safetensors")), "training came before the refusal"
+    return message
 
 
-def test_unequal_sizes(pairs, tmp_path):
-    Image.new("RGB", (30, 40)).save(pairs / "train" / "visible" / "s1_0.png")
-    assert "s1_0.png" in refusal(*TRAIN, cwd=tmp_path)
+EACH_SPLIT = pytest.mark.parametrize(
+    "place, name", [("train/visible", "s1_0"), ("val/visible", "s3_1"), ("test/visible", "s6_0")]
+)
+
+
+@EACH_SPLIT
+def test_missing_partner(pairs, tmp_path, place, name):
+    (pairs / place / f"{name}.png").unlink()
+    message = refused_before_training(tmp_path)
+    assert f"/thermal/{name}.png has no partner of the same name in pairs/{place}" in message
+    assert "add the partner or take the file out" in message
+
+
+@EACH_SPLIT
+def test_unequal_sizes(pairs, tmp_path, place, name):
+    Image.new("RGB", (30, 40)).save(pairs / place / f"{name}.png")
+    message = refused_before_training(tmp_path)
+    assert f"{place}/{name}.png is 30 x 40" in message and "--faces" in message
 
 
 def test_truncated_image(pairs, tmp_path):
-    path = pairs / "train" / "visible" / "s1_0.png"
+    path = pairs / "train/visible/s1_0.png"
     path.write_bytes(path.read_bytes()[:600])
-    assert "s1_0.png" in refusal(*TRAIN, cwd=tmp_path)
+    message = refused_before_training(tmp_path)
+    assert "train/visible/s1_0.png is truncated or damaged" in message
+    assert "fetch it again or take it out" in message
 
 
 def test_validation_without_impostors(pairs, tmp_path):

@@ -141,6 +141,30 @@ UNCLEAR = {
         "session_1, session_2 do not look like people",
         {"subject_pattern": "([^/_]+)_[^/]*$"},
     ),
+    "sessions in file names": (
+        [f"session{s}_{p}_{n}" for s in (1, 2) for p in PEOPLE for n in range(3)],
+        {},
+        "session1, session2 do not look like people",
+        {"subject_pattern": "_([^/_]+)_[^/_]*$"},
+    ),
+    "dates": (
+        [f"2024-03-{d}/{p}_{n}" for d in ("01", "08") for p in PEOPLE for n in range(3)],
+        {},
+        "2024-03-01, 2024-03-08 do not look like people",
+        {"subject_pattern": "([^/_]+)_[^/]*$"},
+    ),
+    "conditions": (
+        [f"{c}/{p}_{n}" for c in ("glasses", "frontal") for p in PEOPLE for n in range(3)],
+        {},
+        "frontal, glasses do not look like people",
+        {"subject_pattern": "([^/_]+)_[^/]*$"},
+    ),
+    "people in several conditions": (
+        [f"{p}_{c}/{n}" for c in ("left", "right") for p in PEOPLE for n in range(3)],
+        {},
+        "alice_left, alice_right do not look like people",
+        {"subject_pattern": "^([^/_]+)_[^/]*/"},
+    ),
     "a wrong pattern": (
         [f"{p}_{n}" for p in PEOPLE for n in range(3)],
         {"subject_pattern": "([^/]+)$"},

@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .folders import read_table
 from .images import UnusableFile, image_info
 from .pairs import FaceLocation, PairRecord, Source
+from .tables import read_table
 from ..recognition.alignment import template_residual, transform_homography
 
 # %% auto #0

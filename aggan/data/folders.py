@@ -5,11 +5,11 @@
 # %% ../../nbs/data/folders.ipynb #8256bf02
 from __future__ import annotations
 
-import csv
+import math
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,8 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor
 
-from .colormap import survey_colours
+from .colormap import colour_kind, survey_colours
+from .face_locations import landmark_problem
 from aggan.data.images import (
     ASPECTS,
     ImageInfo,
@@ -43,13 +44,13 @@ from aggan.data.images import (
 )
 
 # %% auto #0
-__all__ = ['USUAL', 'NEEDS_NO_PAIRS', 'THERMAL_ENDS', 'VISIBLE_ENDS', 'HASHED_BYTES', 'ASPECT_TOLERANCE', 'Naming',
-           'check_naming', 'find_folder', 'suggest_suffixes', 'TwoFolders', 'pair_folders', 'layout_folders',
-           'list_side_by_side', 'list_folder', 'read_table', 'whole_number', 'read_row', 'list_manifest',
+__all__ = ['USUAL', 'NEEDS_NO_PAIRS', 'THERMAL_ENDS', 'VISIBLE_ENDS', 'OPTIONAL_COLUMNS', 'HASHED_BYTES', 'ASPECT_TOLERANCE',
+           'SWAPPED', 'Naming', 'check_naming', 'find_folder', 'suggest_suffixes', 'TwoFolders', 'pair_folders',
+           'layout_folders', 'list_side_by_side', 'list_folder', 'whole_number', 'read_row', 'list_manifest',
            'drop_duplicates', 'describe_unseen', 'check_names', 'list_pairs', 'describe_files', 'check_even_width',
-           'check_aspects', 'check_size', 'split_sides', 'read_pair', 'SetInfo', 'summarise_headers', 'warn_of_sizes',
-           'uniform', 'load_pair', 'effective_options', 'folder_identity', 'FolderPairs', 'UnpairedFolder',
-           'EmptySplit', 'open_folder']
+           'check_aspects', 'check_points', 'check_size', 'split_sides', 'read_pair', 'SetInfo', 'summarise_headers',
+           'warn_of_sizes', 'uniform', 'load_pair', 'effective_options', 'folder_identity', 'FolderPairs',
+           'UnpairedFolder', 'look_swapped', 'EmptySplit', 'open_folder']
 
 # %% ../../nbs/data/folders.ipynb #cb49038e
 from aggan.data.pairs import (
@@ -69,9 +70,12 @@ from aggan.data.people import (
     as_option,
     check_people,
     describe_people,
+    doubt_people,
+    layout_in,
     similar_names,
     subject_of,
 )
+from .tables import read_table
 from ..runtime.checks import check_choice
 from ..runtime.files import content_hash
 
@@ -148,7 +152,9 @@ def _report_partners(
     "Each image without partner is an UnusableFile; one for all if there is no pair."
     way = f", {NEEDS_NO_PAIRS}" if problems is None else ""
     if left and right and not left.keys() & right.keys():
-        example = f"e.g. {next(iter(left.values())).name} and {next(iter(right.values())).name}"
+        example = f"e.g. {min(left.values())} and {min(right.values())}"
+        if {name.casefold() for name in left} & {name.casefold() for name in right}:
+            example += "; some names differ in upper and lower case alone"
         message = (
             f"none of {len(left)} images in {folders[0]} has a partner of the same name among "
             f"{len(right)} in {folders[1]} ({example}){suggest_suffixes(left, right)}{way}"
@@ -166,15 +172,31 @@ def _report_partners(
 # %% ../../nbs/data/folders.ipynb #46e6d97c
 def _record(name: str, split: str, naming: Naming, **files) -> PairRecord:
     "The record of a pair, or of an image without partner."
-    return PairRecord(name, subject_of(name, naming.subject_pattern, split), split, **files)
+    # the names begin below the folder of the spectrum: a person there may be called TH
+    subject = subject_of(name, naming.subject_pattern, split, SPLITS)
+    return PairRecord(name, subject, split, **files)
 
 
-def _single(images: dict[str, Path], side: str, naming: Naming) -> list[PairRecord]:
+def _single(
+    images: dict[str, Path], side: str, naming: Naming, split: str = "train"
+) -> list[PairRecord]:
     "Records of training images that have no partners."
     return [
-        replace(_record(name, "train", naming, **{side: path}), name=f"{side}/{name}")
+        replace(_record(name, split, naming, **{side: path}), name=f"{side}/{name}")
         for name, path in images.items()
     ]
+
+
+def _is_pair(record: PairRecord) -> bool:
+    return bool(record.thermal and record.visible)
+
+
+def _halves(records: list[PairRecord]) -> list[PairRecord]:
+    "The images of pairs, each with a record of its own; single images as they are."
+    pairs = list(filter(_is_pair, records))
+    thermal = [replace(r, visible=None, name=f"thermal/{r.name}") for r in pairs]
+    visible = [replace(r, thermal=None, name=f"visible/{r.name}") for r in pairs]
+    return [*thermal, *visible, *(r for r in records if not _is_pair(r))]
 
 # %% ../../nbs/data/folders.ipynb #5fa1c0d3
 class TwoFolders(NamedTuple):
@@ -203,11 +225,16 @@ def pair_folders(
             raise UnusableFile("no partner", f"{here} has no partner: there is no folder {there}")
     sides = zip(folders, naming.ends)
     left, right = (_images_ending(*side, problems, where.person) for side in sides)
-    if naming.unpaired and split in ("", "train") and left.keys() != right.keys():
-        return _single(left, "thermal", naming) + _single(right, "visible", naming)
-    _report_partners(left, right, folders, problems)
     both = [name for name in left if name in right]
-    return [_record(n, split, naming, thermal=left[n], visible=right[n]) for n in both]
+    pairs = [_record(n, split, naming, thermal=left[n], visible=right[n]) for n in both]
+    if not (naming.unpaired and split in ("", "train") and left.keys() != right.keys()):
+        _report_partners(left, right, folders, problems)
+        return pairs
+    if len(pairs) < 2 or doubt_people(pairs, naming.subject_pattern):
+        return _single(left, "thermal", naming) + _single(right, "visible", naming)
+    alone = [{n: path for n, path in side.items() if n not in both} for side in (left, right)]
+    single = zip(alone, ("thermal", "visible"))
+    return pairs + [r for own in single for r in _single(*own, naming, split)]
 
 # %% ../../nbs/data/folders.ipynb #4d0495dc
 def _home(root: Path, split: str) -> Path:
@@ -299,58 +326,6 @@ def list_folder(
     check_people([r for r in records if r.thermal and r.visible], naming.subject_pattern, root)
     return records
 
-# %% ../../nbs/data/folders.ipynb #7c1d20ab
-def _check_columns(path: Path, columns: list[str], needed: Sequence[str]) -> None:
-    "Raise ValueError for a header that lacks a column or has one twice."
-    for name in needed:
-        if name not in columns:
-            present = ", ".join(columns) or "none"
-            raise ValueError(f"{path} has no column {name!r}; it has {present}")
-    twice = [name for place, name in enumerate(columns) if name and name in columns[:place]]
-    if twice:
-        raise ValueError(f"{path} has the column {twice[0]!r} more than once: leave one of them")
-
-
-def _cell_problem(cells: list[str], columns: list[str]) -> str:  # "" for a row that is one
-    "What is wrong with the cells of a row."
-    for cell in cells:
-        if {"\n", "\r"} & set(cell):
-            first = cell.splitlines()[0]
-            return f"the cell {first!r} goes on in the next line: a quotation mark has no partner"
-    if len(cells) == len(columns):
-        return ""
-    way = "put a cell that has a comma in quotation marks"
-    if len(cells) < len(columns):
-        way = "an empty cell needs its comma"
-    return f"it has {len(cells)} cells for {len(columns)} columns: {way}"
-
-# %% ../../nbs/data/folders.ipynb #7c1d20ad
-def read_table(
-    path: Path,  # CSV file in UTF-8
-    needed: Sequence[str] = (),  # columns that must be there
-) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:  # columns; line and cells of each row
-    "Read a CSV file; raises ValueError that names it, and the line."
-    rows, begin = [], 2
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
-            columns = [name.strip() for name in next(reader, [])]
-            _check_columns(path, columns, needed)
-            for cells in reader:
-                if cells and (problem := _cell_problem(cells, columns)):
-                    raise ValueError(f"{path}, line {begin}: {problem}")
-                if cells:
-                    rows.append((begin, dict(zip(columns, cells))))
-                begin = reader.line_num + 1
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
-    except csv.Error as error:
-        raise ValueError(
-            f"{path} cannot be read from line {begin} on ({error}): look for a quotation mark "
-            "without its partner"
-        ) from error
-    return columns, rows
-
 # %% ../../nbs/data/folders.ipynb #2e6afdfa
 def _portable(text: str, folder: Path) -> str:
     "A path of a manifest; backslashes separate folders unless a file's name has them."
@@ -370,17 +345,31 @@ def _files_of_row(cell: dict[str, str], folder: Path) -> tuple[Path, Path]:  # t
 
 def whole_number(cell: dict[str, str], key: str) -> int | None:
     "A number of a manifest's row, None for none; raises ValueError for a text or a huge one."
-    number = int(cell[key]) if cell.get(key) else None
+    try:
+        number = int(cell[key]) if cell.get(key) else None
+    except ValueError:
+        raise ValueError(
+            f"{key} {cell[key]!r} is no whole number: number them, or call the column otherwise"
+        ) from None
     if number is not None and abs(number) >= 2**63:  # the largest that a store keeps
         raise ValueError(f"{key} {cell[key]} is too large")
     return number
 
-
+# %% ../../nbs/data/folders.ipynb #2e6afdfc
 def _landmarks_of_row(cell: dict[str, str]) -> tuple[float, ...] | None:
     "The landmarks of a manifest's row, None if there are none."
-    points = tuple(float(number) for number in cell.get("landmarks", "").split())
+    try:
+        points = tuple(float(number) for number in cell.get("landmarks", "").split())
+    except ValueError as error:
+        raise ValueError(
+            f"landmarks are numbers such as 12.5, with spaces between: {error}"
+        ) from None
     if len(points) not in (0, 10):
         raise ValueError(f"landmarks are ten numbers, not {len(points)}")
+    if not all(map(math.isfinite, points)):
+        raise ValueError(
+            f"landmarks are finite numbers, not {cell['landmarks']}: else leave them out"
+        )
     return points or None
 
 
@@ -392,6 +381,9 @@ def _name_of_row(cell: dict[str, str], stem: str) -> str:
     return name.as_posix()
 
 # %% ../../nbs/data/folders.ipynb #d6a88ac7
+OPTIONAL_COLUMNS = ("subject", "split", "name", "role", "pose", "session", "frame", "landmarks")
+
+
 def read_row(
     row: dict[str, str],
     folder: Path,  # of the manifest
@@ -404,6 +396,7 @@ def read_row(
     check_choice("role", role, ROLES)
     numbers = {key: whole_number(cell, key) for key in ("pose", "session", "frame")}
     stem = Path(_portable(cell["thermal"], folder)).with_suffix("").as_posix()
+    own = ("", "thermal", "visible", *OPTIONAL_COLUMNS)
     return PairRecord(
         _name_of_row(cell, stem),
         cell.get("subject", ""),
@@ -412,13 +405,14 @@ def read_row(
         thermal=thermal,
         visible=visible,
         landmarks=_landmarks_of_row(cell),
+        attributes={key: text for key, text in cell.items() if text and key not in own},
         **numbers,
     )
 
 # %% ../../nbs/data/folders.ipynb #5b4ff3f7
 def _read_rows(path: Path, problems: list | None) -> Iterator[PairRecord]:
     "Records of a manifest's rows."
-    for line, row in read_table(path, ("thermal", "visible"))[1]:
+    for line, row in read_table(path, ("thermal", "visible"), OPTIONAL_COLUMNS)[1]:
         try:
             yield read_row(row, path.parent)
         except (ValueError, OSError) as error:  # a path may be too long
@@ -439,8 +433,9 @@ def _name_people(
     shared = os.path.commonpath([image.parent for image in own.values()])
     start = path.parent if pattern else shared
     names = {n: Path(os.path.relpath(image, start)).as_posix() for n, image in own.items()}
+    layout = layout_in(names.values())
     named = {
-        n: replace(records[n], subject=subject_of(name, pattern, records[n].split))
+        n: replace(records[n], subject=subject_of(name, pattern, records[n].split, layout))
         for n, name in names.items()
     }
     check_people([replace(record, name=names[n]) for n, record in named.items()], pattern, path)
@@ -482,18 +477,29 @@ def drop_duplicates(
 # %% ../../nbs/data/folders.ipynb #b138b22f
 def _manifest_of(root: Path) -> Path | None:
     "The manifest that lists the pairs, if there is one."
-    manifest = root if root.is_file() else root / "manifest.csv"
-    return manifest if manifest.is_file() else None
+    inside = [root] if root.is_file() else sorted(root.iterdir())
+    named = (path for path in inside if path == root or path.name.lower() == "manifest.csv")
+    return next((path for path in named if path.is_file()), None)
 
 
+def _other_tables(root: Path) -> list[str]:  # one clause, or none
+    "Name the tables beside the images that are not read as lists of pairs."
+    inside = sorted(root.iterdir()) if root.is_dir() else []
+    tables = [path for path in inside if path.suffix.lower() == ".csv" and path.is_file()]
+    names = [p.name for p in tables if p != _manifest_of(root) and not is_image_name(p)]
+    said = f"not read as a list of pairs: {', '.join(names)} (manifest.csv would be)"
+    return [said] if names else []
+
+# %% ../../nbs/data/folders.ipynb #b138b232
 def _count_images(images: list[Path], what: str) -> list[str]:  # one clause, or none
     return [f"{len(images)} images {what} (e.g. {images[0]})"] if images else []
 
 
 def describe_unseen(root: Path, naming: Naming = USUAL) -> list[str]:  # clauses
     "Count the files of a folder that no layout takes for images of a pair."
+    tables = _other_tables(root)
     if _manifest_of(root):
-        return []  # names the files that it wants
+        return tables  # a manifest names the files that it wants
     layout = layout_folders(root, naming)
     folders = dict.fromkeys(folder for where in layout for folder in where.folders)
     folders = [folder for folder in folders if folder.is_dir()]
@@ -511,7 +517,7 @@ def describe_unseen(root: Path, naming: Naming = USUAL) -> list[str]:  # clauses
         for path in images
         if path.parent not in halves and not any(path.is_relative_to(f) for f in folders)
     ]
-    return unseen + _count_images(other, "not seen, in folders that no layout has")
+    return [*tables, *unseen, *_count_images(other, "not seen, in folders that no layout has")]
 
 # %% ../../nbs/data/folders.ipynb #7c1d20ae
 def check_names(records: Iterable[PairRecord]) -> None:
@@ -615,15 +621,23 @@ def check_aspects(
         )
     return thermal != visible
 
+# %% ../../nbs/data/folders.ipynb #386c44f7
+def check_points(record: PairRecord, width: int, height: int) -> None:
+    "Raise UnusableFile for landmarks that are not those of a face in an image of this size."
+    if record.landmarks and (problem := landmark_problem(record.landmarks, width, height)):
+        raise UnusableFile("wrong place", f"{record.thermal}: the face's landmarks {problem}")
+
 
 def check_size(record: PairRecord) -> tuple[ImageInfo, ImageInfo]:  # thermal, visible
     "Sizes and kinds of a pair's images; raises UnusableFile if they do not fit together."
     thermal = image_info(record.thermal)
     if record.visible == record.thermal:
         check_even_width(record.thermal, thermal.width)
-        return (thermal._replace(width=thermal.width // 2),) * 2
-    visible = image_info(record.visible)
-    check_aspects(record, thermal[:2], visible[:2])
+        thermal = visible = thermal._replace(width=thermal.width // 2)
+    else:
+        visible = image_info(record.visible)
+        check_aspects(record, thermal[:2], visible[:2])
+    check_points(record, *thermal[:2])
     return thermal, visible
 
 # %% ../../nbs/data/folders.ipynb #057bed49
@@ -824,10 +838,29 @@ def identity(self: UnpairedFolder) -> str:
     return content_hash([names, describe_files(files), *options])
 
 # %% ../../nbs/data/folders.ipynb #a4cc7152
+SWAPPED = (
+    "the thermal images are colour photographs and the visible ones all grey: exchange the folders "
+    "(A is thermal), or for halves of one image name the other side by --thermal-side"
+)
+
+
+def look_swapped(
+    load: Callable[[int], tuple[Tensor, ...]],  # thermal, visible, ... of an index
+    count: int,  # of pairs
+    looked_at: int = 6,  # so many, evenly spaced
+) -> bool:
+    "Whether visible images are given as thermal, and thermal ones as visible."
+    chosen = {index * (count - 1) // max(1, looked_at - 1) for index in range(looked_at)}
+    kinds = (tuple(map(colour_kind, load(index)[:2])) for index in sorted(chosen))
+    return all(kind == ("other colours", "grey") for kind in kinds)
+
+
 @patch(as_prop=True)
 def preparation(self: FolderPairs | UnpairedFolder) -> dict:  # see `PairDataset`
     "How the thermal images show temperature; raises ValueError if they do so in several ways."
     known = {"colours": survey_colours(lambda index: self.load_images(index)[0], len(self))}
+    if known["colours"] == "other colours" and look_swapped(self.load_images, len(self)):
+        raise ValueError(f"{self.records[0].thermal}: {SWAPPED}")
     thermal_range, *_, aspect = self.options
     if self.info.deep[0]:
         known["thermal_range"] = thermal_range
@@ -841,17 +874,21 @@ class EmptySplit(ValueError):
 
 
 def _assign(records: list[PairRecord], split: str) -> list[PairRecord]:  # of the split
-    "Assign splits where the data do not define them, and take one."
+    "Assign splits where the data do not define them, and take one; single images are trained on."
+    pairs = list(filter(_is_pair, records))
     if split == "all":
         return records
-    if all(record.visible for record in records):
+    if pairs:
         try:
-            records = assign_splits(records)
+            pairs = assign_splits(pairs)
         except ValueError as error:
             raise ValueError(
-                f"{describe_people(records)}; {error}; or, if these are not the people, give a "
+                f"{describe_people(pairs)}; {error}; or, if these are not the people, give a "
                 f"subject_pattern, for example {as_option(subject_pattern=ONE_PICTURE_EACH)}"
             ) from None
+    held_out = {record.subject for record in pairs if record.split != "train"}
+    single = [r for r in records if not _is_pair(r) and r.subject not in held_out]
+    records = pairs + [replace(record, split="train") for record in single]
     return [record for record in records if record.split == split]
 
 
@@ -883,7 +920,7 @@ def open_folder(
     naming = Naming(subject_pattern, suffixes, unpaired)
     records = list_pairs(root, naming)
     chosen = _assign(records, split)
-    single = [record for record in chosen if record.visible is None or record.thermal is None]
+    single = not all(map(_is_pair, chosen))
     limits = (subjects or {}).get(split), images_per_subject
     if not single:
         chosen = subsample(chosen, *limits)
@@ -895,7 +932,7 @@ def open_folder(
     if not chosen:
         raise EmptySplit(f"the split {split!r} of {root} is empty")
     if single:
-        pairs = UnpairedFolder(single, image_size, channels, thermal_range, aspect)
+        pairs = UnpairedFolder(_halves(chosen), image_size, channels, thermal_range, aspect)
     else:
         pairs = FolderPairs(chosen, image_size, channels, thermal_range, thermal_side, aspect)
     pairs.notes = _describe_folder(Path(root), records, naming)

@@ -8,20 +8,22 @@ from __future__ import annotations
 import errno
 import io
 import os
+import unicodedata
 import warnings
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from fastcore.basics import patch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.io import decode_image
@@ -223,7 +225,9 @@ def open_header(
             image.close()
         if isinstance(error, UnusableFile) or is_transient(error):
             raise
-        message = f"{path} is not an image that can be read: {error}"
+        unknown = isinstance(error, UnidentifiedImageError)  # whose text names no file
+        reason = "it is damaged, or of no known format" if unknown else error
+        message = f"{path} is not an image that can be read: {reason}"
         raise UnusableFile("no image", message) from error
     return image
 
@@ -269,9 +273,16 @@ def _picture(image: Image.Image, data: bytes) -> np.ndarray:  # (H, W) or (H, W,
     "Pixels of an image whose header is open."
     if not _is_deep_colour(image):
         return pillow_pixels(image)
+    # torchvision may end the process by a damaged file, which these two raise for
+    image.load()
+    Image.open(io.BytesIO(data), formats=["PNG"]).verify()
     encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-    colours = decode_image(encoded, mode="RGB", apply_exif_orientation=True)
-    return colours.permute(1, 2, 0).numpy()
+    mode = "RGB_ALPHA" if image.has_transparency_data else "RGB"
+    colours = decode_image(encoded, mode=mode, apply_exif_orientation=True)
+    colours = colours.permute(1, 2, 0).numpy()
+    if mode == "RGB":
+        return colours
+    return np.rint(colours[..., :3] * (colours[..., 3:] / 65535)).astype(np.uint16)
 
 # %% ../../nbs/data/images.ipynb #2239b7b0
 ORIENTATION = 274  # EXIF tag
@@ -360,11 +371,13 @@ def image_info(
 def _header_info(image: Image.Image) -> ImageInfo:
     "Size and kind of an image whose header is open."
     width, height = image.size
-    # a TIFF's size is turned already; a PNG without this block would be decoded for the tag
-    tagged = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
-    if tagged and image.getexif().get(ORIENTATION, 1) >= 5:
+    deep_colour = _is_deep_colour(image)
+    # a TIFF's size is turned already, and torchvision does not turn 16-bit colour by XMP
+    tagged = image.format != "TIFF" and ("exif" in image.info or not deep_colour)
+    # a PNG's own method would decode it
+    if tagged and Image.Image.getexif(image).get(ORIENTATION, 1) >= 5:
         width, height = height, width
-    deep = _is_deep_colour(image) or image.mode.startswith("I;16") or _portable_maximum(image) > 255
+    deep = deep_colour or image.mode.startswith("I;16") or _portable_maximum(image) > 255
     bits = 16 if deep else 32 if image.mode in ("I", "F") else 8
     channels = 3 if EIGHT_BIT_MODES.get(image.mode) == "RGB" else 1
     return ImageInfo(width, height, channels, bits, is_preview(image))
@@ -532,6 +545,12 @@ def _is_left_out(name: str) -> bool:
     return name.startswith(".") or name in SYSTEM_FOLDERS
 
 
+def _leads_back(folder: Path, way: Iterable[Path]) -> bool:
+    "Whether a link would be followed for ever: to a folder on the way here, or above one."
+    target = os.path.realpath(folder)
+    return any(path.is_relative_to(target) for path in way)
+
+
 def _fail(error: OSError):
     raise error
 
@@ -545,14 +564,12 @@ def list_files(
     Raises OSError for a folder that cannot be read."""
     found = []
     for parent, folders, names in os.walk(folder, onerror=_fail, followlinks=True):
-        here = Path(os.path.realpath(parent))
+        way = [parent, *takewhile(Path(folder).parent.__ne__, Path(parent).parents)]
+        above = [Path(os.path.realpath(path)) for path in way]
         folders[:] = [
             name
             for name in folders
-            # a link to a folder above would be followed for ever
-            if recursive
-            and not _is_left_out(name)
-            and not here.is_relative_to(os.path.realpath(Path(parent, name)))
+            if recursive and not _is_left_out(name) and not _leads_back(Path(parent, name), above)
         ]
         found += [Path(parent, name) for name in names if not _is_left_out(name)]
     return sorted(path for path in found if path.is_file() or not path.exists())
@@ -577,6 +594,7 @@ def list_images(
     found = {}
     for path in filter(is_image_name, list_files(folder, recursive)):
         name = path.relative_to(folder).with_suffix("").as_posix()
+        name = unicodedata.normalize("NFC", name)  # macOS takes letters and their accents apart
         if name in found:
             message = f"{found[name]} and {path} are two images of one name: take one out"
             report_problem(UnusableFile("duplicate", message), problems)

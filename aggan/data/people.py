@@ -10,17 +10,19 @@ import re
 import shlex
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 
 from .pairs import SPLITS, PairRecord
 from ..runtime.checks import is_slow_pattern, shown
 
 # %% auto #0
-__all__ = ['SUBJECT_PATTERN', 'ONE_PICTURE_EACH', 'SPECTRA', 'LAYOUT_FOLDERS', 'USUAL_PATTERNS', 'NO_PERSON', 'SPLIT_NAMES',
-           'person_folder', 'compile_pattern', 'subject_of', 'describe_people', 'similar_names', 'announce',
-           'as_option', 'suggest_pattern', 'doubt_people', 'check_people', 'check_comparable']
+__all__ = ['SUBJECT_PATTERN', 'ONE_PICTURE_EACH', 'SPECTRA', 'LAYOUT_FOLDERS', 'USUAL_PATTERNS', 'COUNTED', 'CONDITIONS', 'DATES',
+           'NO_PERSON', 'AFFIX', 'AFFIXES', 'SPLIT_NAMES', 'person_folder', 'layout_in', 'compile_pattern',
+           'subject_of', 'describe_people', 'similar_names', 'announce', 'no_people', 'as_option', 'suggest_pattern',
+           'doubt_people', 'check_people', 'check_comparable']
 
 # %% ../../nbs/data/people.ipynb #8d465678
 SUBJECT_PATTERN = r"([^/_]+)[^/]*$"  # the file name up to its first underscore
@@ -29,10 +31,19 @@ SPECTRA = (("thermal", "visible"), ("TH", "VIS"))  # names of the two folders
 LAYOUT_FOLDERS = {name.lower() for name in (*SPLITS, *SPECTRA[0], *SPECTRA[1])}
 
 
-def person_folder(name: str) -> str:  # empty for a picture in no folder of its own
-    "First folder in a path that no layout has."
+def person_folder(
+    name: str,  # path without suffix
+    layout: Collection[str] = LAYOUT_FOLDERS,  # in lower case
+) -> str:  # empty for a picture in no folder of its own
+    "First folder in a path that is not the layout's."
     folders = name.split("/")[:-1]
-    return next((folder for folder in folders if folder.lower() not in LAYOUT_FOLDERS), "")
+    return next((folder for folder in folders if folder.lower() not in layout), "")
+
+
+def layout_in(names: Iterable[str]) -> set[str]:  # in lower case
+    "The folders of a layout that lead all of some paths: a person may be called TH, too."
+    levels = zip(*(name.lower().split("/")[:-1] for name in names))
+    return set().union(*takewhile(LAYOUT_FOLDERS.issuperset, levels))
 
 
 def compile_pattern(pattern: str) -> re.Pattern:
@@ -55,11 +66,12 @@ def subject_of(
     name: str,  # path without suffix
     pattern: str | None = None,  # regular expression with one group; None: folder, else file name
     split: str = "",  # of the picture
+    layout: Collection[str] = LAYOUT_FOLDERS,  # folders that are no person's, in lower case
 ) -> str:
     "Name of the person, from a file's path; raises ValueError where the pattern finds none."
     if pattern == ONE_PICTURE_EACH:
         return f"{split}/{name}" if split else name
-    if pattern is None and (folder := person_folder(name)):
+    if pattern is None and (folder := person_folder(name, layout)):
         return folder
     found = compile_pattern(pattern or SUBJECT_PATTERN).search(name)
     if not (found and found[1]):
@@ -131,20 +143,51 @@ USUAL_PATTERNS = (
     "([^/_]+)_[^/]*$",  # ada_0004
     "([^/-]+)-[^/]*$",  # ada-0004
     "([^/. ]+)[. ][^/]*$",  # ada.0004
-    "([^/]+)_[^/_]*$",  # set_ada_0004
-    "([^/]+)-[^/-]*$",  # set-ada-0004
+    "([^/]+)_[^/_]*$",  # t2v_ada_0004
+    "([^/]+)-[^/-]*$",  # t2v-ada-0004
+    "_([^/_]+)_[^/_]*$",  # session1_ada_0004
+    "-([^/-]+)-[^/-]*$",  # session1-ada-0004
     "([^/0-9]+)[0-9]+$",  # ada0004
     "[_-]([^/_-]+)$",  # 0004_ada
     "^([^/]+)/",  # ada/0004
+    "^([^/_]+)_[^/]*/",  # ada_left/0004
     "([^/]+)/[^/]*$",  # set/ada/0004
 )
-NO_PERSON = re.compile(
-    r"(session|sess|trial|visit|day|date|set|part|run|seq|sequence|pos|position|pose|cam|camera|"
-    r"batch|clip|video|take)[ _-]?[0-9]*$",
-    re.IGNORECASE,
+
+# %% ../../nbs/data/people.ipynb #8f167ed6
+COUNTED = (
+    "session|sess|trial|visit|day|date|set|part|run|seq|sequence|pos|position|pose|cam|camera|"
+    "batch|clip|video|take|light|illumination|distance|expression|exp"
 )
+CONDITIONS = (
+    "((no|non|with|without|w|wo)?[ _-]?(sun)?(glasses|eyewear|spectacles|mask|masked|hat))|frontal|"
+    "front|profile|left|right|up|down|cent(re|er)|baseline|neutral|smil(e|ing)|happy|sad|"
+    "angry|anger|fear|disgust|surprised?|talking|speaking|indoors?|outdoors?|"
+    "night|bright|dark|near|far"
+)
+# 2024-03, 2024-03-01T12:30, 20240301, 01.03.2024, 1709251200
+DATES = (
+    "20[0-4][0-9][-. ]?[01][0-9]([-. ]?[0-3][0-9]([T _-]?[0-9:.h-]+)?)?|"
+    "[0-3]?[0-9][-.][0-3]?[0-9][-.](20)?[0-9]{2}|1[0-9]{9}([0-9]{3})?"
+)
+NO_PERSON = re.compile(
+    f"(({COUNTED})[ _-]?[0-9]*|{CONDITIONS}|{DATES}|20[0-4][0-9])$", re.IGNORECASE
+)
+AFFIX = f"({COUNTED})[ _-]?[0-9]+|{CONDITIONS}|{DATES}"
+AFFIXES = re.compile(f"^({AFFIX})[ _-]|[ _-]({AFFIX})$", re.IGNORECASE)
 
 
+def no_people(people: Collection[str]) -> list[str]:  # empty if they may be people
+    "Names of sessions, cameras, dates or conditions, or of one person in several of these."
+    strange = sorted(filter(NO_PERSON.match, people))
+    if 2 * len(strange) > len(people):
+        return strange
+    alike = defaultdict(list)
+    for person in sorted(people):
+        alike[AFFIXES.sub("", person)].append(person)
+    return max(alike.values(), key=len) if len(alike) < len(people) else []
+
+# %% ../../nbs/data/people.ipynb #8f167ed2
 def as_option(**options) -> str:
     "Options of a data set, as the command line takes them."
     flags = []
@@ -159,7 +202,7 @@ def suggest_pattern(records: Sequence[PairRecord]) -> str:  # a clause, empty if
     for pattern in USUAL_PATTERNS:
         found = [re.search(pattern, record.name) for record in records]
         people = {match and match[1] for match in found}
-        if None not in people and 2 <= len(people) < len(records):
+        if None not in people and 2 <= len(people) < len(records) and not no_people(people):
             alike = [replace(r, subject=m[1], split="") for r, m in zip(records, found)]
             return f"{as_option(subject_pattern=pattern)} ({describe_people(alike)})"
     return ""
@@ -193,8 +236,8 @@ def doubt_people(
         return f"every one of the {len(records)} pictures would be another person{by} ({shown})"
     if pattern is None and len(people) == 1:
         return f"all {len(records)} pictures would show one person ({shown})"
-    if pattern is None and all(NO_PERSON.match(person_folder(r.name)) for r in records):
-        return f"the folders {shown} do not look like people"
+    if pattern is None and (strange := no_people(people)):
+        return f"{', '.join(strange[:3])} do not look like people"
     # a pattern that passes through a folder's name knows of the folders
     if pattern and "/" not in compile_pattern(pattern).search(records[0].name)[0]:
         return _recurring(records)

@@ -11,10 +11,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from .folders import Naming, check_names, describe_unseen, list_pairs
+from aggan.data.folders import (
+    SWAPPED,
+    Naming,
+    check_names,
+    describe_unseen,
+    layout_folders,
+    list_pairs,
+    look_swapped,
+    read_pair,
+)
 from .images import UnusableFile, describe_other_files, list_files, list_images
 from .pairs import FaceLocation, PairRecord, Source, SourceList, assign_splits
-from .people import similar_names, subject_of
+from .people import layout_in, similar_names, subject_of
 from ..runtime.checks import check_choice, check_options
 
 # %% auto #0
@@ -80,6 +89,15 @@ def list_sources(
     raise ValueError(f"{root} holds no pairs of {dataset!r} that could be used{problems}")
 
 # %% ../../nbs/data/sources.ipynb #904a2e9a
+def _say_swapped(records: list[PairRecord]) -> str:  # empty where the sides are as they should be
+    "Whether the sides of some pairs are swapped."
+    try:
+        swapped = look_swapped(lambda index: read_pair(records[index], "left"), len(records))
+    except (ValueError, OSError):  # the preparation names what cannot be read
+        return ""
+    return f"Warning: {records[0].thermal}: {SWAPPED}" if swapped else ""
+
+
 @register_source("folder")
 def list_own_pairs(
     root: Path,  # folder of pairs, or a CSV manifest
@@ -92,20 +110,27 @@ def list_own_pairs(
     records = list_pairs(root, naming, problems)
     sources = [Source(record, FaceLocation(record.landmarks)) for record in records]
     similar = similar_names(record.subject for record in records)
-    notes = (*describe_unseen(root, naming), *filter(None, [similar]))
+    notes = (*describe_unseen(root, naming), *filter(None, [similar, _say_swapped(records)]))
     return SourceList(sources, problems, undealt=True, notes=notes)
 
-
+# %% ../../nbs/data/sources.ipynb #904a2e9c
 @register_source("thermal")
 def list_thermal(
     root: Path,  # folder of thermal images, searched with its subfolders
     subject_pattern: str | None = None,  # see `subject_of`; None: the subfolder, else the file name
 ) -> SourceList:
     "Thermal images without visible partners."
+    for where in layout_folders(root):
+        if where.visible.is_dir():
+            raise ValueError(
+                f"{where.visible} holds visible images: name the folder of the thermal ones, "
+                f"--root {where.thermal}, or prepare the pairs by --dataset folder"
+            )
     problems: list[Exception] = []
     images = list_images(root, problems=problems)
+    layout = layout_in(images)
     records = [
-        PairRecord(name, subject_of(name, subject_pattern), "all", thermal=path)
+        PairRecord(name, subject_of(name, subject_pattern, layout=layout), "all", thermal=path)
         for name, path in images.items()
     ]
     others = describe_other_files(root)

@@ -77,6 +77,15 @@ def _cells_as_numbers(text: str) -> np.ndarray:  # (rows, columns) float32
         lines = [line.rstrip(separator) for line in lines]
     return np.loadtxt(lines, np.float32, comments=None, delimiter=separator, ndmin=2)
 
+# %% ../../nbs/data/temperatures.ipynb #4ab5e61e
+def _check_unnumbered(numbers: np.ndarray) -> None:
+    "Raise ValueError for a table whose rows or columns are numbered, as pandas writes it."
+    for line, option in ((numbers[0], "header=False"), (numbers[:, 0], "index=False")):
+        counted = np.array_equal(line - line[0], np.arange(len(line))) and line[0] in (0, 1)
+        if counted and len(line) >= MIN_COLUMNS:
+            what = "columns" if option.startswith("header") else "rows"
+            raise ValueError(f"numbers its {what}, which are no temperatures: write it by {option}")
+
 
 def read_csv(data: bytes) -> np.ndarray:  # (H, W) float32
     "The matrix of a .csv file; raises ValueError where a line holds anything but numbers."
@@ -89,6 +98,8 @@ def read_csv(data: bytes) -> np.ndarray:  # (H, W) float32
     if numbers.shape[1] < MIN_COLUMNS:
         raise ValueError(f"has {numbers.shape[1]} columns: a picture has at least {MIN_COLUMNS}")
     check_shape(*numbers.shape)
+    if len(numbers) > 1:
+        _check_unnumbered(numbers)
     return numbers
 
 # %% ../../nbs/data/temperatures.ipynb #5cffda6a
@@ -99,10 +110,12 @@ def is_matrix(
     path: Path,  # of a .csv file
 ) -> bool:
     "Whether the first line of a file holds the numbers of a picture's row."
+    if not path.is_file():  # a link that leads nowhere
+        return False
     with open(path, "rb") as file:
         line = file.readline(MAX_LINE)
     try:
-        read_csv(line)
+        read_csv(line.lstrip(b",;\t"))  # above the numbers of rows is an empty cell
     except ValueError:
         return False
     return True
