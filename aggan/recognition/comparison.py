@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -25,6 +24,7 @@ from .seeds import SeedMean, seed_mean
 from aggan.recognition.verification import (
     Verification,
     central_interval,
+    has_genuine,
     interval_columns,
     verification,
 )
@@ -59,6 +59,12 @@ class FaceEmbeddings:
         "Error rates of the test, see `verification`."
         return verification(*self.arguments(resamples, seed))
 
+    @property
+    def impostors_only(self) -> int:
+        "The number of probes without a genuine comparison."
+        _, own, _, gallery, _, _, *frames = self.arguments(0, 0)
+        return has_genuine(own, gallery, *frames).count(False)
+
 # %% ../../nbs/recognition/comparison.ipynb #2cc08600
 def face_embeddings(
     probes: tuple[Tensor, list[str], list[str]],  # embeddings (N, D), subjects, frames
@@ -66,11 +72,10 @@ def face_embeddings(
     matcher: str,
 ) -> FaceEmbeddings:
     "Both sides of a test, with what becomes of pairs of a probe with its own frame."
-    images, frames = Counter(gallery[1]), set(gallery[2])
-    shared = [subject for subject, frame in zip(*probes[1:]) if frame in frames]
-    identical = "kept" if any(images[subject] == 1 for subject in shared) else "excluded"
     columns = probes[1], gallery[1], probes[2], gallery[2]
-    return FaceEmbeddings(probes[0], gallery[0], *columns, matcher, identical if shared else "none")
+    shared, remain = set(probes[2]) & set(gallery[2]), any(has_genuine(*columns))
+    identical = "none" if not shared else "excluded" if remain else "kept"
+    return FaceEmbeddings(probes[0], gallery[0], *columns, matcher, identical)
 
 # %% ../../nbs/recognition/comparison.ipynb #95156b85
 @dataclass(frozen=True)
@@ -127,14 +132,12 @@ def _subset(faces: FaceEmbeddings, probes: Sequence[str], gallery: Sequence[str]
     places = [{frame: row for row, frame in enumerate(faces.probe_frames)}]
     places.append({frame: row for row, frame in enumerate(faces.gallery_frames)})
     rows, columns = ([own[f] for f in side] for own, side in zip(places, (probes, gallery)))
-    return replace(
-        faces,
-        probes=faces.probes[rows],
-        gallery=faces.gallery[columns],
-        probe_subjects=[faces.probe_subjects[row] for row in rows],
-        gallery_subjects=[faces.gallery_subjects[column] for column in columns],
-        probe_frames=list(probes),
-        gallery_frames=list(gallery),
+    subjects = [faces.probe_subjects[row] for row in rows]
+    others = [faces.gallery_subjects[column] for column in columns]
+    return face_embeddings(
+        (faces.probes[rows], subjects, list(probes)),
+        (faces.gallery[columns], others, list(gallery)),
+        faces.matcher,
     )
 
 # %% ../../nbs/recognition/comparison.ipynb #57d974c8
