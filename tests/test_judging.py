@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,15 @@ def test_searches_that_are_refused(here, run_folder, search, change, words):
         match_probes(run_folder, output=search / "out", **given)
     assert words in str(refused.value)
     assert not (search / "out" / "matches.csv").exists()
+
+
+def test_a_gallery_that_does_not_say_who_is_who(here, run_folder, search):
+    gallery = search / "photographs"
+    gallery.mkdir()
+    for number in range(3):
+        shutil.copy(search / "visible" / "ann_0.png", gallery / f"IMG_{number:04}.png")
+    with pytest.raises(ValueError, match=r"show one person \(IMG\); put the photographs of each"):
+        match_probes(run_folder, search / "thermal", gallery, search / "out", threshold=0.5)
 
 
 class Pixels(torch.nn.Module):
