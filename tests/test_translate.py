@@ -177,6 +177,20 @@ def test_damaged_images_are_named_when_the_others_are_done(translate, thermal, t
     assert faces(tmp_path / "out") == FOUR
 
 
+def test_frames_that_rendered_faces_do_not_resemble_are_said(weights, tmp_path):
+    wide, coloured = tmp_path / "wide", tmp_path / "coloured"
+    for folder, mode in ((wide, "L"), (coloured, "RGB")):
+        folder.mkdir()
+        image(1).resize((60, 40) if mode == "L" else (40, 40)).convert(mode).save(folder / "a.png")
+    with pytest.warns(UserWarning, match="not square, are taken whole: `--align auto`"):
+        translate_folder(weights[0], wide, tmp_path / "faces")
+    photograph = np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)
+    Image.fromarray(photograph).save(coloured / "b.png")
+    with pytest.raises(ValueError, match="b: .* trained on thermal images in grey"):
+        translate_folder(weights[0], coloured, tmp_path / "others")
+    assert faces(tmp_path / "others") == {"a.png"}
+
+
 @pytest.mark.parametrize("size", [0, -2])
 def test_batches_of_at_least_one(translate, tmp_path, size):
     code, text = translate(tmp_path / "out", "--batch-size", size)

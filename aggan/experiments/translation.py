@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from ..data.images import UnusableFile
 from .inference import MAP_KINDS, Translation, check_maps, translate_folder
 from .model import Face, Model, load, weights_file
+from .preparation import check_preparation
 from ..runtime.checks import check_options
 from ..runtime.files import atomic_write, delete_temporary, lock_file
 
@@ -107,12 +108,12 @@ def pictures(face: Face, maps: bool) -> dict[str, Image.Image]:  # by "" and, wi
         drawn |= dict(zip(MAP_KINDS, (grey, face.overlay())))
     return drawn
 
-# %% ../../nbs/experiments/translation.ipynb #371c4e2b
+
 def in_batches(frames: Iterator, size: int) -> Iterator[list]:
     "Lists of so many frames, the last one of the rest."
     return iter(lambda: list(islice(frames, size)), [])
 
-
+# %% ../../nbs/experiments/translation.ipynb #371c4e2b
 def translate_video(
     model: Model,
     source: str | Path,
@@ -142,6 +143,9 @@ def translate_video(
             for kind, part in parts.items()
         }
         for batch in in_batches(frames, batch_size):
+            if align == "none" and not writers[""].count:
+                height, width = batch[0].shape[:2]
+                check_preparation(model.preparation, {"aligned": height == width})
             for face in model(batch, align, size):
                 for kind, image in pictures(face, maps).items():
                     writers[kind].add(image)
@@ -153,8 +157,7 @@ def with_reading(
     options: dict,  # `thermal_range`, `aspect`
 ) -> Model:
     "A model of the same weights that reads images by other options."
-    preparation = model.preparation | {"aligned": model.aligned} | options
-    header = model.header | {"preparation": preparation}
+    header = model.header | {"preparation": model.preparation | options}
     return Model(model.method, model.facts | {"header": header}, model.precision)
 
 
