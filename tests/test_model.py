@@ -333,6 +333,22 @@ def test_video_becomes_videos(checkpoint, video, tmp_path):
     assert translation.frame_rate(out / "v.mp4") == 12
 
 
+def test_a_video_of_others_is_not_replaced(checkpoint, video, tmp_path):
+    model, out, other = load(checkpoint), tmp_path / "out", tmp_path / "other" / video.name
+    for _ in range(2):  # its own is made again
+        assert translation.translate_video(model, video, out) == 5
+    made = (out / "v.mp4").read_bytes()
+    other.parent.mkdir()
+    other.write_bytes(video.read_bytes())
+    with pytest.raises(ValueError, match="v.mp4 is there and was not made from"):
+        translation.translate_video(model, other, out)
+    assert (out / "v.mp4").read_bytes() == made
+    (out / "v.mp4").write_text("a film of somebody")
+    with pytest.raises(ValueError, match="v.mp4 is there and was not made from"):
+        translation.translate_video(model, video, out)
+    assert (out / "v.mp4").read_text() == "a film of somebody"
+
+
 @pytest.mark.parametrize("damage", ["empty", "text", "cut", "none", "own"])
 def test_video_that_cannot_be_read_leaves_nothing(checkpoint, video, tmp_path, damage):
     out, whole = tmp_path / "out", video.read_bytes()

@@ -22,8 +22,8 @@ from ..runtime.checks import check_options
 from ..runtime.files import atomic_write, delete_temporary, lock_file
 
 # %% auto #0
-__all__ = ['VIDEO_SUFFIXES', 'pyav', 'read_frames', 'frame_rate', 'VideoWriter', 'pictures', 'in_batches', 'translate_video',
-           'with_reading', 'translate']
+__all__ = ['VIDEO_SUFFIXES', 'pyav', 'read_frames', 'frame_rate', 'VideoWriter', 'check_replaceable', 'pictures', 'in_batches',
+           'translate_video', 'with_reading', 'translate']
 
 # %% ../../nbs/experiments/translation.ipynb #27b16e9e
 VIDEO_SUFFIXES = frozenset(".avi .m4v .mkv .mov .mp4 .mpeg .mpg .webm .wmv".split())
@@ -79,9 +79,11 @@ class VideoWriter:
         self,
         path: Path,
         rate,  # of `frame_rate`
+        source: str = "",  # from which it is made, kept as its comment
     ):
         self.frame_of = pyav().VideoFrame.from_image
         self.container = pyav().open(str(path), "w", format="mp4")
+        self.container.metadata["comment"] = source
         self.stream = self.container.add_stream("libx264", rate=rate, options={"crf": "16"})
         self.stream.pix_fmt, self.count = "yuv420p", 0
 
@@ -98,6 +100,25 @@ class VideoWriter:
         if self.count:
             self.container.mux(self.stream.encode())
         self.container.close()
+
+# %% ../../nbs/experiments/translation.ipynb #be2f5a5d
+def check_replaceable(
+    target: Path,  # a video that would be written
+    source: Path,  # resolved
+) -> None:
+    "Raise ValueError for a file that is there and was not made from this source."
+    if not target.exists():
+        return
+    av = pyav()
+    try:
+        with av.open(str(target)) as container:
+            origin = container.metadata.get("comment", "")
+    except av.FFmpegError:
+        origin = ""
+    if origin != str(source):
+        raise ValueError(
+            f"{target} is there and was not made from {source}: choose another output folder"
+        )
 
 # %% ../../nbs/experiments/translation.ipynb #a3091bd3
 def pictures(face: Face, maps: bool) -> dict[str, Image.Image]:  # by "" and, with maps, `MAP_KINDS`
@@ -130,6 +151,8 @@ def translate_video(
     targets = {kind: output / f"{source.stem}{kind}.mp4" for kind in kinds}
     if source.resolve() in {target.resolve() for target in targets.values()}:
         raise ValueError(f"{source} would be replaced by its faces: choose another output folder")
+    for target in targets.values():
+        check_replaceable(target, source.resolve())
     if maps:
         check_maps(model.method)
     frames = iter(tqdm(read_frames(source), desc="translating", unit="frame"))
@@ -139,7 +162,7 @@ def translate_video(
             delete_temporary(path)
         parts = {kind: files.enter_context(atomic_write(path)) for kind, path in targets.items()}
         writers = {
-            kind: files.enter_context(closing(VideoWriter(part, rate)))
+            kind: files.enter_context(closing(VideoWriter(part, rate, str(source.resolve()))))
             for kind, part in parts.items()
         }
         for batch in in_batches(frames, batch_size):
