@@ -11,10 +11,12 @@ import torch
 from PIL import Image
 
 import aggan
+from aggan.experiments.judging import write_judgement
 from aggan.experiments.matching import match_probes
 from aggan.recognition import Embedder, embed_faces, load_embedder
-from aggan.recognition.comparison import read_faces, scores_of
+from aggan.recognition.comparison import FaceEmbeddings, read_faces, scores_of
 from aggan.recognition.formats import FaceInput
+from aggan.recognition.thresholds import choose_threshold
 from aggan.reproduction.pictures import write_evaluation
 from aggan.runtime.files import read_json
 
@@ -44,6 +46,15 @@ def test_files_of_an_evaluation(here, run_folder, tmp_path):
     page = (out / "failures.html").read_text()
     assert page.count("<img") > 8 and 'src="http' not in page
     assert {"roc.csv", "scores.png", "grid.png"} <= {path.name for path in out.iterdir()}
+
+
+def test_more_scores_than_memory_holds_are_not_judged(tmp_path):
+    vectors, names = torch.zeros(20_000, 1), ["somebody"] * 20_000
+    faces = FaceEmbeddings(vectors, vectors, names, names, names, names, "dlib")
+    judged = write_judgement(tmp_path, faces, None, None, None)
+    assert judged["judging_notes"] and not judged["thresholds"] and not [*tmp_path.iterdir()]
+    with pytest.raises(ValueError, match="400,000,000 scores of 20,000 probes"):
+        choose_threshold(faces)
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ from aggan.recognition.verification import (
 from ..runtime.files import atomic_write
 
 # %% auto #0
-__all__ = ['RATES', 'MOST_SCORES', 'PARTS', 'FaceEmbeddings', 'face_embeddings', 'Scores', 'scores_of', 'save_faces',
+__all__ = ['MOST_HELD', 'RATES', 'MOST_SCORES', 'PARTS', 'FaceEmbeddings', 'face_embeddings', 'Scores', 'scores_of', 'save_faces',
            'read_faces', 'common_faces', 'resampled', 'p_value', 'delong', 'delong_p', 'holm', 'p_text',
            'interval_and_p', 'difference_mean', 'compare_faces']
 
@@ -78,6 +78,9 @@ def face_embeddings(
     return FaceEmbeddings(probes[0], gallery[0], *columns, matcher, identical)
 
 # %% ../../nbs/recognition/comparison.ipynb #95156b85
+MOST_HELD = 10**8  # scores in memory, 52 bytes each where thresholds are chosen
+
+
 @dataclass(frozen=True)
 class Scores:
     "Cosines of all probes with all gallery faces."
@@ -96,7 +99,13 @@ class Scores:
 
 
 def scores_of(faces: FaceEmbeddings) -> Scores:
-    "Every score of a test."
+    "Every score of a test. Raises ValueError for more than `MOST_HELD`."
+    if (count := len(faces.probes) * len(faces.gallery)) > MOST_HELD:
+        raise ValueError(
+            f"the {count:,} scores of {len(faces.probes):,} probes and {len(faces.gallery):,} "
+            f"gallery images are more than {MOST_HELD:,}, and are not held in memory: thresholds, "
+            "curves and ranks need fewer images; AUC, EER and TAR do not"
+        )
     values = (F.normalize(faces.probes) @ F.normalize(faces.gallery).T).numpy()
     same = np.asarray(faces.probe_subjects)[:, None] == np.asarray(faces.gallery_subjects)
     own = np.asarray(faces.probe_frames)[:, None] == np.asarray(faces.gallery_frames)
