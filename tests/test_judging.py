@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from PIL import Image
 
 import aggan
 from aggan.experiments.judging import write_judgement
-from aggan.experiments.matching import match_probes
+from aggan.experiments.matching import gallery_people, match_probes
 from aggan.recognition import Embedder, embed_faces, load_embedder
 from aggan.recognition.comparison import FaceEmbeddings, read_faces, scores_of
 from aggan.recognition.formats import FaceInput
@@ -103,13 +102,14 @@ def test_searches_that_are_refused(here, run_folder, search, change, words):
     assert not (search / "out" / "matches.csv").exists()
 
 
-def test_a_gallery_that_does_not_say_who_is_who(here, run_folder, search):
-    gallery = search / "photographs"
-    gallery.mkdir()
+def test_a_gallery_that_does_not_say_who_is_who(tmp_path):
     for number in range(3):
-        shutil.copy(search / "visible" / "ann_0.png", gallery / f"IMG_{number:04}.png")
+        (tmp_path / f"IMG_{number:04}.png").touch()
     with pytest.raises(ValueError, match=r"show one person \(IMG\); put the photographs of each"):
-        match_probes(run_folder, search / "thermal", gallery, search / "out", threshold=0.5)
+        gallery_people(tmp_path)
+    assert {person for _, person in gallery_people(tmp_path, "(.*)").values()} == {
+        f"IMG_{number:04}" for number in range(3)
+    }
 
 
 class Pixels(torch.nn.Module):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -144,6 +145,12 @@ def test_people_of_an_unpaired_training_are_recorded(here, paired):
     known = known_people(run)
     assert set(run.pairs("train").subjects) <= set(known)
     assert paired or {f"person{n}" for n in range(12)} < set(known)
+    write_json(begun_run("run").people_file, known)
+    shutil.rmtree(here / "pairs")
+    add_pairs(here / "pairs", [f"person{n}" for n in range(12)])
+    again = Experiment("pix2pix", init="run", dataset="folder", root="pairs", profile="smoke")
+    with nullcontext() if paired else pytest.raises(ValueError, match="was trained on"):
+        check_unseen_people(again, "val", "test")
 
 
 def test_another_session_of_the_same_names_is_said(grown, here):
