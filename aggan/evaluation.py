@@ -222,7 +222,7 @@ def evaluate(
         **_means(probes.table, resamples, seed),
         "roc": _curves(result),
         "probes": len(probes.table),
-        "probes_without_gallery": int((~probes.table.subject.isin(gallery.table.subject)).sum()),
+        "probes_without_gallery": faces.impostors_only,
         "gallery": len(gallery.table),
         "subjects": result.subjects,
         "matcher": name,

@@ -10,10 +10,12 @@ import torch
 from PIL import Image
 
 import aggan
-from aggan.experiments.matching import match_probes
+from aggan.experiments.judging import write_judgement
+from aggan.experiments.matching import gallery_people, match_probes
 from aggan.recognition import Embedder, embed_faces, load_embedder
-from aggan.recognition.comparison import read_faces, scores_of
+from aggan.recognition.comparison import FaceEmbeddings, read_faces, scores_of
 from aggan.recognition.formats import FaceInput
+from aggan.recognition.thresholds import choose_threshold
 from aggan.reproduction.pictures import write_evaluation
 from aggan.runtime.files import read_json
 
@@ -43,6 +45,15 @@ def test_files_of_an_evaluation(here, run_folder, tmp_path):
     page = (out / "failures.html").read_text()
     assert page.count("<img") > 8 and 'src="http' not in page
     assert {"roc.csv", "scores.png", "grid.png"} <= {path.name for path in out.iterdir()}
+
+
+def test_more_scores_than_memory_holds_are_not_judged(tmp_path):
+    vectors, names = torch.zeros(20_000, 1), ["somebody"] * 20_000
+    faces = FaceEmbeddings(vectors, vectors, names, names, names, names, "dlib")
+    judged = write_judgement(tmp_path, faces, None, None, None)
+    assert judged["judging_notes"] and not judged["thresholds"] and not [*tmp_path.iterdir()]
+    with pytest.raises(ValueError, match="400,000,000 scores of 20,000 probes"):
+        choose_threshold(faces)
 
 
 @pytest.fixture
@@ -89,6 +100,16 @@ def test_searches_that_are_refused(here, run_folder, search, change, words):
         match_probes(run_folder, output=search / "out", **given)
     assert words in str(refused.value)
     assert not (search / "out" / "matches.csv").exists()
+
+
+def test_a_gallery_that_does_not_say_who_is_who(tmp_path):
+    for number in range(3):
+        (tmp_path / f"IMG_{number:04}.png").touch()
+    with pytest.raises(ValueError, match=r"show one person \(IMG\); put the photographs of each"):
+        gallery_people(tmp_path)
+    assert {person for _, person in gallery_people(tmp_path, "(.*)").values()} == {
+        f"IMG_{number:04}" for number in range(3)
+    }
 
 
 class Pixels(torch.nn.Module):

@@ -101,8 +101,9 @@ def test_every_kind_of_input_gives_the_face_of_the_file(checkpoint, tmp_path):
         assert (other.pixels - first.pixels).abs().max() < 1e-4
 
 
-def test_blue_first_is_blue_first(checkpoint):
-    model, colours = load(checkpoint, "cpu"), np.stack([GREY, GREY // 2, GREY // 3], -1)
+def test_blue_first_is_blue_first(tmp_path):
+    coloured = save(tmp_path / "c.safetensors", preparation={"colours": "other colours"})
+    model, colours = load(coloured, "cpu"), np.stack([GREY, GREY // 2, GREY // 3], -1)
     swapped = model(colours[..., ::-1], "none", colours="bgr")
     assert torch.equal(swapped.pixels, model(colours, "none").pixels)
     assert not torch.equal(swapped.pixels, model(colours[..., ::-1], "none").pixels)
@@ -324,11 +325,28 @@ def video(tmp_path):
 
 def test_video_becomes_videos(checkpoint, video, tmp_path):
     model, out = load(checkpoint), tmp_path / "out"
-    assert translation.translate_video(model, video, out, 2, "original", True, "none") == 5
+    with pytest.warns(UserWarning, match="not square, are taken whole: `--align auto`"):
+        assert translation.translate_video(model, video, out, 2, "original", True, "none") == 5
     assert {path.name for path in out.glob("*.mp4")} == {f"v{k}.mp4" for k in ("", *MAP_KINDS)}
     made = [*translation.read_frames(out / "v.mp4")]
     assert len(made) == 5 and made[0].shape == (40, 60, 3)
     assert translation.frame_rate(out / "v.mp4") == 12
+
+
+def test_a_video_of_others_is_not_replaced(checkpoint, video, tmp_path):
+    model, out, other = load(checkpoint), tmp_path / "out", tmp_path / "other" / video.name
+    for _ in range(2):  # its own is made again
+        assert translation.translate_video(model, video, out) == 5
+    made = (out / "v.mp4").read_bytes()
+    other.parent.mkdir()
+    other.write_bytes(video.read_bytes())
+    with pytest.raises(ValueError, match="v.mp4 is there and was not made from"):
+        translation.translate_video(model, other, out)
+    assert (out / "v.mp4").read_bytes() == made
+    (out / "v.mp4").write_text("a film of somebody")
+    with pytest.raises(ValueError, match="v.mp4 is there and was not made from"):
+        translation.translate_video(model, video, out)
+    assert (out / "v.mp4").read_text() == "a film of somebody"
 
 
 @pytest.mark.parametrize("damage", ["empty", "text", "cut", "none", "own"])

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -132,6 +133,47 @@ def test_who_may_be_judged(grown):
     RunFolder("run").people_file.unlink()  # of a run that was trained before there was the file
     check_unseen_people(experiment_with("run", **grown), "val", "test")
     assert known_people(Experiment("pix2pix", profile="smoke", cache="faces")) == {}
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_people_of_an_unpaired_training_are_recorded(here, paired):
+    add_pairs(here / "pairs", [f"person{n}" for n in range(12)])
+    if not paired:  # nobody has a partner
+        for path in (here / "pairs" / "visible").iterdir():
+            path.rename(path.with_name(f"other-{path.name}"))
+    run = Experiment("cyclegan", dataset="folder", root="pairs", profile="smoke")
+    known = known_people(run)
+    assert set(run.pairs("train").subjects) <= set(known)
+    assert paired or {f"person{n}" for n in range(12)} < set(known)
+    write_json(begun_run("run").people_file, known)
+    shutil.rmtree(here / "pairs")
+    add_pairs(here / "pairs", [f"person{n}" for n in range(12)])
+    again = Experiment("pix2pix", init="run", dataset="folder", root="pairs", profile="smoke")
+    with nullcontext() if paired else pytest.raises(ValueError, match="was trained on"):
+        check_unseen_people(again, "val", "test")
+
+
+def test_another_session_of_the_same_names_is_said(grown, here):
+    for path in [*(here / "pairs").rglob("*.png")]:
+        path.rename(path.with_stem(path.stem + "0"))
+    with pytest.warns(
+        UserWarning, match="of the same names as 4 of the 6 people of the test split"
+    ):
+        check_unseen_people(experiment_with("run", **grown), "test")
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+@pytest.mark.parametrize("side", ["thermal", "visible"])
+def test_a_damaged_image_is_found_before_the_training(here, split, side):
+    add_pairs(here / "pairs", [f"person{n}" for n in range(12)])
+    data = {"dataset": "folder", "root": "pairs", "profile": "smoke"}
+    record = Experiment("pix2pix", **data).pairs(split).records[-1]
+    path = getattr(record, side)
+    path.write_bytes(path.read_bytes()[:-40])
+    experiment = Experiment("pix2pix", name="damaged", **data)
+    with pytest.raises(ValueError, match=path.name):
+        run_training(experiment)
+    assert not experiment.folder.exists()
 
 
 def test_a_shared_folder_is_no_run(here):

@@ -112,6 +112,46 @@ def test_changed_images_are_translated_again(translate, thermal, tmp_path):
     assert changed == {"b.png"}
 
 
+def test_images_of_the_same_names_in_another_place_are_refused(translate, thermal, tmp_path):
+    translate(tmp_path / "out")
+    old = {name: (tmp_path / "out" / name).read_bytes() for name in FOUR}
+    other = tmp_path / "other"
+    other.mkdir()
+    image(8).save(other / "b.png")
+    image(8).save(other / "new.png")
+    for source in (other, other / "b.png"):
+        code, text = translate(tmp_path / "out", source=source)
+        assert code == 1 and "was made from" in text and str(other / "b.png") in text
+        assert {name: (tmp_path / "out" / name).read_bytes() for name in FOUR} == old
+        assert faces(tmp_path / "out") == FOUR
+    assert "4 already there" in translate(tmp_path / "out")[1]
+
+
+@pytest.mark.parametrize("way", [shutil.copytree, shutil.move])
+def test_a_source_that_was_copied_or_moved_is_the_same(translate, thermal, tmp_path, way):
+    translate(tmp_path / "out")
+    way(thermal, tmp_path / "elsewhere")
+    if way == shutil.copytree:
+        os.utime(tmp_path / "elsewhere" / "a.png")  # copied without its time
+    for _ in range(2):
+        code, text = translate(tmp_path / "out", source=tmp_path / "elsewhere")
+        assert code == 0 and "4 already there" in text
+    image(9).save(tmp_path / "elsewhere" / "a.png")
+    code, text = translate(tmp_path / "out", source=tmp_path / "elsewhere")
+    assert code == 0 and "1 images translated" in text
+
+
+def test_notes_without_the_files_are_read(translate, thermal, tmp_path):
+    note = tmp_path / "out" / "translation.json"
+    translate(tmp_path / "out")
+    before = json.loads(note.read_text())
+    note.write_text(json.dumps({name: before[name] for name in ("weights", "sources")}))
+    image(9).save(thermal / "b.png")
+    code, text = translate(tmp_path / "out")
+    assert code == 0 and "1 images translated" in text and "3 already there" in text
+    assert json.loads(note.read_text())["files"] == before["files"]
+
+
 def test_no_old_face_stands_for_a_changed_image_that_is_damaged(translate, thermal, tmp_path):
     translate(tmp_path / "out")
     (thermal / "b.png").write_bytes(b"")
@@ -135,6 +175,20 @@ def test_damaged_images_are_named_when_the_others_are_done(translate, thermal, t
     for part in ("empty.png is", "text.png is", "cut.png is truncated", "two images of one name"):
         assert part in text
     assert faces(tmp_path / "out") == FOUR
+
+
+def test_frames_that_rendered_faces_do_not_resemble_are_said(weights, tmp_path):
+    wide, coloured = tmp_path / "wide", tmp_path / "coloured"
+    for folder, mode in ((wide, "L"), (coloured, "RGB")):
+        folder.mkdir()
+        image(1).resize((60, 40) if mode == "L" else (40, 40)).convert(mode).save(folder / "a.png")
+    with pytest.warns(UserWarning, match="not square, are taken whole: `--align auto`"):
+        translate_folder(weights[0], wide, tmp_path / "faces")
+    photograph = np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)
+    Image.fromarray(photograph).save(coloured / "b.png")
+    with pytest.raises(ValueError, match="b: .* trained on thermal images in grey"):
+        translate_folder(weights[0], coloured, tmp_path / "others")
+    assert faces(tmp_path / "others") == {"a.png"}
 
 
 @pytest.mark.parametrize("size", [0, -2])

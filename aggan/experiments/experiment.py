@@ -7,10 +7,10 @@ __all__ = ['LOSS_NETWORKS', 'SYNTHETIC_JUDGE', 'MISSING', 'LOG', 'GPU_PROFILES',
            'meant_network', 'Experiment', 'origin_files', 'check_origin', 'check_matching', 'network_digests',
            'read_header', 'recorded_teachers', 'recorded_digests', 'teachers', 'check_matcher', 'knows_renderer',
            'second_judge', 'knows_rendered_people', 'network_notes', 'open_split', 'recorded_profile', 'origin',
-           'data_identities', 'experiment_config', 'check_data', 'check_unseen_people', 'known_people',
-           'different_people', 'validation_settings', 'training_settings', 'lock_run', 'flatten', 'check_same_run',
-           'announce_training', 'is_begun', 'load_origin', 'copy_state', 'record_run', 'run_training', 'faces_files',
-           'evaluate_experiment', 'real_face_context', 'unmeasured', 'failure_signs', 'complete_report',
+           'data_identities', 'experiment_config', 'check_readable', 'check_data', 'check_unseen_people',
+           'known_people', 'different_people', 'validation_settings', 'training_settings', 'lock_run', 'flatten',
+           'check_same_run', 'announce_training', 'is_begun', 'load_origin', 'copy_state', 'record_run', 'run_training',
+           'faces_files', 'evaluate_experiment', 'real_face_context', 'unmeasured', 'failure_signs', 'complete_report',
            'measured_report', 'run_evaluation', 'parameter_counts', 'run_experiment', 'reference_report',
            'seconds_per_step', 'taught_by', 'experiment_with', 'evaluate_weights']
 
@@ -30,11 +30,13 @@ from types import NoneType
 import torch
 from fastcore.basics import patch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 # %% ../../nbs/experiments/experiment.ipynb #df707c49
 import aggan
 from ..data import SPLITS, Batch, EmptySplit, PairDataset, PairRecord, collate, open_pairs
 from ..data.face_locations import alignment_quality
+from ..data.folders import FolderPairs
 from ..data.pairs import check_disjoint
 from ..data.people import announce, check_comparable
 from ..evaluation import REFERENCES, evaluate
@@ -409,6 +411,13 @@ def experiment_config(experiment: Experiment) -> dict:
     }
     return json.loads(json.dumps(config))
 
+# %% ../../nbs/experiments/experiment.ipynb #c96ee3e0
+def check_readable(pairs: PairDataset) -> None:
+    "Read every pair of a folder; raises ValueError that names an image that is damaged."
+    if isinstance(pairs, FolderPairs):  # those of a store were read when it was prepared
+        for index in tqdm(range(len(pairs)), desc="reading", leave=False, disable=None):
+            pairs.load(index)
+
 # %% ../../nbs/experiments/experiment.ipynb #4aed8d89
 MISSING = {
     "val": "there are no validation pairs: the last checkpoint is taken",
@@ -422,7 +431,7 @@ def check_data(
     """The pairs of all splits, and what cannot be measured.
 
     Raises ValueError for a subject in two splits, and for a validation or test split without
-    genuine or impostor pairs."""
+    genuine or impostor pairs or with an image that cannot be read."""
     limits = experiment.dataset_kwargs.get("subjects") or {}
     records, notes = {}, []
     for split in SPLITS:
@@ -432,6 +441,7 @@ def check_data(
             continue
         if split != "train":
             check_comparable(pairs.records, split, limits.get(split))
+            check_readable(pairs)
         if pairs.paired:
             records |= {(record.split, record.name): record for record in pairs.records}
         notes += pairs.notes
@@ -457,8 +467,7 @@ def check_unseen_people(
 def known_people(experiment: Experiment) -> dict:  # of `first_pictures`; empty for rendered people
     "The people on whom a run is trained, and was before it began."
     pairs, begun = experiment.pairs("train"), experiment.init or experiment.extend
-    recorded = pairs.paired and not experiment.dataset.startswith("synthetic")
-    own = first_pictures(pairs) if recorded else {}
+    own = {} if experiment.dataset.startswith("synthetic") else first_pictures(pairs)
     return (trained_people(begun) if begun else {}) | own
 
 # %% ../../nbs/experiments/experiment.ipynb #1871fa91

@@ -6,10 +6,11 @@
 __all__ = ['PRECISIONS', 'SIZES', 'MAP_KINDS', 'NOTE', 'limited_size', 'check_header', 'build_method', 'load_method',
            'translator', 'save_half', 'fast_translator', 'prefetch_map', 'load_readable', 'stack_thermal', 'save_faces',
            'at_size', 'to_bytes', 'map_pictures', 'check_maps', 'pending', 'picture_maker', 'translate_images',
-           'check_places', 'open_source', 'outdated_faces', 'record_translation', 'Translation', 'made_with',
-           'check_choices', 'translate_folder']
+           'check_places', 'open_source', 'source_files', 'is_copy', 'outdated_faces', 'record_translation',
+           'Translation', 'made_with', 'check_choices', 'translate_folder']
 
 # %% ../../nbs/experiments/inference.ipynb #4ccdf1a2
+import filecmp
 import os
 import warnings
 from collections import deque
@@ -403,12 +404,35 @@ def open_source(
     return LocatedThermal(images) if align == "auto" else images
 
 # %% ../../nbs/experiments/inference.ipynb #d2032939
+def source_files(images: ThermalImages | StoredThermal) -> dict[str, str]:  # by name
+    "The file of every image; of a store, its folder."
+    if isinstance(images, StoredThermal):
+        return dict.fromkeys(images.names, str(images.files.folder.resolve()))
+    return {name: str(path.resolve()) for name, path in images.paths.items()}
+
+
+def is_copy(
+    path: str,
+    origin: str,  # a file that was recorded
+    stamp: str,  # its size and modification time at that time
+) -> bool:
+    "Whether a file has the bytes of one that is still what was recorded."
+    if not (os.path.isfile(path) and os.path.isfile(origin)):
+        return False
+    state = os.stat(origin)
+    unchanged = f"{state.st_size} {state.st_mtime_ns}" == stamp
+    return unchanged and filecmp.cmp(path, origin, shallow=False)
+
+# %% ../../nbs/experiments/inference.ipynb #cabac68f
 def outdated_faces(
     images: ThermalImages | StoredThermal,
     output: Path,
     recorded: dict[str, str] | None,  # stamps by name; None: faces are there, stamps are not
+    origins: dict[str, str],  # recorded `source_files`, as far as they are known
 ) -> list[Path]:
-    "Faces of other stamps. Raises ValueError for pictures that were not made by translating."
+    """Faces of other stamps.
+
+    Raises ValueError for faces of other images, and for pictures that were not made here."""
     faces = {name: output / f"{name}.png" for name in images.names}
     faces = {name: face for name, face in faces.items() if face.exists()}
     stamps = images.source_stamps
@@ -422,7 +446,16 @@ def outdated_faces(
             f"{foreign[0]} is there and was not made by aggan translate ({len(foreign)} such "
             "pictures): choose another output folder."
         )
-    return [face for name, face in faces.items() if recorded[name] != stamps[name]]
+    own, changed = source_files(images), [n for n in faces if recorded[n] != stamps[n]]
+    moved = [name for name in changed if origins.get(name, own[name]) != own[name]]
+    others = [name for name in moved if not is_copy(own[name], origins[name], recorded[name])]
+    if others:
+        first = others[0]
+        raise ValueError(
+            f"{faces[first]} was made from {origins[first]}, not from {own[first]} ({len(others)} "
+            "such faces): choose another output folder."
+        )
+    return [faces[name] for name in changed if name not in moved]
 
 # %% ../../nbs/experiments/inference.ipynb #da2d11c0
 def record_translation(
@@ -436,16 +469,17 @@ def record_translation(
     known, note = made_with | {"sources": {}}, output / NOTE
     if note.exists():
         known = read_json(note)
-    recorded = known.pop("sources", None)
+    recorded, origins = known.pop("sources", None), known.pop("files", {})
     if other := [key for key in known | made_with if known.get(key) != made_with.get(key)]:
         raise ValueError(
             f"{output} holds images made with other weights, in another precision or with other "
             f"options ({', '.join(other)}): choose another output folder."
         )
-    for face in outdated_faces(images, output, recorded):
+    for face in outdated_faces(images, output, recorded, origins):
         for kind in ("", *MAP_KINDS):
             face.with_name(f"{face.stem}{kind}.png").unlink(missing_ok=True)
-    write_json(note, made_with | {"sources": (recorded or {}) | images.source_stamps})
+    sources, files = (recorded or {}) | images.source_stamps, origins | source_files(images)
+    write_json(note, made_with | {"sources": sources, "files": files})
 
 # %% ../../nbs/experiments/inference.ipynb #73d3d305
 class Translation(NamedTuple):

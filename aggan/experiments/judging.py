@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from ..data import Batch, PairDataset, collate
 from ..data.images import unit_range
 from ..data.prepare import PAGE, image_tag
-from ..recognition.comparison import FaceEmbeddings, scores_of
+from ..recognition.comparison import MOST_HELD, FaceEmbeddings, scores_of
 from aggan.recognition.thresholds import (
     Threshold,
     choose_threshold,
@@ -265,8 +265,10 @@ def write_judgement(
     "Write scores.csv, roc.csv, scores.png and .pdf, and failures.html."
     from aggan.experiments.figures import save_figure
 
-    folder = Path(output)
-    notes = []
+    folder, notes = Path(output), []
+    if len(faces.probes) * len(faces.gallery) > MOST_HELD:
+        note = f"no thresholds, curves and ranks: there are more than {MOST_HELD:,} scores"
+        return {"thresholds": [], "judging_notes": [note]}
     if not write_scores(folder / "scores.csv", faces):
         notes.append(f"scores.csv was not written: it would have more than {MOST_ROWS:,} rows")
     write_roc(folder / "roc.csv", faces)

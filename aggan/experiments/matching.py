@@ -28,7 +28,6 @@ from aggan.data.images import (
     to_unit,
     unit_range,
 )
-from ..data.people import subject_of
 from ..data.prepare import PAGE, image_tag
 from ..evaluation import embed
 from aggan.experiments import (
@@ -44,11 +43,13 @@ from .judging import as_cell
 from .preparation import as_trained, reading_options, trained_preparation
 
 # %% auto #0
-__all__ = ['FRAME', 'THUMB', 'PAGE_PROBES', 'LOG', 'Gallery', 'read_photograph', 'gallery_people', 'open_gallery', 'Probes',
-           'embed_probes', 'validation_faces', 'match_threshold', 'rank_people', 'limits', 'write_page', 'write_list',
-           'Matches', 'match_probes']
+__all__ = ['FRAME', 'THUMB', 'PAGE_PROBES', 'LOG', 'Gallery', 'read_photograph', 'gallery_people', 'describe_gallery',
+           'open_gallery', 'Probes', 'embed_probes', 'validation_faces', 'match_threshold', 'rank_people', 'limits',
+           'write_page', 'write_list', 'Matches', 'match_probes']
 
 # %% ../../nbs/experiments/matching.ipynb #70ab14f5
+from ..data.pairs import PairRecord
+from ..data.people import ONE_PICTURE_EACH, as_option, doubt_people, subject_of, suggest_pattern
 from .runs import on_own_data, run_faces
 from ..methods import Method
 from ..recognition import load_embedder
@@ -91,16 +92,35 @@ def _thumb(image: Tensor) -> Tensor:  # (3, THUMB, THUMB) uint8
     "A small picture of an image (C, H, W) in [-1, 1]."
     return (unit_range(resize(image, THUMB)[None])[0] * 255).round().to(torch.uint8)
 
-
+# %% ../../nbs/experiments/matching.ipynb #eae0b8f0
 def gallery_people(
     folder: str | Path,  # of visible photographs, searched with its subfolders
     subject_pattern: str | None = None,  # regular expression with one group, that names the person
 ) -> dict[str, tuple[Path, str]]:  # by name: file, person
-    "The photographs of a folder. Raises FileNotFoundError for no folder, ValueError for no person."
+    """The photographs of a folder.
+
+    Raises FileNotFoundError for no folder, ValueError where names do not say who is who."""
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"there is no folder {folder} of photographs")
     files = list_images(Path(folder))
-    return {name: (path, subject_of(name, subject_pattern)) for name, path in files.items()}
+    records = [PairRecord(name, subject_of(name, subject_pattern)) for name in files]
+    several = len({record.subject for record in records}) < len(records)
+    if several and (reason := doubt_people(records, subject_pattern)):
+        usual = suggest_pattern(records) or as_option(subject_pattern=ONE_PICTURE_EACH)
+        raise ValueError(
+            f"{folder}: {reason}; put the photographs of each person into a folder of their name, "
+            f"or say who is who by {usual}"
+        )
+    return {record.name: (files[record.name], record.subject) for record in records}
+
+
+def describe_gallery(files: dict[str, tuple[Path, str]]) -> str:  # of `gallery_people`
+    "The people of a gallery, with three examples."
+    people = {}
+    for name, (_, person) in files.items():
+        people.setdefault(person, []).append(name)
+    shown = "; ".join(f"{who}: {len(own)}, e.g. {own[0]}" for who, own in [*people.items()][:3])
+    return f"found {len(people)} people in {len(files)} photographs ({shown})"
 
 # %% ../../nbs/experiments/matching.ipynb #7b2f4c02
 @torch.no_grad()
@@ -356,7 +376,7 @@ def match_probes(
     output, method, notes = Path(output).resolve(), load_method(weights), []
     matcher = _matcher_of(weights, matcher)
     images = _open_probes(weights, Path(probes).resolve(), output, method, align, reading, notes)
-    gallery_people(gallery, subject_pattern)  # refused before the validation people are matched
+    LOG.info(describe_gallery(gallery_people(gallery, subject_pattern)))  # before any work
     given = None if threshold is None else Threshold(threshold, 0.0)
     chosen = given or match_threshold(weights, far, matcher, root=root, cache=cache)
     embedder = load_embedder(matcher).to(default_device())

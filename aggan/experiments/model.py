@@ -45,7 +45,7 @@ from aggan.experiments.inference import (
     load_method,
     to_bytes,
 )
-from .preparation import check_preparation, convert_as_trained
+from .preparation import RENDERED, check_preparation, convert_as_trained
 from ..explanation import resize_map
 from ..methods import Method
 from ..recognition.alignment import frame_landmarks, similarity_transform, warp, warp_homography
@@ -314,13 +314,13 @@ class Model(nn.Module):
 
     @property
     def preparation(self) -> dict:
-        "How the images of the training were prepared; empty for rendered faces."
-        return self.header.get("preparation", {})
+        "How the images of the training were prepared."
+        return self.header.get("preparation", RENDERED)
 
     @property
     def aligned(self) -> bool:
         "Whether faces of the training were aligned, as those of rendered faces are."
-        return not self.preparation or self.preparation.get("aligned", False)
+        return self.preparation.get("aligned", False)
 
     def __repr__(self) -> str:
         size, name = self.method.image_size, self.header["method"]

@@ -6,6 +6,7 @@
 __all__ = ['picture_hash', 'first_pictures', 'trained_people', 'is_known', 'check_unseen']
 
 # %% ../../nbs/experiments/trained_people.ipynb #1ab4317c
+import warnings
 from pathlib import Path
 
 from ..data import PairDataset, PairRecord
@@ -27,6 +28,8 @@ def first_pictures(
     for index, subject in enumerate(pairs.subjects):
         first.setdefault(subject, index)
     records = {subject: pairs.records[index] for subject, index in first.items()}
+    for record in () if pairs.paired else pairs.visible:  # which have no thermal partners
+        records.setdefault(record.subject, record)
     return {subject: [record.name, picture_hash(record)] for subject, record in records.items()}
 
 # %% ../../nbs/experiments/trained_people.ipynb #db8b8925
@@ -48,10 +51,10 @@ def trained_people(
 
 def is_known(record: PairRecord, name: str, digest: str) -> bool:
     "Whether a pair is the one of a name and a `picture_hash`."
-    if record.name != name:
+    if not f"/{name}".endswith(f"/{record.name}"):  # images without partners name their folder
         return False
     digests = {digest, picture_hash(record)}
-    return "" in digests or len(digests) == 1
+    return len(digests) == 1 or ("" in digests and record.name == name)
 
 # %% ../../nbs/experiments/trained_people.ipynb #438ade45
 def check_unseen(
@@ -59,16 +62,24 @@ def check_unseen(
     pairs: PairDataset,  # of the people to be judged
     split: str,  # "val" or "test"
 ) -> None:
-    "Raise ValueError if weights were trained on people who are to be judged."
+    "Raise ValueError if weights were trained on people who are to be judged; warn of their names."
     known, people = trained_people(weights), pairs.subjects
     judged = [index for index, person in enumerate(people) if person in known]
     records = [pairs.records[index] for index in judged]
     met = {r.subject for r in records if is_known(r, *known[r.subject])}
+    namesakes = met or {record.subject for record in records}
+    shown = ", ".join(sorted(namesakes)[:3]) + (", …" if len(namesakes) > 3 else "")
     if met:
-        shown = ", ".join(sorted(met)[:3]) + (", …" if len(met) > 3 else "")
         raise ValueError(
             f"{weights} was trained on {len(met)} of the {len(set(people))} people of the "
             f"{SPLIT_NAMES[split]} split ({shown}): a folder deals its people anew when some join, "
             "so name the splits in a manifest.csv, with those of the run's people.json in train, "
             "or train on a store of `aggan prepare`, which keeps its splits"
+        )
+    if namesakes:
+        warnings.warn(
+            f"{weights} was trained on people of the same names as {len(namesakes)} of the "
+            f"{len(set(people))} people of the {SPLIT_NAMES[split]} split ({shown}), in other "
+            "pictures: if they are the same people, their scores say nothing of others",
+            stacklevel=2,
         )

@@ -17,12 +17,13 @@ from tqdm.auto import tqdm
 from ..data.images import UnusableFile
 from .inference import MAP_KINDS, Translation, check_maps, translate_folder
 from .model import Face, Model, load, weights_file
+from .preparation import check_preparation
 from ..runtime.checks import check_options
 from ..runtime.files import atomic_write, delete_temporary, lock_file
 
 # %% auto #0
-__all__ = ['VIDEO_SUFFIXES', 'pyav', 'read_frames', 'frame_rate', 'VideoWriter', 'pictures', 'in_batches', 'translate_video',
-           'with_reading', 'translate']
+__all__ = ['VIDEO_SUFFIXES', 'pyav', 'read_frames', 'frame_rate', 'VideoWriter', 'check_replaceable', 'pictures', 'in_batches',
+           'translate_video', 'with_reading', 'translate']
 
 # %% ../../nbs/experiments/translation.ipynb #27b16e9e
 VIDEO_SUFFIXES = frozenset(".avi .m4v .mkv .mov .mp4 .mpeg .mpg .webm .wmv".split())
@@ -78,9 +79,11 @@ class VideoWriter:
         self,
         path: Path,
         rate,  # of `frame_rate`
+        source: str = "",  # from which it is made, kept as its comment
     ):
         self.frame_of = pyav().VideoFrame.from_image
         self.container = pyav().open(str(path), "w", format="mp4")
+        self.container.metadata["comment"] = source
         self.stream = self.container.add_stream("libx264", rate=rate, options={"crf": "16"})
         self.stream.pix_fmt, self.count = "yuv420p", 0
 
@@ -98,6 +101,25 @@ class VideoWriter:
             self.container.mux(self.stream.encode())
         self.container.close()
 
+# %% ../../nbs/experiments/translation.ipynb #be2f5a5d
+def check_replaceable(
+    target: Path,  # a video that would be written
+    source: Path,  # resolved
+) -> None:
+    "Raise ValueError for a file that is there and was not made from this source."
+    if not target.exists():
+        return
+    av = pyav()
+    try:
+        with av.open(str(target)) as container:
+            origin = container.metadata.get("comment", "")
+    except av.FFmpegError:
+        origin = ""
+    if origin != str(source):
+        raise ValueError(
+            f"{target} is there and was not made from {source}: choose another output folder"
+        )
+
 # %% ../../nbs/experiments/translation.ipynb #a3091bd3
 def pictures(face: Face, maps: bool) -> dict[str, Image.Image]:  # by "" and, with maps, `MAP_KINDS`
     "What is written of a face."
@@ -107,12 +129,12 @@ def pictures(face: Face, maps: bool) -> dict[str, Image.Image]:  # by "" and, wi
         drawn |= dict(zip(MAP_KINDS, (grey, face.overlay())))
     return drawn
 
-# %% ../../nbs/experiments/translation.ipynb #371c4e2b
+
 def in_batches(frames: Iterator, size: int) -> Iterator[list]:
     "Lists of so many frames, the last one of the rest."
     return iter(lambda: list(islice(frames, size)), [])
 
-
+# %% ../../nbs/experiments/translation.ipynb #371c4e2b
 def translate_video(
     model: Model,
     source: str | Path,
@@ -129,6 +151,8 @@ def translate_video(
     targets = {kind: output / f"{source.stem}{kind}.mp4" for kind in kinds}
     if source.resolve() in {target.resolve() for target in targets.values()}:
         raise ValueError(f"{source} would be replaced by its faces: choose another output folder")
+    for target in targets.values():
+        check_replaceable(target, source.resolve())
     if maps:
         check_maps(model.method)
     frames = iter(tqdm(read_frames(source), desc="translating", unit="frame"))
@@ -138,10 +162,13 @@ def translate_video(
             delete_temporary(path)
         parts = {kind: files.enter_context(atomic_write(path)) for kind, path in targets.items()}
         writers = {
-            kind: files.enter_context(closing(VideoWriter(part, rate)))
+            kind: files.enter_context(closing(VideoWriter(part, rate, str(source.resolve()))))
             for kind, part in parts.items()
         }
         for batch in in_batches(frames, batch_size):
+            if align == "none" and not writers[""].count:
+                height, width = batch[0].shape[:2]
+                check_preparation(model.preparation, {"aligned": height == width})
             for face in model(batch, align, size):
                 for kind, image in pictures(face, maps).items():
                     writers[kind].add(image)
@@ -153,8 +180,7 @@ def with_reading(
     options: dict,  # `thermal_range`, `aspect`
 ) -> Model:
     "A model of the same weights that reads images by other options."
-    preparation = model.preparation | {"aligned": model.aligned} | options
-    header = model.header | {"preparation": preparation}
+    header = model.header | {"preparation": model.preparation | options}
     return Model(model.method, model.facts | {"header": header}, model.precision)
 
 

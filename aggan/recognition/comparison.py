@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -25,13 +24,14 @@ from .seeds import SeedMean, seed_mean
 from aggan.recognition.verification import (
     Verification,
     central_interval,
+    has_genuine,
     interval_columns,
     verification,
 )
 from ..runtime.files import atomic_write
 
 # %% auto #0
-__all__ = ['RATES', 'MOST_SCORES', 'PARTS', 'FaceEmbeddings', 'face_embeddings', 'Scores', 'scores_of', 'save_faces',
+__all__ = ['MOST_HELD', 'RATES', 'MOST_SCORES', 'PARTS', 'FaceEmbeddings', 'face_embeddings', 'Scores', 'scores_of', 'save_faces',
            'read_faces', 'common_faces', 'resampled', 'p_value', 'delong', 'delong_p', 'holm', 'p_text',
            'interval_and_p', 'difference_mean', 'compare_faces']
 
@@ -59,6 +59,12 @@ class FaceEmbeddings:
         "Error rates of the test, see `verification`."
         return verification(*self.arguments(resamples, seed))
 
+    @property
+    def impostors_only(self) -> int:
+        "The number of probes without a genuine comparison."
+        _, own, _, gallery, _, _, *frames = self.arguments(0, 0)
+        return has_genuine(own, gallery, *frames).count(False)
+
 # %% ../../nbs/recognition/comparison.ipynb #2cc08600
 def face_embeddings(
     probes: tuple[Tensor, list[str], list[str]],  # embeddings (N, D), subjects, frames
@@ -66,13 +72,15 @@ def face_embeddings(
     matcher: str,
 ) -> FaceEmbeddings:
     "Both sides of a test, with what becomes of pairs of a probe with its own frame."
-    images, frames = Counter(gallery[1]), set(gallery[2])
-    shared = [subject for subject, frame in zip(*probes[1:]) if frame in frames]
-    identical = "kept" if any(images[subject] == 1 for subject in shared) else "excluded"
     columns = probes[1], gallery[1], probes[2], gallery[2]
-    return FaceEmbeddings(probes[0], gallery[0], *columns, matcher, identical if shared else "none")
+    shared, remain = set(probes[2]) & set(gallery[2]), any(has_genuine(*columns))
+    identical = "none" if not shared else "excluded" if remain else "kept"
+    return FaceEmbeddings(probes[0], gallery[0], *columns, matcher, identical)
 
 # %% ../../nbs/recognition/comparison.ipynb #95156b85
+MOST_HELD = 10**8  # scores in memory, 52 bytes each where thresholds are chosen
+
+
 @dataclass(frozen=True)
 class Scores:
     "Cosines of all probes with all gallery faces."
@@ -91,7 +99,13 @@ class Scores:
 
 
 def scores_of(faces: FaceEmbeddings) -> Scores:
-    "Every score of a test."
+    "Every score of a test. Raises ValueError for more than `MOST_HELD`."
+    if (count := len(faces.probes) * len(faces.gallery)) > MOST_HELD:
+        raise ValueError(
+            f"the {count:,} scores of {len(faces.probes):,} probes and {len(faces.gallery):,} "
+            f"gallery images are more than {MOST_HELD:,}, and are not held in memory: thresholds, "
+            "curves and ranks need fewer images; AUC, EER and TAR do not"
+        )
     values = (F.normalize(faces.probes) @ F.normalize(faces.gallery).T).numpy()
     same = np.asarray(faces.probe_subjects)[:, None] == np.asarray(faces.gallery_subjects)
     own = np.asarray(faces.probe_frames)[:, None] == np.asarray(faces.gallery_frames)
@@ -127,14 +141,12 @@ def _subset(faces: FaceEmbeddings, probes: Sequence[str], gallery: Sequence[str]
     places = [{frame: row for row, frame in enumerate(faces.probe_frames)}]
     places.append({frame: row for row, frame in enumerate(faces.gallery_frames)})
     rows, columns = ([own[f] for f in side] for own, side in zip(places, (probes, gallery)))
-    return replace(
-        faces,
-        probes=faces.probes[rows],
-        gallery=faces.gallery[columns],
-        probe_subjects=[faces.probe_subjects[row] for row in rows],
-        gallery_subjects=[faces.gallery_subjects[column] for column in columns],
-        probe_frames=list(probes),
-        gallery_frames=list(gallery),
+    subjects = [faces.probe_subjects[row] for row in rows]
+    others = [faces.gallery_subjects[column] for column in columns]
+    return face_embeddings(
+        (faces.probes[rows], subjects, list(probes)),
+        (faces.gallery[columns], others, list(gallery)),
+        faces.matcher,
     )
 
 # %% ../../nbs/recognition/comparison.ipynb #57d974c8

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from .verification import interval_columns, verification
+from .verification import has_genuine, interval_columns, verification
 
 # %% auto #0
 __all__ = ['MOST_VALUES', 'verification_by_group', 'group_table']
@@ -33,7 +33,8 @@ def _attribute_values(
 def _match(probes, subjects, gallery, gallery_subjects, resamples, seed, *frames):
     "Counts and error rates of some probes against the whole gallery."
     counts = {"probes": len(subjects), "subjects": len(set(subjects))}
-    if not set(subjects) & set(gallery_subjects) or len(set(gallery_subjects)) < 2:
+    genuine = any(has_genuine(subjects, gallery_subjects, *frames))
+    if not genuine or len(set(gallery_subjects)) < 2:
         return counts
     result = verification(probes, subjects, gallery, gallery_subjects, resamples, seed, *frames)
     auc = interval_columns("auc", result.auc, result.auc_interval)

@@ -176,9 +176,11 @@ def ranks(
     best, people = person_scores(faces)
     place = {person: column for column, person in enumerate(people)}
     rows = [row for row, subject in enumerate(faces.probe_subjects) if subject in place]
-    subjects = [faces.probe_subjects[row] for row in rows]
+    subjects = np.array([faces.probe_subjects[row] for row in rows])
     own = best[rows, [place[subject] for subject in subjects]]
-    return (best[rows] >= own[:, None]).sum(1), subjects
+    compared = np.isfinite(own)  # not with the own frame alone
+    found = (best[rows] >= own[:, None]).sum(1)
+    return found[compared], subjects[compared].tolist()
 
 # %% ../../nbs/recognition/thresholds.ipynb #cce7a4f0
 def rank_rates(

@@ -5,10 +5,11 @@
 # %% ../../nbs/recognition/verification.ipynb #bbfbfef8
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
+from itertools import product, repeat
 from math import ceil, log2
 from typing import NamedTuple
 
@@ -19,7 +20,8 @@ from torch import Tensor
 
 # %% auto #0
 __all__ = ['BINS', 'BLOCKS', 'ROWS', 'COLUMNS', 'POINTS', 'PILOT', 'INTERVAL', 'Histogram', 'subject_weights', 'central_interval',
-           'Verification', 'subject_mean', 'interval_columns', 'ScoreCounts', 'count_scores', 'verification']
+           'Verification', 'subject_mean', 'interval_columns', 'ScoreCounts', 'count_scores', 'verification',
+           'has_genuine']
 
 # %% ../../nbs/recognition/verification.ipynb #3e496ec8
 BINS = 2**20
@@ -448,3 +450,17 @@ def verification(
     gallery = gallery_embeddings, gallery_subjects
     counts = count_scores(*probe, *gallery, probe_frames, gallery_frames)
     return counts.verification(resamples, seed)
+
+# %% ../../nbs/recognition/verification.ipynb #3d0771d6
+def has_genuine(
+    probe_subjects: Sequence,  # N labels
+    gallery_subjects: Sequence,  # M labels
+    probe_frames: Sequence | None = None,  # N names of images
+    gallery_frames: Sequence | None = None,  # M names
+) -> list[bool]:  # of each probe
+    "Whether the gallery has an image of its person, other than its own frame."
+    own, frames = repeat(None) if probe_frames is None else probe_frames, defaultdict(set)
+    names = range(len(gallery_subjects)) if gallery_frames is None else gallery_frames
+    for subject, frame in zip(gallery_subjects, names):
+        frames[subject].add(frame)
+    return [bool(frames[subject] - {frame}) for subject, frame in zip(probe_subjects, own)]
