@@ -77,11 +77,12 @@ def test_unequal_sizes(pairs, tmp_path, place, name):
     assert f"{place}/{name}.png is 30 x 40" in message and "--faces" in message
 
 
-def test_truncated_image(pairs, tmp_path):
-    path = pairs / "train/visible/s1_0.png"
+@EACH_SPLIT
+def test_truncated_image(pairs, tmp_path, place, name):
+    path = pairs / place / f"{name}.png"
     path.write_bytes(path.read_bytes()[:600])
     message = refused_before_training(tmp_path)
-    assert "train/visible/s1_0.png is truncated or damaged" in message
+    assert f"{place}/{name}.png is truncated or damaged" in message
     assert "fetch it again or take it out" in message
 
 
