@@ -532,7 +532,7 @@ def whole_run(name, precision, place):
     folder = place / "thermal"
     folder.mkdir(exist_ok=True)
     for number, image in enumerate(noise(3).thermal):
-        to_pil_image(image / 2 + 0.5).save(folder / f"{number}.png")
+        to_pil_image(image[:1] / 2 + 0.5).save(folder / f"{number}.png")
     with simulated_gpu(), warnings.catch_warnings():
         warnings.filterwarnings("error", "The training step cannot be recorded")
         with pytest.raises(KeyboardInterrupt), interrupted_at(6):

@@ -482,11 +482,21 @@ def _manifest_of(root: Path) -> Path | None:
     return next((path for path in named if path.is_file()), None)
 
 
+def _is_of_faces(path: Path) -> bool:
+    "Whether a table has the column `image`, as one of face locations has."
+    try:
+        with open(path, encoding="utf-8-sig", errors="replace") as file:
+            return "image" in file.readline(10_000).strip().lower().split(",")
+    except OSError:
+        return False
+
+
 def _other_tables(root: Path) -> list[str]:  # one clause, or none
     "Name the tables beside the images that are not read as lists of pairs."
     inside = sorted(root.iterdir()) if root.is_dir() else []
     tables = [path for path in inside if path.suffix.lower() == ".csv" and path.is_file()]
-    names = [p.name for p in tables if p != _manifest_of(root) and not is_image_name(p)]
+    tables = [p for p in tables if p != _manifest_of(root) and not is_image_name(p)]
+    names = [path.name for path in tables if not _is_of_faces(path)]
     said = f"not read as a list of pairs: {', '.join(names)} (manifest.csv would be)"
     return [said] if names else []
 

@@ -93,7 +93,7 @@ def _say_swapped(records: list[PairRecord]) -> str:  # empty where the sides are
     "Whether the sides of some pairs are swapped."
     try:
         swapped = look_swapped(lambda index: read_pair(records[index], "left"), len(records))
-    except (ValueError, OSError):  # the preparation names what cannot be read
+    except (ValueError, OSError, MemoryError):  # the preparation names what cannot be read
         return ""
     return f"Warning: {records[0].thermal}: {SWAPPED}" if swapped else ""
 
