@@ -90,8 +90,9 @@ def describe_people(
     "The people of some pairs with three examples, and the size of each split."
     own, splits, noun = defaultdict(list), defaultdict(list), ("pair", "pairs")
     for record in records:
-        if record.thermal and not record.visible:
-            noun = "thermal image", "thermal images"
+        if bool(record.thermal) != bool(record.visible):
+            side = "thermal" if record.thermal else "visible"
+            noun = f"{side} image", f"{side} images"
         own[record.subject].append(record.name)
         splits[record.split].append(record.subject)
     examples = [

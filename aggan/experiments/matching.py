@@ -43,13 +43,20 @@ from .judging import as_cell
 from .preparation import as_trained, reading_options, trained_preparation
 
 # %% auto #0
-__all__ = ['FRAME', 'THUMB', 'PAGE_PROBES', 'LOG', 'Gallery', 'read_photograph', 'gallery_people', 'describe_gallery',
-           'open_gallery', 'Probes', 'embed_probes', 'validation_faces', 'match_threshold', 'rank_people', 'limits',
-           'write_page', 'write_list', 'Matches', 'match_probes']
+__all__ = ['FRAME', 'THUMB', 'PAGE_PROBES', 'LOG', 'Gallery', 'read_photograph', 'gallery_people', 'open_gallery', 'Probes',
+           'embed_probes', 'validation_faces', 'match_threshold', 'rank_people', 'limits', 'write_page', 'write_list',
+           'Matches', 'match_probes']
 
 # %% ../../nbs/experiments/matching.ipynb #70ab14f5
 from ..data.pairs import PairRecord
-from ..data.people import ONE_PICTURE_EACH, as_option, doubt_people, subject_of, suggest_pattern
+from aggan.data.people import (
+    ONE_PICTURE_EACH,
+    announce,
+    as_option,
+    doubt_people,
+    subject_of,
+    suggest_pattern,
+)
 from .runs import on_own_data, run_faces
 from ..methods import Method
 from ..recognition import load_embedder
@@ -96,14 +103,14 @@ def _thumb(image: Tensor) -> Tensor:  # (3, THUMB, THUMB) uint8
 def gallery_people(
     folder: str | Path,  # of visible photographs, searched with its subfolders
     subject_pattern: str | None = None,  # regular expression with one group, that names the person
-) -> dict[str, tuple[Path, str]]:  # by name: file, person
+) -> list[PairRecord]:  # without thermal images
     """The photographs of a folder.
 
     Raises FileNotFoundError for no folder, ValueError where names do not say who is who."""
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"there is no folder {folder} of photographs")
-    files = list_images(Path(folder))
-    records = [PairRecord(name, subject_of(name, subject_pattern)) for name in files]
+    files = list_images(Path(folder)).items()
+    records = [PairRecord(n, subject_of(n, subject_pattern), visible=path) for n, path in files]
     several = len({record.subject for record in records}) < len(records)
     if several and (reason := doubt_people(records, subject_pattern)):
         usual = suggest_pattern(records) or as_option(subject_pattern=ONE_PICTURE_EACH)
@@ -111,16 +118,7 @@ def gallery_people(
             f"{folder}: {reason}; put the photographs of each person into a folder of their name, "
             f"or say who is who by {usual}"
         )
-    return {record.name: (files[record.name], record.subject) for record in records}
-
-
-def describe_gallery(files: dict[str, tuple[Path, str]]) -> str:  # of `gallery_people`
-    "The people of a gallery, with three examples."
-    people = {}
-    for name, (_, person) in files.items():
-        people.setdefault(person, []).append(name)
-    shown = "; ".join(f"{who}: {len(own)}, e.g. {own[0]}" for who, own in [*people.items()][:3])
-    return f"found {len(people)} people in {len(files)} photographs ({shown})"
+    return records
 
 # %% ../../nbs/experiments/matching.ipynb #7b2f4c02
 @torch.no_grad()
@@ -133,17 +131,16 @@ def open_gallery(
 ) -> Gallery:
     "Embed a folder of photographs. Raises FileNotFoundError or ValueError if none can be used."
     notes, rows = [] if notes is None else notes, []
-    files = gallery_people(folder, subject_pattern)
-    for name, (path, person) in tqdm(files.items(), desc="gallery", disable=None):
+    for record in tqdm(gallery_people(folder, subject_pattern), desc="gallery", disable=None):
         try:
-            frame, faces = read_photograph(path, aligned)
+            frame, faces = read_photograph(record.visible, aligned)
         except (ValueError, OSError) as problem:
             notes.append(str(problem))
             continue
         if faces > 1:
-            notes.append(f"{path} shows {faces} faces: the largest central one is taken")
+            notes.append(f"{record.visible} shows {faces} faces: the largest central one is taken")
         vector = embed(frame[None].to(default_device()), embedder)
-        rows.append((vector, name, person, _thumb(frame)))
+        rows.append((vector, record.name, record.subject, _thumb(frame)))
     if not rows:
         raise ValueError(f"{folder} holds no photograph that can be used. " + " ".join(notes[:3]))
     vectors, *columns = zip(*rows)
@@ -376,7 +373,7 @@ def match_probes(
     output, method, notes = Path(output).resolve(), load_method(weights), []
     matcher = _matcher_of(weights, matcher)
     images = _open_probes(weights, Path(probes).resolve(), output, method, align, reading, notes)
-    LOG.info(describe_gallery(gallery_people(gallery, subject_pattern)))  # before any work
+    announce(gallery_people(gallery, subject_pattern))  # or refused, before any work
     given = None if threshold is None else Threshold(threshold, 0.0)
     chosen = given or match_threshold(weights, far, matcher, root=root, cache=cache)
     embedder = load_embedder(matcher).to(default_device())
