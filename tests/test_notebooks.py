@@ -95,9 +95,21 @@ def test_export_cells_are_short_and_explained(path):
         before += lines
 
 
+BLOCKS = re.compile(r"^```.*?^```", re.M | re.S)  # commands, which a reader copies
+DOCUMENTS = [
+    *(PROJECT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING")),
+    *(PROJECT / f"{name}/README.md" for name in ("cluster", "data", "figures", "aggan/weights")),
+    *(PROJECT / "docs").glob("*.md"),
+]
+
+
 def prose(path):
-    "Lines of Markdown cells that could be broken: no tables, links, formulas or pictures."
-    for source in cells(path, "markdown"):
+    "Lines of Markdown that could be broken: no tables, links, formulas or pictures."
+    if path.suffix == ".ipynb":
+        sources = cells(path, "markdown")
+    else:
+        sources = [BLOCKS.sub("", path.read_text(encoding="utf-8"))]
+    for source in sources:
         for line in source.splitlines():
             if not line.startswith("|") and "](" not in line and "$" not in line:
                 yield line
@@ -122,7 +134,8 @@ def test_lines_are_short():
     lengths = sorted(map(len, lines))
     assert lengths[-1] <= 100
     assert lengths[int(0.95 * len(lengths))] <= 96
-    assert max(len(line) for path in NOTEBOOKS for line in prose(path)) <= 100
+    for path in NOTEBOOKS + DOCUMENTS:
+        assert max(map(len, prose(path)), default=0) <= 100, path
 
 
 def test_functions_are_short():
