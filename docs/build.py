@@ -214,7 +214,8 @@ def write_results() -> None:
             pictures = sorted(folder.glob("*.png")) if page == "gallery" else []
             parts += [f"## {name}", about]
             parts += [f"[![{name}]({address(path)})]({notebook})" for path in pictures]
-            parts.append(unbroken((folder / "table.md").read_text(encoding="utf-8")))
+            texts = [folder / name for name in ("table.md", "statistics.md")]
+            parts += [unbroken(text.read_text(encoding="utf-8")) for text in texts if text.exists()]
             parts.append(f"{provenance(folder)} [Notebook]({notebook})")
         write(f"{page}.md", "\n\n".join(parts))
 

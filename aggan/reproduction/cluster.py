@@ -15,6 +15,7 @@ import pandas as pd
 
 from ..experiments import Experiment
 from aggan.reproduction.notebooks import (
+    keep_options,
     notebook_parameters,
     target_folder,
     target_parameters,
@@ -58,6 +59,7 @@ def target_job(
 ) -> dict:
     "The row of a table or figure."
     experiments = target_runs(target, seeds, **settings).values()
+    keep_options(target, **settings)  # the notebook reads their file
     needs = list(dict.fromkeys(str(experiment.folder) for experiment in experiments))
     return {
         "name": target,

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['EXPLAINED_SUBJECTS', 'EXPLAINED_FACES', 'MAP_MEASURES', 'explained_faces', 'rebatch', 'measure_maps', 'explanation',
-           'explanation_caption', 'write_explanation_table', 'write_explanation', 'skin_claim', 'epoch_claims',
-           'pose_claims', 'localisation_claims', 'over_seeds_text', 'map_rows', 'append_maps']
+           'explanation_over_seeds', 'explanation_caption', 'write_explanation_table', 'write_explanation',
+           'skin_claim', 'epoch_claims', 'pose_claims', 'localisation_claims', 'map_table', 'map_markdown',
+           'append_maps']
 
 # %% ../../nbs/reproduction/maps.ipynb #3abe5e7b
 from pathlib import Path
@@ -31,7 +32,7 @@ from aggan.experiments.map_report import (
 from ..experiments.preparation import check_preparation, trained_preparation
 from ..methods import method_label
 from ..recognition import load_embedder
-from .claims import claim, consistency_claim, region_claim
+from .claims import claim, consistency_claim, far_end, mean_report, region_claim
 from .pictures import attention_grid, caption, evenly_spaced, shown_faces
 from ..runtime.files import atomic_write, read_json, write_json
 from ..runtime.run_folder import RunFolder, check_output
@@ -88,6 +89,15 @@ def explanation(
         epochs = measure_epochs(methods, batches) if len(methods) > 1 else {}
         RunFolder(experiment.folder).keep(path.name, report | {"epochs": epochs})
     return read_json(path)
+
+
+def explanation_over_seeds(
+    experiments: dict[int, Experiment],  # by seed, trained
+) -> dict:  # of `explanation`
+    "The measures of the maps as means over seeds."
+    reports = [explanation(experiment) for experiment in experiments.values()]
+    first = next(iter(experiments.values()))
+    return mean_report(reports) | {"data": caption(first, len(reports))}
 
 # %% ../../nbs/reproduction/maps.ipynb #e990ddb2
 def explanation_caption(report: dict) -> str:
@@ -155,19 +165,18 @@ def localisation_claims(
 ) -> list[dict]:  # of `claim`
     "Claims that the generator's maps of AG-GAN are more localised than those of AG-GAN+."
     own, other = (report["maps"]["generator"] for report in (local, spread))
-    gini, entropy = other["gini"], other["entropy"]
     return [
         claim(
             "maps of AG-GAN are more localised than those of AG-GAN+",
             "Gini coefficient of AG-GAN's maps",
             own["gini"],
-            gini["value"] if gini["high"] is None else gini["high"],
+            far_end(other["gini"], "high"),
         ),
         claim(
             "maps of AG-GAN+ are more spread out",
             "entropy of AG-GAN's maps",
             own["entropy"],
-            entropy["value"] if entropy["low"] is None else entropy["low"],
+            far_end(other["entropy"], "low"),
             above=False,
         ),
     ]
@@ -182,28 +191,25 @@ MAP_MEASURES = {  # of the generator's maps -> heading
 }
 
 
-def over_seeds_text(numbers: list[dict]) -> str:  # value, low, high of each seed
-    "The interval of one seed, or mean and standard deviation over several."
-    values = pd.Series([number["value"] for number in numbers], dtype=float).dropna()
-    if len(numbers) == 1 or values.empty:
-        return interval_text(numbers[0])
-    spread = f" ± {values.std():.2f}" if len(values) > 1 else ""
-    return f"{values.mean():.2f}{spread}"
-
-
-def map_rows(
+def map_table(
     experiments: dict[str, dict[int, Experiment]],  # row -> seed -> experiment, trained
-) -> pd.DataFrame:  # method, and text by heading
+) -> pd.DataFrame:  # method, measure, value, low, high
     "What the generator's maps of each row are worth."
     rows = []
     for row, own in experiments.items():
-        maps = [explanation(experiment)["maps"]["generator"] for experiment in own.values()]
-        cells = {
-            heading: over_seeds_text([report[measure] for report in maps])
-            for measure, heading in MAP_MEASURES.items()
-        }
-        rows.append({"method": row} | cells)
+        maps = explanation_over_seeds(own)["maps"]["generator"]
+        rows += [{"method": row, "measure": measure} | maps[measure] for measure in MAP_MEASURES]
     return pd.DataFrame(rows)
+
+
+def map_markdown(table: pd.DataFrame) -> str:  # of `map_table`
+    "A row for each method, a column for each measure."
+    texts = [interval_text(number) for number in table.to_dict("records")]
+    wide = table.assign(text=texts).pivot(index="method", columns="measure", values="text")
+    wide = wide.loc[table["method"].unique(), list(MAP_MEASURES)].rename(columns=MAP_MEASURES)
+    return (
+        wide.rename_axis(columns=None).reset_index().to_markdown(index=False, disable_numparse=True)
+    )
 
 # %% ../../nbs/reproduction/maps.ipynb #f9bcbf83
 def append_maps(
@@ -211,14 +217,14 @@ def append_maps(
     output: str | Path,  # folder of `table.md`
 ) -> str:  # Markdown
     "Write the map measures of a table of attention modules below it, and as `maps.csv`."
-    rows = map_rows(experiments)
+    made = map_table(experiments)
     with atomic_write(Path(output) / "maps.csv") as part:
-        rows.to_csv(part, index=False)
-    text = rows.to_markdown(index=False, disable_numparse=True)
+        made.to_csv(part, index=False, float_format="%.4f")
     seeds = max(map(len, experiments.values()))
-    note = f", mean ± standard deviation over {seeds} seeds" if seeds > 1 else ""
+    over = f"people and {seeds} seeds" if seeds > 1 else "people"
+    text = f"Maps of the generator, with 95 % intervals over {over}:\n\n{map_markdown(made)}\n"
     path = Path(output) / "table.md"
     table = path.read_text(encoding="utf-8")
     with atomic_write(path) as part:
-        part.write_text(f"{table}\nMaps of the generator{note}:\n\n{text}\n", encoding="utf-8")
+        part.write_text(f"{table}\n{text}", encoding="utf-8")
     return text

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['CLONE', 'TEMPLATE_FOLDERS', 'NESTED', 'KERNEL_STARTS', 'KEPT_TYPES', 'template', 'notebook_parameters',
            'known_parameters', 'injected_names', 'parse_settings', 'escaped', 'check_parameters', 'run_command',
-           'run_notebook', 'job_gpus', 'run_in_notebook', 'train_in_notebooks', 'run_experiments', 'code_hash',
-           'target_folder', 'target_flags', 'target_parameters', 'commit', 'provenance', 'training_time', 'ingredients',
-           'regenerate', 'reproduce', 'kept_output', 'keep_outputs', 'keep_results']
+           'run_notebook', 'job_gpus', 'run_in_notebook', 'train_in_notebooks', 'run_experiments', 'run_seeds',
+           'code_hash', 'target_folder', 'target_flags', 'target_parameters', 'keep_options', 'commit', 'provenance',
+           'training_time', 'ingredients', 'regenerate', 'reproduce', 'kept_output', 'keep_outputs', 'keep_results']
 
 # %% ../../nbs/reproduction/notebooks.ipynb #d87526b7
 import ast
@@ -17,7 +17,7 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
@@ -43,8 +43,9 @@ from ..experiments.run_config import data_flags
 from .pictures import caption
 from aggan.reproduction.targets import (
     FIGURES,
-    TABLES,
+    SEEDED,
     TARGETS,
+    seed_experiments,
     settings_by_target,
     target_runs,
     unique_experiments,
@@ -267,15 +268,25 @@ def train_in_notebooks(
 
 # %% ../../nbs/reproduction/notebooks.ipynb #ebc6e225
 def run_experiments(
-    experiments: dict[str, Experiment],  # by row label
+    experiments: dict[Hashable, Experiment],  # by row label, or another key
     jobs: int = 1,  # how many at a time
-) -> dict[str, dict]:  # reports by row label
+) -> dict[Hashable, dict]:  # reports by the same keys
     "Run every experiment that has no report yet, each in a notebook of its own."
     reports = {row: e.folder / "report.json" for row, e in experiments.items()}
     missing = {e.folder: e for row, e in experiments.items() if not reports[row].exists()}
     if missing:
         train_in_notebooks(list(missing.values()), jobs)
     return {row: read_json(path) for row, path in reports.items()}
+
+
+def run_seeds(
+    experiments: dict[str, Experiment],  # by row label
+    seeds: int,  # trainings of each row
+) -> dict[str, list[dict]]:  # row label -> report of each seed
+    "Run every experiment from several seeds, each that has no report yet."
+    rows = seed_experiments(experiments, seeds)
+    reports = run_experiments({(row, s): e for row, own in rows.items() for s, e in own.items()})
+    return {row: [reports[row, seed] for seed in own] for row, own in rows.items()}
 
 # %% ../../nbs/reproduction/notebooks.ipynb #6f62baf9
 def code_hash(path: str | Path) -> str:
@@ -296,20 +307,26 @@ def target_flags(target: str, seeds: int = 1, **settings) -> dict[str, Any]:
     flags = notebook_parameters(settings) | ({"options": options} if options else {})
     if target not in ("table1", "table2", *FIGURES):
         flags.pop("budget", None)  # the others compare variants of one method
-    if target in TABLES and seeds > 1:
+    if target in SEEDED and seeds > 1:
         flags["seeds"] = seeds
     return flags
 
 
-def target_parameters(target: str, seeds: int = 1, **settings) -> dict[str, str | int]:
-    "The parameters of a target's notebook; options by method or row are written to a file."
+def target_parameters(target: str, seeds: int = 1, **settings) -> dict[str, Any]:
+    "The parameters of a target's notebook; options by method or row name a file."
     folder = target_folder(target, **settings)
     parameters = target_flags(target, seeds, **settings) | {"output": str(folder)}
-    if options := parameters.get("options"):
-        parameters["options"] = str(folder / "options.yaml")
-        with atomic_write(folder / "options.yaml") as part:  # JSON is YAML, too
+    given = {"options": str(folder / "options.yaml")} if "options" in parameters else {}
+    return parameters | given
+
+
+def keep_options(target: str, **settings) -> None:
+    "Write the file of options that a target's notebook reads; without options, there is none."
+    path = target_folder(target, **settings) / "options.yaml"
+    path.unlink(missing_ok=True)
+    if options := settings.get("method_kwargs"):
+        with atomic_write(path) as part:  # JSON is YAML, too
             part.write_text(json.dumps(options), encoding="utf-8")
-    return parameters
 
 # %% ../../nbs/reproduction/notebooks.ipynb #32a2bacb
 def commit() -> str:
@@ -382,7 +399,9 @@ def regenerate(
     if record.exists() and read_json(record) == ingredients(target, parameters, experiments):
         return output
     with lock_file(output / "lock", f"making {output}"):
+        record.unlink(missing_ok=True)  # what it says is no longer so, should this be interrupted
         delete_temporary(output)
+        keep_options(target, **settings)
         start = time.monotonic()
         run_notebook(template(target), output / f"{target}.ipynb", parameters)
         spent = {"notebook_seconds": round(time.monotonic() - start)} | training_time(experiments)

@@ -75,9 +75,9 @@ def caption(
     return f"{data_label(experiment)}, {'seeds' if seeds > 1 else 'seed'} {', '.join(several)}"
 
 
-def judged_caption(experiment: Experiment) -> str:
-    "The data, the seed and the judge behind scores."
-    return f"{caption(experiment)}, judged by {experiment.matcher}"
+def judged_caption(experiment: Experiment, seeds: int = 1) -> str:
+    "The data, the seeds and the judge behind scores."
+    return f"{caption(experiment, seeds)}, judged by {experiment.matcher}"
 
 # %% ../../nbs/reproduction/pictures.ipynb #d9058613
 def small(
