@@ -65,8 +65,8 @@ def discriminator_cam_loss(
     return least_squares(real_logits, 1.0) + least_squares(fake_logits, 0.0)
 
 # %% ../nbs/08_losses.ipynb #169119c3
-def load_vgg19(network: nn.Module, weights: str) -> None:
-    "Load ImageNet's weights or those of a file into torchvision's VGG-19; errors as below"
+def load_vgg19(features: nn.Sequential, weights: str) -> None:
+    "Load ImageNet's weights or those of a file into VGG-19's convolutions; errors as below"
     if weights == "imagenet":
         try:
             weights = fetch_weights("vgg19")
@@ -80,16 +80,22 @@ def load_vgg19(network: nn.Module, weights: str) -> None:
             f'No VGG-19 weights at {weights}: give a file, "imagenet" or "random".'
         )
     try:
-        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+        # the classifier is not used, and has as many outputs as there were classes or people
+        convolutions = {
+            name.removeprefix("features."): value
+            for name, value in state.items()
+            if name.startswith("features.")
+        }
+        features.load_state_dict(convolutions or state)
     except Exception as error:
         raise ValueError(
-            f"{weights} does not hold the weights of torchvision's VGG-19: delete it or name "
-            "another file."
+            f"{weights} does not hold the convolutions of torchvision's VGG-19: name another file."
         ) from error
 
 
 def vgg19_features(
-    weights: str,  # "imagenet", a file of torchvision's VGG-19 state dict, or "random"
+    weights: str,  # "imagenet", a file of a VGG-19's or its features' state dict, or "random"
 ) -> nn.Sequential:
     """Convolutional part of VGG-19, with ReLUs that do not work in place.
 
@@ -99,7 +105,7 @@ def vgg19_features(
 
     network = vgg19()
     if weights != "random":
-        load_vgg19(network, weights)
+        load_vgg19(network.features, weights)
     for layer in network.features:
         if isinstance(layer, nn.ReLU):
             layer.inplace = False
