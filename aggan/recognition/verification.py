@@ -20,8 +20,8 @@ from torch import Tensor
 
 # %% auto #0
 __all__ = ['BINS', 'BLOCKS', 'ROWS', 'COLUMNS', 'POINTS', 'PILOT', 'INTERVAL', 'Histogram', 'subject_weights', 'central_interval',
-           'Verification', 'subject_mean', 'interval_columns', 'ScoreCounts', 'count_scores', 'verification',
-           'has_genuine']
+           'Verification', 'subject_mean', 'interval_columns', 'check_comparisons', 'ScoreCounts', 'count_scores',
+           'verification', 'has_genuine']
 
 # %% ../../nbs/recognition/verification.ipynb #3e496ec8
 BINS = 2**20
@@ -394,6 +394,16 @@ def interval_columns(
     return {name: value, f"{name}_low": low, f"{name}_high": high}
 
 # %% ../../nbs/recognition/verification.ipynb #2be5706d
+def check_comparisons(genuine: bool, impostor: bool) -> None:
+    "Raise ValueError unless there are both genuine and impostor pairs."
+    problem = "There is no {} pair among the probe and gallery images: {}."
+    if not genuine:
+        need = "every probe subject needs an image in the gallery"
+        raise ValueError(problem.format("genuine", need))
+    if not impostor:
+        raise ValueError(problem.format("impostor", "at least two subjects are needed"))
+
+
 @dataclass(frozen=True)
 class ScoreCounts:
     "The counted scores of a comparison."
@@ -409,12 +419,7 @@ class ScoreCounts:
         seed: int = 0,  # of the draws
     ) -> Verification:
         "The result. Raises ValueError when there is no genuine or no impostor pair."
-        problem = "There is no {} pair among the probe and gallery images: {}."
-        if not self.fine.genuine.any():
-            need = "every probe subject needs an image in the gallery"
-            raise ValueError(problem.format("genuine", need))
-        if not self.fine.impostor.any():
-            raise ValueError(problem.format("impostor", "at least two subjects are needed"))
+        check_comparisons(self.fine.genuine.any(), self.fine.impostor.any())
         resampled = None
         if resamples and self.subjects >= 5:
             resampled = _resample(self.blocks, resamples, seed)
