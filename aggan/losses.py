@@ -76,22 +76,15 @@ def load_vgg19(features: nn.Sequential, weights: str) -> None:
                 'random features by name (weights="random")'
             ) from error
     if not Path(weights).is_file():
-        raise FileNotFoundError(
-            f'No VGG-19 weights at {weights}: give a file, "imagenet" or "random".'
-        )
+        raise FileNotFoundError(f'No VGG-19 at {weights}: give a file, "imagenet" or "random".')
     try:
         state = torch.load(weights, map_location="cpu", weights_only=True)
         # the classifier is not used, and has as many outputs as there were classes or people
-        convolutions = {
-            name.removeprefix("features."): value
-            for name, value in state.items()
-            if name.startswith("features.")
-        }
-        features.load_state_dict(convolutions or state)
+        own = {key[9:]: value for key, value in state.items() if key.startswith("features.")}
+        features.load_state_dict(own or state)
     except Exception as error:
-        raise ValueError(
-            f"{weights} does not hold the convolutions of torchvision's VGG-19: name another file."
-        ) from error
+        sentence = "does not hold the convolutions of torchvision's VGG-19: name another file."
+        raise ValueError(f"{weights} {sentence}") from error
 
 
 def vgg19_features(

@@ -303,7 +303,7 @@ def difference_mean(row: Mapping, rate: str = "auc") -> SeedMean:  # of a row wi
     errors = (row[f"{rate}_error_{part}"] for part in PARTS)
     return SeedMean(row[f"{rate}_difference"], int(row[f"{rate}_shared"]), row["people"], *errors)
 
-
+# %% ../../nbs/recognition/comparison.ipynb #8de0b645
 def _check_seeds(
     settings: Mapping[str, Mapping[int, FaceEmbeddings]], baselines: Mapping[str, str]
 ) -> None:

@@ -125,7 +125,7 @@ def _arrange(vectors, subject, frame):
     order = torch.from_numpy(np.lexsort((subject, block)))
     return _Faces(*(column[order] for column in (vectors, subject, frame, block)))
 
-
+# %% ../../nbs/recognition/verification.ipynb #49c2aa86
 def _check_frames(probe_frames, gallery_frames):
     "Raise ValueError for frames of one side only, which are no identical images."
     if (probe_frames is None) != (gallery_frames is None):
