@@ -65,8 +65,8 @@ def discriminator_cam_loss(
     return least_squares(real_logits, 1.0) + least_squares(fake_logits, 0.0)
 
 # %% ../nbs/08_losses.ipynb #169119c3
-def load_vgg19(network: nn.Module, weights: str) -> None:
-    "Load ImageNet's weights or those of a file into torchvision's VGG-19; errors as below"
+def load_vgg19(features: nn.Sequential, weights: str) -> None:
+    "Load ImageNet's weights or those of a file into VGG-19's convolutions; errors as below"
     if weights == "imagenet":
         try:
             weights = fetch_weights("vgg19")
@@ -76,20 +76,19 @@ def load_vgg19(network: nn.Module, weights: str) -> None:
                 'random features by name (weights="random")'
             ) from error
     if not Path(weights).is_file():
-        raise FileNotFoundError(
-            f'No VGG-19 weights at {weights}: give a file, "imagenet" or "random".'
-        )
+        raise FileNotFoundError(f'No VGG-19 at {weights}: give a file, "imagenet" or "random".')
     try:
-        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+        # the classifier is not used, and has as many outputs as there were classes or people
+        own = {key[9:]: value for key, value in state.items() if key.startswith("features.")}
+        features.load_state_dict(own or state)
     except Exception as error:
-        raise ValueError(
-            f"{weights} does not hold the weights of torchvision's VGG-19: delete it or name "
-            "another file."
-        ) from error
+        sentence = "does not hold the convolutions of torchvision's VGG-19: name another file."
+        raise ValueError(f"{weights} {sentence}") from error
 
 
 def vgg19_features(
-    weights: str,  # "imagenet", a file of torchvision's VGG-19 state dict, or "random"
+    weights: str,  # "imagenet", a file of a VGG-19's or its features' state dict, or "random"
 ) -> nn.Sequential:
     """Convolutional part of VGG-19, with ReLUs that do not work in place.
 
@@ -99,7 +98,7 @@ def vgg19_features(
 
     network = vgg19()
     if weights != "random":
-        load_vgg19(network, weights)
+        load_vgg19(network.features, weights)
     for layer in network.features:
         if isinstance(layer, nn.ReLU):
             layer.inplace = False

@@ -81,14 +81,22 @@ _INFERENCE = {"identity": "none", "lambda_perceptual": 0.0}
 @register_method("ag-gan", label="AG-GAN", inference_kwargs=_INFERENCE)
 @delegates(AGGAN)
 def ag_gan(**kwargs) -> AGGAN:
-    "AG-GAN: attention supervised by the auxiliary classifier (Eq. 5-7, 12, 13)."
+    """AG-GAN: attention supervised by the auxiliary classifier (Eq. 5-7, 12, 13).
+
+    Raises ValueError for the attention of AG-GAN+."""
+    if kwargs.get("attention") == "se":
+        raise ValueError('attention "se" makes AG-GAN+: create the method "ag-gan+" instead')
     return AGGAN(**{"attention": "cam"} | kwargs)
 
 
 @register_method("ag-gan+", label="AG-GAN+", inference_kwargs=_INFERENCE)
 @delegates(AGGAN)
 def ag_gan_plus(**kwargs) -> AGGAN:
-    "AG-GAN+: attention by squeeze-and-excitation, no auxiliary loss (Eq. 8, 9)."
+    """AG-GAN+: attention by squeeze-and-excitation, no auxiliary loss (Eq. 8, 9).
+
+    Raises ValueError for the attention of AG-GAN."""
+    if kwargs.get("attention") == "cam":
+        raise ValueError('attention "cam" makes AG-GAN: create the method "ag-gan" instead')
     return AGGAN(**{"attention": "se"} | kwargs)
 
 # %% ../../nbs/methods/ag-gan.ipynb #d8f833b2

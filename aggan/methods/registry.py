@@ -173,7 +173,10 @@ def create_method(
     name: str,  # one of `list_methods()`
     **options,  # the method's own, e.g. width=32
 ) -> Method:
-    "A new method. Raises ValueError for an unknown name, or an option that the method refuses."
+    """A new method.
+
+    Raises ValueError for an unknown name, or an option that the method refuses, FileNotFoundError
+    if there is no such network for a loss, and OSError if it cannot be downloaded."""
     create = _lookup(name)[2]
     check_options(name, options, create)
     return create(**options)
@@ -206,7 +209,7 @@ def check_method(
     name: str,  # one of `list_methods()`
     options: dict,  # of `create_method`
 ) -> None:
-    "Raise ValueError for options that `create_method` would refuse."
+    "Raise ValueError for options that `create_method` would refuse, but for its losses' networks."
     create = _lookup(name)[2]
     check_options(name, options, create)
     _build_without_values(create, json.dumps(options | inference_kwargs(name), default=str))

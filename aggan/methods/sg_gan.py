@@ -25,11 +25,12 @@ from ..runtime.checks import check_choice
 class IdentityFeatures(nn.Module):
     """Images (B,3,H,W) in [-1,1] to activations at five levels of a frozen recogniser.
 
-    Raises ValueError for a recogniser without feature maps."""
+    Raises ValueError for a recogniser without feature maps, FileNotFoundError without such a file.
+    """
 
     def __init__(
         self,
-        identity: str,  # a recogniser for `load_embedder`, or "vgg19:FILE", a state dict of VGG-19
+        identity: str,  # for `load_feature_embedder`, or "vgg19:FILE", see `vgg19_features`
     ):
         super().__init__()
         self.vgg = self.embedder = None

@@ -82,7 +82,7 @@ def crop(
     frames: Tensor,  # (B, 1 or 3, H, H) in [-1, 1]
     landmarks: Tensor | None = None,  # (B, 5, 2) pixels of the frames; None: an aligned frame's
 ) -> Tensor:  # (B, 3, size, size)
-    "The faces as the network expects them."
+    "The faces as the network expects them; raises ValueError for frames that are not square."
     if self.template is None:
         return face_crop(frames, self.size)
     transform = self.transform

@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 # %% auto #0
-__all__ = ['ARCFACE_TEMPLATE', 'ARCFACE_SIZE', 'FACE_FRACTION', 'CLEAR_PROBABILITY', 'frame_landmarks', 'face_crop',
-           'coordinate_image', 'similarity_transform', 'transform_points', 'template_residual', 'warp', 'align',
-           'crop_transform', 'sample_crops', 'homography', 'transform_homography', 'warp_homography', 'Detection',
-           'detect_faces', 'detect_face']
+__all__ = ['ARCFACE_TEMPLATE', 'ARCFACE_SIZE', 'FACE_FRACTION', 'CLEAR_PROBABILITY', 'frame_landmarks', 'check_frames',
+           'face_crop', 'coordinate_image', 'similarity_transform', 'transform_points', 'template_residual', 'warp',
+           'align', 'crop_transform', 'sample_crops', 'homography', 'transform_homography', 'warp_homography',
+           'Detection', 'detect_faces', 'detect_face']
 
 # %% ../../nbs/recognition/alignment.ipynb #c82cb776
 # x, y in a crop of 112 × 112
@@ -40,15 +40,20 @@ def frame_landmarks(
     return ((ARCFACE_TEMPLATE / ARCFACE_SIZE - 0.5) * FACE_FRACTION + 0.5) * size
 
 # %% ../../nbs/recognition/alignment.ipynb #80e7dc49
+def check_frames(images: Tensor) -> None:
+    "Raise ValueError for anything but square frames (B, 1 or 3, H, H)."
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or images.shape[2] != images.shape[3]:
+        raise ValueError(
+            f"faces are cut out of square frames (B, 1 or 3, H, H), not {tuple(images.shape)}"
+        )
+
+
 def face_crop(
     images: Tensor,  # (B, 3, H, H) or (B, 1, H, H): aligned frames; grey becomes RGB
     size: int = ARCFACE_SIZE,  # side of the crop, a multiple of 8
 ) -> Tensor:  # (B, 3, size, size)
     "The central `FACE_FRACTION` of aligned frames; raises ValueError for other shapes."
-    if images.ndim != 4 or images.shape[1] not in (1, 3) or images.shape[2] != images.shape[3]:
-        raise ValueError(
-            f"face_crop needs aligned square frames (B, 1 or 3, H, H), not {tuple(images.shape)}"
-        )
+    check_frames(images)
     if size < 8 or size % 8:
         raise ValueError(f"face_crop needs a size that is a multiple of 8, not {size}")
     margin = size // 8  # size / FACE_FRACTION = size + 2 margins
@@ -151,7 +156,8 @@ def sample_crops(
     size: int,  # side of the crops, pixels
     share: float,  # side of the crop over that of the frame, for an aligned face
 ) -> Tensor:  # (B, 3, size, size)
-    "Differentiable, antialiased crops of frames."
+    "Differentiable, antialiased crops of frames; raises ValueError for other shapes."
+    check_frames(images)
     side = round(size / share)
     if images.shape[-1] > side:
         images = F.interpolate(images, size=side, mode="bilinear", antialias=True)
@@ -161,18 +167,30 @@ def sample_crops(
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 # %% ../../nbs/recognition/alignment.ipynb #13405472
+def _spread_out(points: Tensor) -> bool:
+    "Whether these are four finite points of which no three are on a line."
+    if points.shape != (4, 2) or not points.isfinite().all():
+        return False
+    extent = points.double() - points.double().amin(0)
+    corners = F.pad(extent / extent.max(), (0, 1), value=1.0)
+    areas = torch.stack([corners[[i for i in range(4) if i != left]].det() for left in range(4)])
+    return bool((areas.abs() > 1e-5).all())  # float32 does not tell smaller ones from none
+
+
 def homography(
     source: Tensor,  # (4, 2) pixels, no three on a line
-    target: Tensor,  # (4, 2) pixels
+    target: Tensor,  # (4, 2) pixels, likewise
 ) -> Tensor:  # (3, 3), the last entry 1
     "Matrix that maps four points to four others; raises ValueError if three of them are on a line."
+    if not all(map(_spread_out, (source, target))):
+        raise ValueError(
+            "a homography needs four finite points (4, 2) in each image, no three on a line"
+        )
     rows, values = [], []
     for (x, y), (u, v) in zip(source.double().tolist(), target.double().tolist()):
         rows += [[x, y, 1, 0, 0, 0, -u * x, -u * y], [0, 0, 0, x, y, 1, -v * x, -v * y]]
         values += [u, v]
     system = torch.tensor(rows, dtype=torch.float64)
-    if torch.linalg.matrix_rank(system) < 8:
-        raise ValueError("a homography needs four points of which no three are on a line")
     solution = torch.linalg.solve(system, torch.tensor(values, dtype=torch.float64))
     return torch.cat([solution, torch.ones(1)]).view(3, 3).float()
 

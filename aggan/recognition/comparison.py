@@ -227,10 +227,10 @@ def delong_p(
 
 # %% ../../nbs/recognition/comparison.ipynb #1752e295
 def holm(
-    p_values: Sequence[float | None],  # of one family; None is no test
+    p_values: Sequence[float | None],  # of one family; None or NaN is no test
 ) -> list[float | None]:  # in the same order
     "p values adjusted for the number of tests by Holm's procedure."
-    known = [place for place, p in enumerate(p_values) if p is not None]
+    known = [place for place, p in enumerate(p_values) if p is not None and not np.isnan(p)]
     adjusted, largest = [None] * len(p_values), 0.0
     for rank, place in enumerate(sorted(known, key=lambda place: p_values[place])):
         largest = max(largest, min(1.0, (len(known) - rank) * p_values[place]))
@@ -303,11 +303,14 @@ def difference_mean(row: Mapping, rate: str = "auc") -> SeedMean:  # of a row wi
     errors = (row[f"{rate}_error_{part}"] for part in PARTS)
     return SeedMean(row[f"{rate}_difference"], int(row[f"{rate}_shared"]), row["people"], *errors)
 
-
+# %% ../../nbs/recognition/comparison.ipynb #8de0b645
 def _check_seeds(
     settings: Mapping[str, Mapping[int, FaceEmbeddings]], baselines: Mapping[str, str]
 ) -> None:
-    "Raise ValueError for a setting that shares no seed with its baseline."
+    "Raise ValueError for unknown settings, and for one that shares no seed with its baseline."
+    for name in (*baselines, *baselines.values()):
+        if name not in settings:
+            raise ValueError(f'there is no setting "{name}"; there are {", ".join(settings)}')
     for name, baseline in baselines.items():
         if not set(settings[name]) & set(settings[baseline]):
             seeds = ", ".join(map(str, settings[baseline]))
@@ -324,7 +327,8 @@ def compare_faces(
 ) -> list[dict]:  # a row for each setting
     """Rates of each setting and their differences to the baseline, over the same probes.
 
-    Raises ValueError as `common_faces` does, and for settings that share no seed."""
+    Raises ValueError as `common_faces` does, for settings that share no seed, and for an unknown
+    baseline."""
     baselines = baseline
     if not isinstance(baseline, Mapping):
         first = baseline or next(iter(settings))

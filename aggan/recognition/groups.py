@@ -36,7 +36,8 @@ def _match(probes, subjects, gallery, gallery_subjects, resamples, seed, *frames
     genuine = any(has_genuine(subjects, gallery_subjects, *frames))
     if not genuine or len(set(gallery_subjects)) < 2:
         return counts
-    result = verification(probes, subjects, gallery, gallery_subjects, resamples, seed, *frames)
+    draws = resamples if counts["subjects"] >= 5 else 0
+    result = verification(probes, subjects, gallery, gallery_subjects, draws, seed, *frames)
     auc = interval_columns("auc", result.auc, result.auc_interval)
     return counts | auc | interval_columns("eer", result.eer, result.eer_interval)
 

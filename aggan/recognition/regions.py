@@ -16,7 +16,7 @@ from ..synthetic.rendering import REGIONS
 __all__ = ['DISCS', 'regions_from_landmarks', 'face_regions']
 
 # %% ../../nbs/recognition/regions.ipynb #46675b27
-# centre, half width and half height in units of the eyes' distance; later discs lie on top
+# region, half width and half height in units of the eyes' distance; later discs lie on top
 DISCS = [("nose", 0.32, 0.38), ("mouth", 0.5, 0.25), ("eyes", 0.32, 0.2), ("eyes", 0.32, 0.2)]
 
 
@@ -44,9 +44,13 @@ def face_regions(
     meta: Sequence[Mapping],  # of a batch
     size: int,  # side of the images, pixels
 ) -> Tensor | None:  # (N, size, size) uint8, index of `REGIONS`; None without landmarks
-    "Regions of the faces of a batch."
+    "Regions of the faces of a batch; raises ValueError for rendered ones of another size."
     if all(each.get("regions") is not None for each in meta):
-        return torch.stack([each["regions"] for each in meta])
+        regions = torch.stack([each["regions"] for each in meta])
+        if regions.shape[1:] != (size, size):
+            found = "×".join(map(str, regions.shape[1:]))
+            raise ValueError(f"the regions are of {found} pixels, the images of {size}×{size}")
+        return regions
     if any(each.get("landmarks") is None for each in meta):
         return None
     return torch.stack([regions_from_landmarks(each["landmarks"], size) for each in meta])

@@ -55,7 +55,8 @@ def seed_mean(
     mean = float(np.mean(values))
     if seeds == 1:
         return SeedMean(mean, seeds, people, whole**0.5, 0.0, 0.0)
-    both = min((float(np.var(draws, axis=1).mean()) - whole) / (seeds - 1), whole)
+    both = (float(np.var(draws, axis=1).mean()) - whole) / (seeds - 1)
+    both = min(max(both, 0.0), whole)  # it is negative by rounding only
     of_seeds = max(float(np.var(values, ddof=1)) / seeds - both, 0.0)
     return SeedMean(mean, seeds, people, (whole - both) ** 0.5, of_seeds**0.5, both**0.5)
 

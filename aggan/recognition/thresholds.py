@@ -13,6 +13,7 @@ import numpy as np
 from .comparison import FaceEmbeddings, Scores, scores_of
 from aggan.recognition.verification import (
     central_interval,
+    check_comparisons,
     interval_columns,
     subject_mean,
     subject_weights,
@@ -117,8 +118,12 @@ def rates_at(
     resamples: int = 1000,  # bootstrap draws of people; 0 for no intervals
     seed: int = 0,
 ) -> dict[str, float | None]:  # far and tar as fractions, with `_low` and `_high`
-    "False and true accept rate at a threshold, with 95 % intervals over people."
-    accepted, every = _accepted(faces, scores_of(faces), threshold)
+    """False and true accept rate at a threshold, with 95 % intervals over people.
+
+    Raises ValueError when there is no genuine or no impostor pair."""
+    scores = scores_of(faces)
+    check_comparisons(scores.genuine.size, scores.impostor.size)
+    accepted, every = _accepted(faces, scores, threshold)
     people = len(every)
 
     def rates(weights):  # (R, S)
@@ -140,8 +145,9 @@ def roc_table(
     faces: FaceEmbeddings,
     points: int = 400,  # of each kind
 ) -> dict[str, np.ndarray]:  # threshold (falling), far and tar as fractions
-    "Thresholds with their error rates."
+    "Thresholds with their error rates; raises ValueError without genuine or impostor pairs."
     scores = scores_of(faces)
+    check_comparisons(scores.genuine.size, scores.impostor.size)
     genuine, impostor = np.sort(scores.genuine), np.sort(scores.impostor)
     decades = 1 - np.logspace(-4, 0, points)
     thresholds = np.unique(

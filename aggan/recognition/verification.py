@@ -20,8 +20,8 @@ from torch import Tensor
 
 # %% auto #0
 __all__ = ['BINS', 'BLOCKS', 'ROWS', 'COLUMNS', 'POINTS', 'PILOT', 'INTERVAL', 'Histogram', 'subject_weights', 'central_interval',
-           'Verification', 'subject_mean', 'interval_columns', 'ScoreCounts', 'count_scores', 'verification',
-           'has_genuine']
+           'Verification', 'subject_mean', 'interval_columns', 'check_comparisons', 'ScoreCounts', 'count_scores',
+           'verification', 'has_genuine']
 
 # %% ../../nbs/recognition/verification.ipynb #3e496ec8
 BINS = 2**20
@@ -125,10 +125,17 @@ def _arrange(vectors, subject, frame):
     order = torch.from_numpy(np.lexsort((subject, block)))
     return _Faces(*(column[order] for column in (vectors, subject, frame, block)))
 
+# %% ../../nbs/recognition/verification.ipynb #49c2aa86
+def _check_frames(probe_frames, gallery_frames):
+    "Raise ValueError for frames of one side only, which are no identical images."
+    if (probe_frames is None) != (gallery_frames is None):
+        raise ValueError("Name the frames of both the probes and the gallery, or of neither.")
+
 
 def _prepare(probe, gallery):
     "Check both sides, each (embeddings, subjects, frames or None), and prepare them."
-    if probe[2] is None or gallery[2] is None:
+    _check_frames(probe[2], gallery[2])
+    if probe[2] is None:
         probe = *probe[:2], ["probe"] * len(probe[0])
         gallery = *gallery[:2], ["gallery"] * len(gallery[0])
     vectors = [_unit_vectors(probe[0], "probe"), _unit_vectors(gallery[0], "gallery")]
@@ -362,7 +369,11 @@ def subject_mean(
     resamples: int = 1000,  # 0 for no interval
     seed: int = 0,
 ) -> tuple[float | None, tuple[float, float] | None]:
-    "Mean over images and its 95 % interval over subjects; `None` for a mean that is not finite."
+    """Mean over images and its 95 % interval over subjects; `None` for a mean that is not finite.
+
+    Raises ValueError when the lengths disagree."""
+    if len(values) != len(subjects):
+        raise ValueError(f"{len(values)} values need as many subjects, not {len(subjects)}.")
     values = np.asarray(values, dtype=np.float64)
     subject = np.unique(np.asarray(subjects).astype(str), return_inverse=True)[1]
     if not np.isfinite(values.mean()):
@@ -383,6 +394,16 @@ def interval_columns(
     return {name: value, f"{name}_low": low, f"{name}_high": high}
 
 # %% ../../nbs/recognition/verification.ipynb #2be5706d
+def check_comparisons(genuine: bool, impostor: bool) -> None:
+    "Raise ValueError unless there are both genuine and impostor pairs."
+    problem = "There is no {} pair among the probe and gallery images: {}."
+    if not genuine:
+        need = "every probe subject needs an image in the gallery"
+        raise ValueError(problem.format("genuine", need))
+    if not impostor:
+        raise ValueError(problem.format("impostor", "at least two subjects are needed"))
+
+
 @dataclass(frozen=True)
 class ScoreCounts:
     "The counted scores of a comparison."
@@ -398,12 +419,7 @@ class ScoreCounts:
         seed: int = 0,  # of the draws
     ) -> Verification:
         "The result. Raises ValueError when there is no genuine or no impostor pair."
-        problem = "There is no {} pair among the probe and gallery images: {}."
-        if not self.fine.genuine.any():
-            need = "every probe subject needs an image in the gallery"
-            raise ValueError(problem.format("genuine", need))
-        if not self.fine.impostor.any():
-            raise ValueError(problem.format("impostor", "at least two subjects are needed"))
+        check_comparisons(self.fine.genuine.any(), self.fine.impostor.any())
         resampled = None
         if resamples and self.subjects >= 5:
             resampled = _resample(self.blocks, resamples, seed)
@@ -420,7 +436,8 @@ def count_scores(
 ) -> ScoreCounts:
     """Count the scores of every probe with every gallery face.
 
-    Raises ValueError when the lengths disagree or an embedding is zero or not finite.
+    Raises ValueError when the lengths disagree, an embedding is zero or not finite, or only one
+    side has frames.
     """
     probe, gallery = _prepare(
         (probe_embeddings, probe_subjects, probe_frames),
@@ -443,8 +460,8 @@ def verification(
 ) -> Verification:
     """Compare every probe with every gallery face by cosine similarity (§4.1), in bounded memory.
 
-    Raises ValueError when the lengths disagree, an embedding is zero or not finite, or there is no
-    genuine or no impostor pair.
+    Raises ValueError when the lengths disagree, an embedding is zero or not finite, only one side
+    has frames, or there is no genuine or no impostor pair.
     """
     probe = probe_embeddings, probe_subjects
     gallery = gallery_embeddings, gallery_subjects
@@ -458,7 +475,10 @@ def has_genuine(
     probe_frames: Sequence | None = None,  # N names of images
     gallery_frames: Sequence | None = None,  # M names
 ) -> list[bool]:  # of each probe
-    "Whether the gallery has an image of its person, other than its own frame."
+    """Whether the gallery has an image of its person, other than its own frame.
+
+    Raises ValueError for frames of one side only."""
+    _check_frames(probe_frames, gallery_frames)
     own, frames = repeat(None) if probe_frames is None else probe_frames, defaultdict(set)
     names = range(len(gallery_subjects)) if gallery_frames is None else gallery_frames
     for subject, frame in zip(gallery_subjects, names):

@@ -786,7 +786,11 @@ def render(
     seed: int = 0,  # another seed is another population
     device: str | torch.device = "cpu",
 ) -> Faces:  # on `device`
-    "Render pairs of thermal and visible images, each a pure function of the seed and its key."
+    """Render pairs of thermal and visible images, each a pure function of the seed and its key.
+
+    Raises ValueError without keys, or for an invalid one."""
+    if not keys:
+        raise ValueError("there is nothing to render: give at least one FaceKey")
     count = max(1, CHUNK // size**2)
     chunks = [keys[i : i + count] for i in range(0, len(keys), count)]
     parts = [render_parameters(face_parameters(chunk, seed), size, device) for chunk in chunks]
