@@ -299,12 +299,15 @@ def knows_renderer(
     return bool(digests & set().union(*map(network_digests, SYNTHETIC)))
 
 
-def second_judge(experiment: Experiment) -> str | None:
+def second_judge(
+    experiment: Experiment,
+    taught: bool = True,  # False: a reference row is judged, which no network has taught
+) -> str | None:
     "The judge beside the matcher on synthetic data; None on real data or if it knows the teacher."
     if not experiment.dataset.startswith("synthetic"):
         return None
-    own = set().union(*(digests for _, digests in teachers(experiment)))
-    known = knows_renderer(own | network_digests(experiment.matcher))
+    own = [digests for _, digests in teachers(experiment)] if taught else []
+    known = knows_renderer(network_digests(experiment.matcher).union(*own))
     return None if known else SYNTHETIC_JUDGE
 
 # %% ../../nbs/experiments/experiment.ipynb #24d56744
@@ -314,7 +317,10 @@ def knows_rendered_people(network: str) -> bool:
     return network in names or weights_hash(network) in map(weights_hash, names)
 
 
-def network_notes(experiment: Experiment) -> list[str]:
+def network_notes(
+    experiment: Experiment,
+    taught: bool = True,  # as for `second_judge`
+) -> list[str]:
     "A sentence for each network of rendered people that judges or teaches real faces."
     if experiment.dataset.startswith("synthetic"):
         return []
@@ -324,7 +330,7 @@ def network_notes(experiment: Experiment) -> list[str]:
             f'judged by "{experiment.matcher}", which knows rendered people only: on real faces '
             "its figures mean nothing; `--matcher dlib` takes a judge of real faces"
         )
-    for option, name in experiment.loss_networks.items():
+    for option, name in experiment.loss_networks.items() if taught else ():
         if knows_rendered_people(name):
             remedy = "a parser of real faces" if option == "parser" else "`mobilefacenet`"
             notes.append(
@@ -681,6 +687,7 @@ def evaluate_experiment(
     split: str = "test",
     faces_file: Path | None = None,  # keeps the embeddings by the matcher
     second_file: Path | None = None,  # keeps those by the second judge, if there is one
+    taught: bool = True,  # False: `translate` is of no network, whatever the experiment's method
 ) -> dict:  # report of `evaluate`, with `matcher`, `synthetic_auc` …, and `network_notes`
     "Evaluate any translation on a split of the experiment's data."
     profile, pairs = experiment.resolved_profile, experiment.pairs(split)
@@ -692,11 +699,11 @@ def evaluate_experiment(
         return evaluate(translate, pairs, matcher, **options)
 
     report = judged(experiment.matcher, faces_file) | {"matcher": experiment.matcher}
-    if name := second_judge(experiment):
+    if name := second_judge(experiment, taught):
         second = judged(name, second_file)
         for measure in ("auc", "auc_low", "auc_high", "eer", "eer_low", "eer_high"):
             report[f"synthetic_{measure}"] = second[measure]
-    return report | {"network_notes": network_notes(experiment)}
+    return report | {"network_notes": network_notes(experiment, taught)}
 
 # %% ../../nbs/experiments/experiment.ipynb #fee0d094
 def real_face_context(
@@ -824,7 +831,7 @@ def reference_report(
     folder = Path(experiment.runs) / experiment.dataset / "reference"
     path = folder / content_hash(identity, digits=12) / "report.json"
     if not path.exists():
-        write_json(path, evaluate_experiment(experiment, REFERENCES[row]))
+        write_json(path, evaluate_experiment(experiment, REFERENCES[row], taught=False))
     return read_json(path)
 
 # %% ../../nbs/experiments/experiment.ipynb #bd13d782
