@@ -49,14 +49,15 @@ GROUP = re.compile(r"\((?:\?(?:P?<\w+>|[:=!]|<[=!]))?([^()]*)\)([*+]|\{(?!\d(,\d
 
 
 def is_slow_pattern(pattern: str) -> bool:
-    "Whether a regular expression repeats a part that has a repetition or a choice"
+    "Whether a regular expression repeats a part that has a repetition or a choice, however deep"
     plain = re.sub(r"\[\^?\]?[^]]*\]", "x", re.sub(r"\\.", "x", pattern))
     while found := GROUP.search(plain):
         inside, repeated = found[1], found[2]
         several = re.search(r"[*+?{|]", inside)
         if several and repeated:
             return True
-        plain = plain[: found.start()] + ("x+" if several else "x") + plain[found.end() :]
+        kept = "x+" if several or repeated else "x"
+        plain = plain[: found.start()] + kept + plain[found.end() :]
     return False
 
 # %% ../../nbs/runtime/checks.ipynb #4085423a
