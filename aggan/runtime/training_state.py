@@ -151,17 +151,21 @@ def load_state(path: Path, method: nn.Module, optimizers: dict[str, Optimizer]) 
 
 
 def resume(run: RunFolder, method: nn.Module, optimizers: dict[str, Optimizer]) -> State:
-    "Load the last good state of a run; a new run has none"
-    problems = []
+    "Load the last good state of a run, and delete a damaged one after it; a new run has none"
+    problems = {}
     for path in filter(Path.exists, (run.resume_file, run.previous_file)):
         try:
             state = load_state(path, method, optimizers)
         except ValueError as problem:
-            problems.append(str(problem))  # the exception itself would keep the file's tensors
+            problems[path] = str(problem)  # the exception itself would keep the file's tensors
             continue
-        for problem in problems:
+        if problems:
+            distributed.barrier()  # all processes have read the damaged file
+        for damaged, problem in problems.items():
             warnings.warn(f"{problem} Training goes on from step {state.step}.", stacklevel=2)
+            if distributed.rank() == 0:
+                damaged.unlink()
         return state
     if problems:
-        raise ValueError(problems[0])
+        raise ValueError(next(iter(problems.values())))
     return State()
