@@ -13,6 +13,7 @@ import struct
 import time
 import warnings
 import zipfile
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -35,12 +36,12 @@ from aggan.experiments import Experiment, load_method
 from aggan.experiments.experiment import complete_report
 from aggan.experiments.export import export_onnx
 from aggan.experiments.matching import match_probes
-from aggan.experiments.runs import experiment_of, list_runs
+from aggan.experiments.runs import experiment_of, list_runs, write_comparison
 from aggan.experiments.trained_people import trained_people
 from aggan.recognition import load_embedder
 from aggan.reproduction.command_line import main
 from aggan.reproduction.maps import write_explanation
-from aggan.reproduction.pictures import write_evaluation
+from aggan.reproduction.pictures import EVALUATION, write_evaluation
 from aggan.runtime.run_folder import MODELS, RunFolder
 
 CANARY = "canary"  # in the working directory
@@ -308,6 +309,23 @@ def test_measures_replace_no_file_of_others(tmp_path, measure, own, name, reason
     with pytest.raises(ValueError, match=reason):
         measure("ag-gan", path.parent)
     assert path.read_text() == '{"mine": 1}' and len(list(path.parent.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    "command, names",
+    [
+        (partial(write_evaluation, "ag-gan"), EVALUATION),
+        (partial(write_explanation, "ag-gan"), ("explanation.md", "overlays.png")),
+        (partial(match_probes, "ag-gan", "thermal", "visible"), ("matches.csv", "matches.html")),
+        (partial(write_comparison, ["one", "two"]), ("comparison.csv", "comparison.png")),
+    ],
+)
+def test_commands_replace_no_file_of_others(tmp_path, command, names):
+    for name in names:
+        path = write(tmp_path / name / name, "mine")
+        with pytest.raises(ValueError, match=f"{name} is there and was not written"):
+            command(path.parent)
+        assert [file.read_text() for file in path.parent.iterdir()] == ["mine"]
 
 
 def test_an_exported_network_replaces_no_file_of_others(tmp_path):

@@ -16,7 +16,7 @@ from aggan.recognition import Embedder, embed_faces, load_embedder
 from aggan.recognition.comparison import FaceEmbeddings, read_faces, scores_of
 from aggan.recognition.formats import FaceInput
 from aggan.recognition.thresholds import choose_threshold
-from aggan.reproduction.pictures import write_evaluation
+from aggan.reproduction.pictures import EVALUATION, write_evaluation
 from aggan.runtime.files import read_json
 
 
@@ -44,7 +44,7 @@ def test_files_of_an_evaluation(here, run_folder, tmp_path):
     assert 0 <= report["rank_1"] <= report["rank_5"] <= 1
     page = (out / "failures.html").read_text()
     assert page.count("<img") > 8 and 'src="http' not in page
-    assert {"roc.csv", "scores.png", "grid.png"} <= {path.name for path in out.iterdir()}
+    assert {path.name for path in out.iterdir()} == {*EVALUATION}
 
 
 def test_more_scores_than_memory_holds_are_not_judged(tmp_path):

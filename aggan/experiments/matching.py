@@ -64,8 +64,8 @@ from ..recognition.alignment import align, detect_faces
 from ..recognition.comparison import FaceEmbeddings, read_faces
 from ..recognition.thresholds import Threshold, check_far, choose_threshold
 from ..runtime.checks import check_options, refuse_modules
-from ..runtime.files import atomic_write, check_folder
-from ..runtime.run_folder import RunFolder, run_of
+from ..runtime.files import atomic_write
+from ..runtime.run_folder import RunFolder, check_written, run_of
 
 # %% ../../nbs/experiments/matching.ipynb #c6a185b7
 FRAME = 256  # pixels of an aligned photograph
@@ -369,7 +369,7 @@ def match_probes(
     weights, and where no threshold can be chosen."""
     check_options("match_probes", {"top": top}, match_probes)
     check_far(far)
-    check_folder(output)
+    check_written(output, ("matches.csv", "matches.html"), "probe,rank,person,")
     output, method, notes = Path(output).resolve(), load_method(weights), []
     matcher = _matcher_of(weights, matcher)
     images = _open_probes(weights, Path(probes).resolve(), output, method, align, reading, notes)

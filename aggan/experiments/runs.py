@@ -24,20 +24,14 @@ from ..methods import method_label
 from ..recognition.comparison import RATES, FaceEmbeddings, compare_faces, p_text, read_faces
 from ..runtime.checkpoints import read_checkpoint, tensor_sum
 from ..runtime.checks import refuse_modules
-from aggan.runtime.files import (
-    atomic_write,
-    check_folder,
-    content_hash,
-    delete_temporary,
-    wait_for_lock,
-)
-from ..runtime.run_folder import RunFolder
+from ..runtime.files import atomic_write, content_hash, delete_temporary, wait_for_lock
+from ..runtime.run_folder import RunFolder, check_written
 
 # %% auto #0
 __all__ = ['SHOWN', 'recorded_root', 'experiment_of', 'run_options', 'run_seeds', 'differing', 'as_text', 'find_run_folders',
            'list_runs', 'on_own_data', 'run_faces', 'check_same_people', 'recorded_weights', 'check_seeds',
            'group_runs', 'compare_runs', 'comparison_markdown', 'comparison_note', 'comparison_figure',
-           'check_comparison', 'write_comparison']
+           'write_comparison']
 
 # %% ../../nbs/experiments/runs.ipynb #49a55756
 SHOWN = {"subjects": {"test": 20}, "images_per_subject": 8}  # people for a model that ships
@@ -403,17 +397,6 @@ def _draw_intervals(axes, table: pd.DataFrame, name: str) -> None:
             )
 
 # %% ../../nbs/experiments/runs.ipynb #a37f877e
-def check_comparison(base: Path) -> None:
-    "Raise ValueError if files of a comparison's names are there that no comparison has written."
-    files = [base.with_suffix(suffix) for suffix in (".csv", ".md", ".png", ".pdf")]
-    there = [file for file in files if file.exists()]
-    own = files[0].is_file() and files[0].read_bytes().startswith(b"setting,seeds,")
-    if there and not own:
-        raise ValueError(
-            f"{there[0]} is there and was not written by this command: choose another output folder"
-        )
-
-
 def write_comparison(
     runs: Sequence[str | Path],  # see `compare_runs`
     output: str | Path,  # folder for comparison.csv, .md, .png and .pdf
@@ -424,9 +407,9 @@ def write_comparison(
     "Compare runs, and write the table and the figure. Raises as `compare_runs` does."
     from aggan.experiments.figures import save_figure
 
-    check_folder(output)
     base = Path(output) / "comparison"
-    check_comparison(base)
+    names = [f"{base.name}{suffix}" for suffix in (".csv", ".md", ".png", ".pdf")]
+    check_written(output, names, "setting,seeds,")
     table = compare_runs(runs, split, resamples, **location)
     with atomic_write(base.with_suffix(".csv")) as part:
         table.to_csv(part, index=False, float_format="%.6f")

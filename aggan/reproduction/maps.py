@@ -123,7 +123,8 @@ def write_explanation(
     **settings,  # of `Experiment`: the data, the matcher
 ) -> dict:  # of `measure_maps`
     "Measure the attention maps of trained weights on a data set, and draw them over the faces."
-    check_output(output, "explanation.json")
+    files = "explanation.json", "explanation.md", "overlays.png", "overlays.pdf"
+    check_output(output, files)
     experiment = experiment_with(weights, **settings)
     check_unseen_people(experiment, "test")
     check_preparation(trained_preparation(weights), experiment.pairs("test").preparation)

@@ -6,17 +6,27 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
+from collections.abc import Sequence
 from importlib.resources import files
 from os import PathLike
 from pathlib import Path
 
 from fastcore.basics import patch
 
-from .files import check_folder, delete_temporary, read_json, wait_for_lock, write_json
+from aggan.runtime.files import (
+    atomic_write,
+    check_folder,
+    delete_temporary,
+    read_json,
+    wait_for_lock,
+    write_json,
+)
 
 # %% auto #0
-__all__ = ['MODELS', 'RunFolder', 'read_mapping', 'parse_row', 'resolve_checkpoint', 'run_of', 'check_output']
+__all__ = ['MODELS', 'RunFolder', 'read_mapping', 'parse_row', 'resolve_checkpoint', 'run_of', 'is_written', 'check_written',
+           'check_output', 'replace_output']
 
 # %% ../../nbs/runtime/run_folder.ipynb #db5d3538
 class RunFolder(PathLike):
@@ -187,23 +197,59 @@ def run_of(
     return RunFolder(path.parent.parent) if inside else None
 
 # %% ../../nbs/runtime/run_folder.ipynb #05682077
+def is_written(
+    file: Path,
+    sign: str,  # a key of a JSON file, or how a table begins
+) -> bool:
+    "Whether a file is one that a command has written"
+    try:
+        if file.suffix == ".json":
+            return sign in read_mapping(file)
+        with open(file, "rb") as stream:
+            return stream.read(len(sign)) == sign.encode()
+    except (ValueError, OSError):
+        return False
+
+
+def check_written(
+    folder: str | Path,  # where a command is to write
+    names: Sequence[str],  # of its files; the first has the sign
+    sign: str,  # see `is_written`
+) -> None:
+    "Raise ValueError for files of these names that no command has written"
+    check_folder(folder)
+    files = [Path(folder) / name for name in names]
+    there = [file for file in files if file.exists()]
+    if there and not is_written(files[0], sign):
+        raise ValueError(
+            f"{there[0]} is there and was not written by this command: choose another output folder"
+        )
+
+# %% ../../nbs/runtime/run_folder.ipynb #21e56f93
 def check_output(
     folder: str | Path,  # where measures are to be written
-    name: str,  # of their JSON file
+    names: Sequence[str],  # of their files; the first is JSON and names the matcher
 ) -> None:
-    "Raise ValueError for the folder of a run or a model, and for a file that holds no measures"
+    "Raise ValueError for the folder of a run or a model, and as `check_written` does"
     check_folder(folder)
-    folder, file = Path(folder), Path(folder) / name
-    if any((folder / own).exists() for own in ("config.json", "config.yaml", "metrics.jsonl")):
+    own = ("config.json", "config.yaml", "metrics.jsonl")
+    if any((Path(folder) / name).exists() for name in own):
         raise ValueError(
             f"{folder} is the folder of a run or a model, whose files would be replaced: choose "
             "another output folder"
         )
-    try:
-        written = not file.exists() or "matcher" in read_mapping(file)
-    except (ValueError, OSError):
-        written = False
-    if not written:
-        raise ValueError(
-            f"{file} is there and was not written by this command: choose another output folder"
-        )
+    check_written(folder, names, "matcher")
+
+
+def replace_output(
+    made: str | Path,  # a temporary folder
+    folder: str | Path,
+    names: Sequence[str],  # as for `check_output`
+) -> None:
+    "Put new files in place of old ones; old ones of which there are no new ones are deleted"
+    for name in names:  # the first one first: it tells whose the others are after a kill, too
+        if (Path(made) / name).exists():
+            with atomic_write(Path(folder) / name) as part:
+                shutil.copyfile(Path(made) / name, part)
+        else:
+            (Path(folder) / name).unlink(missing_ok=True)
