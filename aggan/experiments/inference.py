@@ -441,7 +441,10 @@ def outdated_faces(
             return []
         times = {name: int(stamps[name].split()[1]) for name in faces}
         return [face for name, face in faces.items() if face.stat().st_mtime_ns < times[name]]
-    if foreign := [face for name, face in faces.items() if name not in recorded]:
+    new = [name for name in images.names if name not in recorded]
+    stems = [f"{name}{kind}" for name in new for kind in ("", *MAP_KINDS)]
+    pictures = [output / f"{stem}.png" for stem in stems if stem not in recorded]
+    if foreign := [picture for picture in pictures if picture.exists()]:
         raise ValueError(
             f"{foreign[0]} is there and was not made by aggan translate ({len(foreign)} such "
             "pictures): choose another output folder."
