@@ -10,7 +10,13 @@ from PIL import Image
 
 from aggan.commands.judging import run_flags
 from aggan.data.pairs import rank_subjects
-from aggan.experiments import Experiment, experiment_with, seconds_per_step, weights_hash
+from aggan.experiments import (
+    Experiment,
+    evaluate_weights,
+    experiment_with,
+    seconds_per_step,
+    weights_hash,
+)
 from aggan.experiments.experiment import check_unseen_people, known_people, run_training
 from aggan.experiments.runs import experiment_of
 from aggan.methods import create_method
@@ -121,12 +127,20 @@ def test_people_of_the_training_are_not_judged(grown):
         assert not experiment.folder.exists()
 
 
-def test_who_may_be_judged(grown):
+def test_who_may_be_judged(here, grown):
     """The run's own data, people who are named, and anybody where it is not known."""
     check_unseen_people(experiment_with("run", **grown | {"root": "before"}), "val", "test")
     whole = experiment_with("run", dataset_kwargs={"split": "all"}, **grown)
     check_unseen_people(whole, "val", "test")
-    check_unseen_people(experiment_with("run", **grown), "train", "all")
+    check_unseen_people(experiment_with("run", **grown), "train")
+    with pytest.raises(ValueError, match="run was trained on 8 of the 40 people of the data"):
+        evaluate_weights("run", "all", **grown)
+    write_json(RunFolder("run").config_file, {"dataset_kwargs": {"split": "all"}})
+    check_unseen_people(
+        experiment_with("run", **grown), "all"
+    )  # trained on all of them, and says so
+    add_pairs(here / "others", ["ann", "bob"])
+    check_unseen_people(experiment_with("run", **grown | {"root": "others"}), "all")
     begun = Experiment("pix2pix", init="run/checkpoints/step_0000001.safetensors", **grown)
     own = set(begun.pairs("train").subjects)
     assert set(known_people(begun)) == own | set(read_json(RunFolder("run").people_file))
