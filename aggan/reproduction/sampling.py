@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 
 import pandas as pd
-import torch
 
 from ..data import collate
 from ..experiments import Experiment, evaluate_experiment, load_method, translator
+from ..experiments.timing import one_thread
 from .printed import comparison_table
 from .tables import as_markdown
 from ..runtime.files import atomic_write, read_json
@@ -23,15 +23,14 @@ from ..runtime.run_folder import RunFolder
 SAMPLING_STEPS = (1, 4, 16)
 
 
+@one_thread()
 def seconds_per_image(translate, batch, repeats: int = 3) -> float:
     "Least time of a translation over the images of its batch, on one CPU thread or the GPU."
-    threads, times = torch.get_num_threads(), []
-    torch.set_num_threads(1)
+    times = []
     for _ in range(repeats):
         start = time.perf_counter()
         translate(batch)
         times.append(time.perf_counter() - start)
-    torch.set_num_threads(threads)
     return min(times) / len(batch.subject)
 
 
