@@ -122,9 +122,10 @@ def data_settings(given: Mapping) -> dict:
 
 
 def check_lengths(given: Mapping, profile: str) -> None:
-    "Raise UsageError for flags of a profile that contradict each other."
+    "Raise UsageError for a profile that there is not, and for flags that contradict each other."
     fields = {option.name for option in profile_fields()}
     try:
+        check_choice("profile", profile, PROFILES)
         dependent_fields(PROFILES[profile], {name: given[name] for name in given if name in fields})
     except ValueError as error:
         names = "|".join(fields)

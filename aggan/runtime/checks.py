@@ -88,6 +88,8 @@ def bound(
     "The smallest value of a number"
     if "learning_rate" in option.name:
         return ">", 0
+    if option.name == "threshold":
+        return "≥", -1
     from_zero = ("workers", "data_seed")  # 0 workers: the process itself
     usual = 1 if kind is int and option.name not in from_zero else 0
     # 0 steps mark a length that is given in epochs
