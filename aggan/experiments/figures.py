@@ -31,7 +31,7 @@ from ..runtime.files import atomic_write
 
 # %% auto #0
 __all__ = ['COLUMN_WIDTH', 'PAGE_WIDTH', 'MAP_COLOURS', 'LETTER', 'OWN_COLOURS', 'BANDED', 'FEW', 'GAP', 'figure_style',
-           'use_style', 'Drawing', 'jpeg', 'line_styles', 'roc_figure', 'people_figure', 'attention_overlay',
+           'use_style', 'Drawing', 'finish', 'jpeg', 'line_styles', 'roc_figure', 'people_figure', 'attention_overlay',
            'image_grid', 'attention_figure', 'training_curves', 'save_figure']
 
 # %% ../../nbs/experiments/figures.ipynb #e64f4733
@@ -99,7 +99,7 @@ class Drawing(Figure):
 LETTER = 0.055  # inches that a letter of a caption takes
 
 
-def _finish(figure, caption):
+def finish(figure: Figure, caption: str | None) -> Figure:
     "Add the caption below a figure and compute the layout while the style holds."
     if caption:
         lines = fill(caption, int(figure.get_figwidth() / LETTER))
@@ -170,7 +170,7 @@ def roc_figure(
         alignment="left",
         borderaxespad=0.2,
     )
-    return _finish(figure, caption)
+    return finish(figure, caption)
 
 # %% ../../nbs/experiments/figures.ipynb #e3d6f86b
 @use_style()
@@ -189,7 +189,7 @@ def people_figure(
     axes.set_xscale("log", base=2)
     axes.set_xticks(people, [f"{number:,}" for number in people])
     axes.set(xlabel="people in the training set", ylabel="AUC (%)")
-    return _finish(figure, caption)
+    return finish(figure, caption)
 
 # %% ../../nbs/experiments/figures.ipynb #b29e994a
 def attention_overlay(
@@ -265,7 +265,7 @@ def image_grid(
     axes.spines[:].set_visible(False)
     if colour_bar:
         _add_colour_bar(figure, axes)
-    return _finish(figure, caption)
+    return finish(figure, caption)
 
 # %% ../../nbs/experiments/figures.ipynb #4c13e03f
 def attention_figure(
@@ -318,7 +318,7 @@ def training_curves(
     for panel in panels[max(0, measures.shape[1] - across) : measures.shape[1]]:
         panel.set_xlabel(time)
         panel.tick_params(labelbottom=True)
-    return _finish(figure, caption)
+    return finish(figure, caption)
 
 # %% ../../nbs/experiments/figures.ipynb #528bfb25
 @use_style()
