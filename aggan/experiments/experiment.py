@@ -45,12 +45,7 @@ from .preparation import check_preparation, reading_options, trained_preparation
 from .profiles import PROFILES, Profile, resolve_profile
 from .run_config import write_config
 from .timing import step_seconds
-from aggan.experiments.trained_people import (
-    check_unseen,
-    first_pictures,
-    trained_people,
-    trained_split,
-)
+from .trained_people import check_unseen, first_pictures, trained_people
 from aggan.methods import (
     Method,
     check_method,
@@ -470,8 +465,7 @@ def check_unseen_people(
     if not begun or rendered or "split" in experiment.dataset_kwargs:
         return
     for split in splits:
-        meant = split == "train" or split == trained_split(begun) == "all"
-        pairs = None if meant else experiment.pairs_if_any(split)
+        pairs = experiment.pairs_if_any(split) if split != "train" else None
         if pairs is not None:
             check_unseen(begun, pairs, split)
 

@@ -149,7 +149,7 @@ def load_state(path: Path, method: nn.Module, optimizers: dict[str, Optimizer]) 
             )
     return state
 
-
+# %% ../../nbs/runtime/training_state.ipynb #2f6a8c02
 def resume(run: RunFolder, method: nn.Module, optimizers: dict[str, Optimizer]) -> State:
     "Load the last good state of a run, and delete a damaged one after it; a new run has none"
     problems = {}
