@@ -222,7 +222,7 @@ def check_written(
     there = [file for file in files if file.exists()]
     if there and not is_written(files[0], sign):
         raise ValueError(
-            f"{there[0]} is there and was not written by this command: choose another output folder"
+            f"{there[0]} is there and was not written by this command: write to another place"
         )
 
 # %% ../../nbs/runtime/run_folder.ipynb #21e56f93
