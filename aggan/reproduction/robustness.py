@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CHANGES', 'RECORDINGS', 'PROBES', 'OTHER_PROTOCOL', 'UNTRANSLATED', 'COLUMNS', 'TITLES', 'noise_of', 'noisy',
            'defocused', 'coarse', 'displaced', 'warmer', 'changed', 'recorded_again', 'chosen', 'embedded', 'Condition',
-           'conditions', 'under', 'keep_condition', 'translation_of', 'robust_faces', 'condition_rows',
+           'conditions', 'under', 'keep_conditions', 'translation_of', 'robust_faces', 'condition_rows',
            'robustness_table', 'level_label', 'condition_label', 'robustness_cell', 'wide_markdown',
            'below_untranslated', 'robustness_markdown', 'write_robustness', 'draw_panel', 'robustness_figure']
 
@@ -35,7 +35,7 @@ from aggan.experiments import (
     translator,
     weights_hash,
 )
-from ..experiments.figures import PAGE_WIDTH, Drawing, line_styles, use_style
+from ..experiments.figures import PAGE_WIDTH, Drawing, finish, line_styles, use_style
 from ..methods import method_label
 from ..recognition import Embedder, known_landmarks, load_embedder
 from aggan.recognition.comparison import (
@@ -187,21 +187,25 @@ def under(translate: Callable[[Batch], Tensor], condition: Condition) -> Callabl
     return lambda batch: translate(batch._replace(thermal=changed(batch, change, level)))
 
 
-def keep_condition(
-    condition: Condition,
-    gallery: PairDataset,
+def keep_conditions(
+    tests: list[Condition],
+    unchanged: PairDataset,  # whose gallery all tests have but that of the other protocol
     translate: Callable[[Batch], Tensor],
-    files: dict[str, Path],  # judge -> where its embeddings are kept
+    files: Callable[[Condition], dict[str, Path]],  # judge -> where its embeddings are kept
 ) -> None:
-    "Translate the probes of a condition and keep the embeddings of both sides."
-    judges = {judge: load_embedder(judge).to(default_device()) for judge in files}
-    probes = chosen(condition.pairs, ("probe", "both"), PROBES)
-    images = under(translate, condition)
-    ours = embedded(condition.pairs, probes, images, judges)
-    shown = chosen(gallery, ("gallery", "both"))
-    theirs = embedded(gallery, shown, lambda batch: batch.visible, judges)
-    for judge, path in files.items():
-        save_faces(path, face_embeddings(ours[judge], theirs[judge], judge))
+    "Translate the probes of every condition and keep the embeddings of both sides."
+    judges = {judge: load_embedder(judge).to(default_device()) for judge in files(tests[0])}
+    galleries: dict[bool, dict] = {}
+    for test in tests:
+        other = test.change == OTHER_PROTOCOL
+        if other not in galleries:
+            pairs = test.pairs if other else unchanged
+            shown = chosen(pairs, ("gallery", "both"))
+            galleries[other] = embedded(pairs, shown, lambda batch: batch.visible, judges)
+        probes = chosen(test.pairs, ("probe", "both"), PROBES)
+        ours = embedded(test.pairs, probes, under(translate, test), judges)
+        for judge, path in files(test).items():
+            save_faces(path, face_embeddings(ours[judge], galleries[other][judge], judge))
 
 # %% ../../nbs/reproduction/robustness.ipynb #da48b9e7
 def translation_of(experiment: Experiment) -> Callable[[], Callable[[Batch], Tensor]]:
@@ -218,18 +222,14 @@ def robust_faces(
     "The faces of a run under every condition, kept ones if there are."
     judges = [judge for judge in (experiment.matcher, second_judge(experiment)) if judge]
     places = {judge: experiment.folder / folder / weights_hash(judge) for judge in judges}
-    translate = None
-    for test in tests:
-        files = {judge: place / f"{test.name}.safetensors" for judge, place in places.items()}
-        if all(path.exists() for path in files.values()):
-            continue
-        translate = translate or load()
-        gallery = test.pairs if test.change == OTHER_PROTOCOL else tests[0].pairs
-        keep_condition(test, gallery, translate, files)
-    return {
-        judge: {test.name: read_faces(place / f"{test.name}.safetensors") for test in tests}
-        for judge, place in places.items()
-    }
+
+    def files(test: Condition) -> dict[str, Path]:
+        return {judge: place / f"{test.name}.safetensors" for judge, place in places.items()}
+
+    if missing := [t for t in tests if not all(path.exists() for path in files(t).values())]:
+        keep_conditions(missing, tests[0].pairs, load(), files)
+    kept = {test.name: files(test) for test in tests}
+    return {j: {name: read_faces(own[j]) for name, own in kept.items()} for j in places}
 
 # %% ../../nbs/reproduction/robustness.ipynb #1122ac51
 UNTRANSLATED = "thermal baseline"
@@ -403,6 +403,4 @@ def robustness_figure(
         for axes in panels[::3]:
             axes.set_ylabel("AUC (%)")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=6)
-        figure.supxlabel(caption, fontsize=7)
-        figure.draw_without_rendering()
-    return figure
+        return finish(figure, caption)
