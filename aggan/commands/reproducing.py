@@ -31,7 +31,7 @@ def reproduce(
     budget: Literal["steps", "time"] = "steps",  # what every method of Tables 1 and 2 gets equally
     options: str | None = None,  # YAML file of options by method or row of a table
     seed: int = 0,  # of every random choice
-    seeds: int = 1,  # trainings of each row of a table, from --seed on; 3 for intervals over seeds
+    seeds: int = 1,  # trainings of each row, from --seed on; 3 for intervals over seeds
     **given,  # of the data and the profile
 ):
     "Regenerate the paper's tables and figures."
