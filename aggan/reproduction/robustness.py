@@ -338,7 +338,10 @@ def robustness_markdown(
                 f"The same translations, by {SYNTHETIC_JUDGE}, trained on rendered people:"
             )
             parts.append(wide_markdown(own, "synthetic_auc"))
-    parts.append(f"One training of each method; {PROBES} probes of each person.")
+    parts.append(
+        "One training of each method, so that differences are between trainings, not yet between "
+        f"methods; {PROBES} probes of each person."
+    )
     return "\n\n".join(parts) + "\n"
 
 # %% ../../nbs/reproduction/robustness.ipynb #a9eaa499
