@@ -73,9 +73,9 @@ def check_unseen(
     split: str,  # "val", "test" or "all"
 ) -> None:
     "Raise ValueError if weights were trained on people who are to be judged; warn of their names."
-    if split == trained_split(weights) == "all":
-        return
     known, people = trained_people(weights), pairs.subjects
+    if split == trained_split(weights) == "all" and set(people) <= set(known):
+        return
     judged = [index for index, person in enumerate(people) if person in known]
     records = [pairs.records[index] for index in judged]
     met = {r.subject for r in records if is_known(r, *known[r.subject])}

@@ -95,6 +95,8 @@ def difference(
     other: Mapping,
 ) -> dict[str, float | None]:  # value, low, high
     "One number less another, with an interval that is too wide for tests of the same people."
+    if ours["value"] is None or other["value"] is None:
+        return {"value": None, "low": None, "high": None}
     value = ours["value"] - other["value"]
     if ours["low"] is None or other["low"] is None:
         return {"value": value, "low": None, "high": None}

@@ -59,7 +59,8 @@ def target_job(
 ) -> dict:
     "The row of a table or figure."
     experiments = target_runs(target, seeds, **settings).values()
-    keep_options(target, **settings)  # the notebook reads their file
+    if settings.get("method_kwargs"):
+        keep_options(target, **settings)  # the notebook reads their file
     needs = list(dict.fromkeys(str(experiment.folder) for experiment in experiments))
     return {
         "name": target,

@@ -5,14 +5,13 @@
 # %% auto #0
 __all__ = ['CHANGES', 'RECORDINGS', 'PROBES', 'OTHER_PROTOCOL', 'UNTRANSLATED', 'COLUMNS', 'TITLES', 'noise_of', 'noisy',
            'defocused', 'coarse', 'displaced', 'warmer', 'changed', 'recorded_again', 'chosen', 'embedded', 'Condition',
-           'conditions', 'under', 'keep_conditions', 'translation_of', 'robust_faces', 'condition_rows',
+           'conditions', 'under', 'keep_conditions', 'translation_of', 'robust_faces', 'baseline_of', 'condition_rows',
            'robustness_table', 'level_label', 'condition_label', 'robustness_cell', 'wide_markdown',
            'below_untranslated', 'robustness_markdown', 'write_robustness', 'draw_panel', 'robustness_figure']
 
 # %% ../../nbs/reproduction/robustness.ipynb #578f6d6f
 import itertools
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Collection
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -218,9 +217,10 @@ def robust_faces(
     load: Callable[[], Callable[[Batch], Tensor]],  # its translation, if something is to be done
     tests: list[Condition],
     folder: str = "robustness",  # in that of the run
+    taught: bool = True,  # False: no network made the images, whatever the run's method
 ) -> dict[str, dict[str, FaceEmbeddings]]:  # judge -> name of the condition -> its faces
     "The faces of a run under every condition, kept ones if there are."
-    judges = [judge for judge in (experiment.matcher, second_judge(experiment)) if judge]
+    judges = [judge for judge in (experiment.matcher, second_judge(experiment, taught)) if judge]
     places = {judge: experiment.folder / folder / weights_hash(judge) for judge in judges}
 
     def files(test: Condition) -> dict[str, Path]:
@@ -237,6 +237,11 @@ COLUMNS = ["auc", "auc_difference", "synthetic_auc"]
 COLUMNS = [f"{name}{end}" for name in COLUMNS for end in ("", "_low", "_high")] + ["auc_p_holm"]
 
 
+def baseline_of(methods: Collection[str]) -> str:
+    "The method that all others are compared with."
+    return next((row for row in BASELINES if row in methods), list(methods)[-1])
+
+
 def condition_rows(
     faces: dict[str, dict[str, dict[str, FaceEmbeddings]]],  # method -> of `robust_faces`
     name: str,  # of the condition
@@ -245,15 +250,15 @@ def condition_rows(
 ) -> pd.DataFrame:  # a row for each method
     "AUC of every method under one condition, by both judges, and differences to the baseline."
     tests = {method: {0: own[matcher][name]} for method, own in faces.items()}
-    baseline = next((row for row in BASELINES if row in tests), list(tests)[-1])
-    rows = pd.DataFrame(compare_faces(tests, baseline, resamples))
+    rows = pd.DataFrame(compare_faces(tests, baseline_of(tests), resamples))
     judged = {m: {0: own[SYNTHETIC_JUDGE][name]} for m, own in faces.items() if len(own) > 1}
     ends = ("", "_low", "_high")
     if judged:
         second = pd.DataFrame(compare_faces(judged, {}, resamples))
         names = {f"auc{end}": f"synthetic_auc{end}" for end in ends}
         rows = rows.merge(second[["setting", *names]].rename(columns=names), how="left")
-    return rows.rename(columns={"setting": "method"}).reindex(columns=["method", *COLUMNS])
+    rows = rows.rename(columns={"setting": "method"}).reindex(columns=["method", *COLUMNS])
+    return rows.astype(dict.fromkeys(COLUMNS, float))  # None without intervals is NaN
 
 # %% ../../nbs/reproduction/robustness.ipynb #6a8a4b88
 def robustness_table(
@@ -270,7 +275,7 @@ def robustness_table(
         others = [next(iter(e.values())).pairs("test") for d, e in by_data.items() if d != dataset]
         tests = conditions(first.pairs("test"), *others[:1])
         place = f"robustness {UNTRANSLATED}"
-        faces = {UNTRANSLATED: robust_faces(first, lambda: thermal_baseline, tests, place)}
+        faces = {UNTRANSLATED: robust_faces(first, lambda: thermal_baseline, tests, place, False)}
         faces |= {m: robust_faces(e, translation_of(e), tests) for m, e in own.items()}
         for test in tests:
             resamples = first.resolved_profile.resamples
@@ -326,12 +331,12 @@ def robustness_markdown(
 ) -> str:
     "Two tables for each data set of the training, and what to know when reading them."
     captions = {e.dataset: judged_caption(e) for e in experiments.values()}
-    baseline = next((row for row in BASELINES if row in set(table["method"])), None)
+    baseline = baseline_of(table["method"].unique())
     star = f"; * differs from {baseline} (p < 0.05, paired, after Holm in its row)"
     parts = []
     for dataset, own in table.groupby("trained_on", sort=False):
         rates = "AUC % with its 95 % interval over people"
-        parts.append(f"Trained on {captions[dataset]}: {rates}{star if baseline else ''}.")
+        parts.append(f"Trained on {captions[dataset]}: {rates}{star}.")
         parts += [wide_markdown(own, "auc"), below_untranslated(own)]
         if own["synthetic_auc"].notna().any():
             parts.append(

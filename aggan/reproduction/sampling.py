@@ -9,8 +9,6 @@ __all__ = ['SAMPLING_STEPS', 'seconds_per_image', 'sampling_reports', 'write_sam
 import time
 from pathlib import Path
 
-import pandas as pd
-
 from ..data import collate
 from ..experiments import Experiment, evaluate_experiment, load_method, translator
 from ..experiments.timing import one_thread

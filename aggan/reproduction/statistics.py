@@ -170,7 +170,8 @@ def needs(row: dict) -> str:  # of `add_needed`
     if not pd.isna(more_seeds):
         ways.append(f"{about(more_seeds, 'seed')} with {counted(people, 'people')}")
     if not ways:
-        return "is too small for a million people"
+        seeds = f" and {MORE_SEEDS[-1]} seeds" if seeds > 1 else ""
+        return f"is too small for a million people{seeds}"
     return f"needs {' or '.join(ways)}" + (", if trainings did not vary" if seeds == 1 else "")
 
 # %% ../../nbs/reproduction/statistics.ipynb #27b3f453

@@ -237,8 +237,8 @@ def paper_note(
     features, weight = first.resolved_method_kwargs.get("perceptual_features"), cam_weight(first)
     if table == 3 and weight != CAM_WEIGHT:
         notes.append(
-            f"The CAM losses have the weight {weight:g}, in the paper and in the last row "
-            f"{CAM_WEIGHT:g}"
+            f"The CAM losses have the weight {weight:g} but in the row CAM weight {CAM_WEIGHT:g}, "
+            "which has the paper's"
         )
     if table == 4 and features:
         notes.append(

@@ -334,7 +334,7 @@ def default_targets(
     "All targets but the demonstration, and of recorded people those alone that they are fit for."
     if settings.get("dataset", "synthetic").startswith("synthetic"):
         return list(TARGETS[1:])
-    shown = table_experiments(2, **settings | {"budget": "steps"})["AG-GAN"]
+    shown = table_experiments(2, **settings | {"budget": "steps", "method_kwargs": {}})["AG-GAN"]
     unfit = RENDERED_ALONE if has_poses(shown) else (*RENDERED_ALONE, "figure8")
     return [target for target in TARGETS[1:] if target not in unfit]
 
