@@ -19,6 +19,7 @@ from aggan.experiments import (
 )
 from aggan.experiments.experiment import check_unseen_people, known_people, run_training
 from aggan.experiments.runs import experiment_of
+from aggan.experiments.trained_people import first_pictures
 from aggan.methods import create_method
 from aggan.reproduction.maps import write_explanation
 from aggan.reproduction.pictures import write_evaluation
@@ -135,16 +136,16 @@ def test_who_may_be_judged(here, grown):
     check_unseen_people(experiment_with("run", **grown), "train")
     with pytest.raises(ValueError, match="run was trained on 8 of the 40 people of the data"):
         evaluate_weights("run", "all", **grown)
-    write_json(RunFolder("run").config_file, {"dataset_kwargs": {"split": "all"}})
-    check_unseen_people(
-        experiment_with("run", **grown), "all"
-    )  # trained on all of them, and says so
+    run = RunFolder("run")  # as if it was trained on all of them, which it says
+    write_json(run.config_file, {"dataset_kwargs": {"split": "all"}})
+    write_json(run.people_file, first_pictures(whole.pairs("test")))
+    check_unseen_people(experiment_with("run", **grown), "all")
     add_pairs(here / "others", ["ann", "bob"])
     check_unseen_people(experiment_with("run", **grown | {"root": "others"}), "all")
     begun = Experiment("pix2pix", init="run/checkpoints/step_0000001.safetensors", **grown)
     own = set(begun.pairs("train").subjects)
-    assert set(known_people(begun)) == own | set(read_json(RunFolder("run").people_file))
-    RunFolder("run").people_file.unlink()  # of a run that was trained before there was the file
+    assert set(known_people(begun)) == own | set(read_json(run.people_file))
+    run.people_file.unlink()  # of a run that was trained before there was the file
     check_unseen_people(experiment_with("run", **grown), "val", "test")
     assert known_people(Experiment("pix2pix", profile="smoke", cache="faces")) == {}
 
