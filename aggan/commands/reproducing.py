@@ -26,7 +26,7 @@ def check_list(path: Path) -> None:
 def reproduce(
     # demo, table1 … table5, figure2 … figure10, verdicts, people, teachers; none: all but demo
     target: Positional[tuple[str, ...]] = (),
-    jobs: int = 1,  # experiments at a time
+    jobs: int = 1,  # experiments, tables or figures at a time
     list: str | None = None,  # CSV file: only write the runs, for a cluster; see cluster/README.md
     budget: Literal["steps", "time"] = "steps",  # what every method of Tables 1 and 2 gets equally
     options: str | None = None,  # YAML file of options by method or row of a table

@@ -34,7 +34,7 @@ from ..methods import method_label
 from ..recognition import load_embedder
 from .claims import claim, consistency_claim, far_end, mean_report, region_claim
 from .pictures import attention_grid, caption, evenly_spaced, shown_faces
-from ..runtime.files import atomic_write, read_json, write_json
+from ..runtime.files import atomic_write, read_json, wait_for_lock, write_json
 from ..runtime.run_folder import RunFolder, check_output
 
 # %% ../../nbs/reproduction/maps.ipynb #2a8cdbc4
@@ -80,14 +80,16 @@ def explanation(
     experiment: Experiment,  # trained
 ) -> dict:  # of `measure_maps`, and "epochs" of `measure_epochs`
     "The measures of a run's maps, from `explanation.json` if it exists."
-    path = experiment.folder / "explanation.json"
-    if not path.exists():
-        batches = rebatch(explained_faces(experiment))
-        report = measure_maps(experiment.folder, experiment, batches)
-        checkpoints = sorted((experiment.folder / "checkpoints").glob("*.safetensors"))
-        methods = [load_method(weights) for weights in checkpoints]
-        epochs = measure_epochs(methods, batches) if len(methods) > 1 else {}
-        RunFolder(experiment.folder).keep(path.name, report | {"epochs": epochs})
+    folder = RunFolder(experiment.folder)
+    path = folder.path / "explanation.json"
+    # the notebooks of several targets may ask for the same run at once
+    with wait_for_lock(folder.path / "explanation.lock", f"measuring the maps of {folder.path}"):
+        if not path.exists():
+            batches = rebatch(explained_faces(experiment))
+            report = measure_maps(folder.path, experiment, batches)
+            methods = [load_method(weights) for weights in folder.checkpoints.values()]
+            epochs = measure_epochs(methods, batches) if len(methods) > 1 else {}
+            folder.keep(path.name, report | {"epochs": epochs})
     return read_json(path)
 
 

@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['TO_ABOVE', 'MORE_SEEDS', 'differences', 'needed', 'add_needed', 'in_percent', 'told_apart', 'surely', 'counted',
            'power_sentences', 'about', 'needs', 'row_tests', 'quality', 'second_judgement', 'statistics_table',
-           'format_spread', 'statistics_markdown', 'statistics_notes', 'below_baseline', 'quality_sentence',
-           'write_statistics']
+           'statistics_markdown', 'statistics_notes', 'below_baseline', 'quality_sentence', 'write_statistics']
 
 # %% ../../nbs/reproduction/statistics.ipynb #abfdcfcf
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from ..experiments import Experiment, reference_report, second_judge
 from ..experiments.runs import run_faces
 from ..recognition.comparison import FaceEmbeddings, compare_faces, difference_mean, p_text
 from ..recognition.seeds import COUNTS, SeedMean
+from .claims import over_seeds
 from .notebooks import run_seeds
 from .printed import paper_columns, paper_table, rank_correlation
 from aggan.reproduction.tables import (
@@ -26,7 +26,6 @@ from aggan.reproduction.tables import (
     data_note,
     format_difference,
     format_measure,
-    format_number,
     format_p,
     order_sentence,
     paper_note,
@@ -187,9 +186,12 @@ def row_tests(
 
 
 def quality(reports: list[dict], measure: str) -> dict:  # of each seed
-    "Mean and standard deviation of a measure over seeds."
-    values = pd.Series([report[measure] for report in reports], dtype=float)
-    return {measure: values.mean(), f"{measure}_spread": values.std()}
+    "Mean of a measure over seeds, and its interval over people and seeds."
+    ends = {"value": "", "low": "_low", "high": "_high"}
+    numbers = [
+        {end: report.get(f"{measure}{of}") for end, of in ends.items()} for report in reports
+    ]
+    return {f"{measure}{ends[end]}": number for end, number in over_seeds(numbers).items()}
 
 
 def second_judgement(
@@ -226,23 +228,14 @@ def statistics_table(
     return in_percent(table if paper is None else add_needed(table, paper))
 
 # %% ../../nbs/reproduction/statistics.ipynb #de8ed739
-def format_spread(row: dict, measure: str, digits: int) -> str:
-    "A mean, and its standard deviation over several seeds."
-    number, spread = (format_number(row[name], digits) for name in (measure, f"{measure}_spread"))
-    return f"{number} ± {spread}" if spread else number
-
-
 def statistics_markdown(table: pd.DataFrame) -> str:  # of `statistics_table`
     "The table and its sentences."
     rows = table.to_dict("records")
     above = [{new: row[old] for new, old in TO_ABOVE.items()} for row in rows]
     shown = {"method": table["method"], "seeds": table["seeds"]}
-    for measure in ("auc", "eer", "synthetic_auc"):
+    for measure in ("auc", "eer", "synthetic_auc", "psnr", "ssim"):
         if table[measure].notna().any():
             shown[SHOWN[measure][0]] = [format_measure(row, measure) for row in rows]
-    for measure in ("psnr", "ssim"):
-        heading, digits = SHOWN[measure]
-        shown[heading] = [format_spread(row, measure, digits) for row in rows]
     shown["AUC to the row above"] = [format_difference(row) for row in above]
     shown["p (Holm)"] = [p_text(row["auc_p_holm"]) for row in above]
     shown[f"AUC to {table['baseline'][0]}"] = [format_difference(row) for row in rows]
@@ -255,10 +248,9 @@ def statistics_notes(table: pd.DataFrame) -> str:
     "How the numbers were made, and the sentences."
     several = table["seeds"].max() > 1
     ends = "over people and seeds, by Student's t" if several else "over people, by the bootstrap"
-    spread = "; ± is the standard deviation over seeds" if several else ""
-    note = (
-        f"Intervals are of 95 %, {ends}{spread}; p is adjusted by Holm's procedure in its column."
-    )
+    note = f"Intervals are of 95 %, {ends}; p is adjusted by Holm's procedure in its column."
+    if len(table) == 1:
+        return f"{note}\n\nThere is one row: nothing is compared.\n"
     sentences = told_apart(table) + power_sentences(table)
     return f"{note}\n\n" + "\n".join(f"- {sentence}." for sentence in sentences) + "\n"
 

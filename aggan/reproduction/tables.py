@@ -122,9 +122,10 @@ def format_measure(
     "A number with its interval, or that the method was not run."
     if row.get("status") == "not run":
         return "not run"
-    number = format_number(row[measure], SHOWN[measure][1])
+    digits = SHOWN[measure][1]
+    number = format_number(row[measure], digits)
     low, high = row.get(f"{measure}_low"), row.get(f"{measure}_high")
-    return number if pd.isna(low) else f"{number} [{low:.1f}, {high:.1f}]"
+    return number if pd.isna(low) else f"{number} [{low:.{digits - 1}f}, {high:.{digits - 1}f}]"
 
 # %% ../../nbs/reproduction/tables.ipynb #1ded5432
 def as_markdown(

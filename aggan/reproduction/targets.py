@@ -292,7 +292,7 @@ TABLES = tuple(f"table{number}" for number in (1, 2, *ABLATIONS))
 TARGETS = ("demo", *TABLES, *FIGURES, "figure10", "people", "teachers")
 
 
-SEEDED = (*TABLES, *(figure for figure in FIGURES if figure != "verdicts"))  # take `seeds`
+SEEDED = tuple(target for target in TARGETS if target not in ("demo", "verdicts"))  # take `seeds`
 
 
 def target_options(target: str) -> list[str]:
