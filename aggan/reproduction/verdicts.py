@@ -6,7 +6,6 @@
 __all__ = ['kept_measures', 'shipped_experiment', 'networks_compared', 'compared_claims', 'changed_verdicts', 'write_verdicts']
 
 # %% ../../nbs/reproduction/verdicts.ipynb #49e0b1ca
-import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,15 +53,17 @@ def shipped_experiment(experiment: Experiment) -> Experiment:
 def networks_compared(
     experiment: Experiment,  # trained
     longer: Experiment,  # the same with more updates, trained
+    other: Experiment,  # the same on other data, trained
 ) -> dict[str, dict]:  # name of the network -> of `measure_maps`
-    "The maps of a run's first and chosen checkpoint, of a longer run and of the shipped model."
+    "The maps of a run, of its first checkpoint, a longer run, other data and the shipped model."
     run, shipped = RunFolder(experiment.folder), shipped_experiment(experiment)
     size, large = (one.resolved_profile.image_size for one in (experiment, shipped))
     first = min(run.checkpoints.items())[1]
     return {
-        f"{size} px, first checkpoint": kept_measures(first, experiment, run.path),
         f"{size} px, chosen checkpoint": explanation(experiment),
+        f"{size} px, first checkpoint": kept_measures(first, experiment, run.path),
         f"{size} px, longer training": explanation(longer),
+        f"{size} px, other protocol": explanation(other),
         f"{large} px, shipped model": kept_measures(experiment.method, shipped, run.path),
     }
 
@@ -81,14 +82,15 @@ def compared_claims(
 
 # %% ../../nbs/reproduction/verdicts.ipynb #433760af
 def changed_verdicts(claims: pd.DataFrame) -> list[str]:  # of `compared_claims`
-    "The claims whose verdict changes from each network to the next, a sentence for each step."
+    "The claims whose verdict another network changes, a sentence for each network."
     verdicts = claims.pivot(index="claim", columns="network", values="verdict")
     verdicts, said = verdicts.loc[claims["claim"].unique()], []
-    for one, next_one in itertools.pairwise(claims["network"].unique()):
-        changed = verdicts.index[verdicts[one] != verdicts[next_one]]
+    first, *others = claims["network"].unique()
+    for other in others:
+        changed = verdicts.index[verdicts[first] != verdicts[other]]
         listed = "".join(f"\n  - {claim}" for claim in changed)
         said.append(
-            f"{one} to {next_one}: {len(changed)} of {len(verdicts)} verdicts change{listed}"
+            f"{first} to {other}: {len(changed)} of {len(verdicts)} verdicts change{listed}"
         )
     return said
 
