@@ -1,14 +1,16 @@
 """Each method beside its public code: a translation, the loss terms of four updates and the weights
-after them, from the same weights on the same random images, in float64.
+after them, from the same weights on the same random images, in float64. The recognisers beside
+arcface_torch: embeddings in evaluation mode, then one update with the ArcFace margin.
 
 `--peer FOLDER` names a checkout; nothing of it is kept here. The programs' own classes take their
-own training steps with their own optimisers; SG-GAN's program needs Caffe, and its step is written
-down here. On both sides spectral normalisation divides by the exact singular value, and CUT
-compares all positions instead of 256 drawn ones; what remains is the formula. Dropout, and terms
-by networks that have to be downloaded, are left out. The columns give the largest difference:
-of pixels and of weights as they are, of a loss term relative to it. Adam makes a step of the
-learning rate of a gradient that is nothing but rounding, so the largest difference of weights can
-be larger than that of 99.9 % of them.
+own training steps with their own optimisers; the steps of programs that need Caffe (SG-GAN) or GPUs
+(arcface_torch) are written down here. On both sides spectral normalisation divides by the exact
+singular value, and CUT compares all positions instead of 256 drawn ones; the margin of ArcFace has
+no gradient, as in its code; what remains is the formula. Dropout, and terms by networks that have
+to be downloaded, are left out. The columns give the largest difference: of the output (pixels, or
+numbers of an embedding) and of weights as they are, of a loss term relative to it. Adam makes a
+step of the learning rate of a gradient that is nothing but rounding, so the largest difference of
+weights can be larger than that of 99.9 % of them.
 """
 
 import argparse
@@ -17,6 +19,7 @@ import importlib
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from unittest import mock
@@ -29,11 +32,15 @@ import aggan.attention
 import aggan.layers
 import aggan.methods.cut
 from aggan.data import Batch
-from aggan.methods import Method, create_method
+from aggan.methods import create_method
+from aggan.methods.registry import eval_mode
+from aggan.recognition.backbones import IResNet, MobileFaceNet
+from aggan.recognition.synthetic_recognisers import ArcFaceMargin
 from aggan.runtime.distributed import Dropout
 
 WIDTH, UPDATES = 8, 4
 SHARED_NAMES = ("models", "options", "util", "data", "networks", "utils", "dataset", "UGATIT")
+SHARED_NAMES += ("backbones", "losses")
 
 
 @contextlib.contextmanager
@@ -57,11 +64,11 @@ def checkout(folder: Path) -> Iterator[None]:
 
 
 def paired_weights(theirs: nn.Module, ours: nn.Module) -> list[tuple[Tensor, Tensor]]:
-    """Weights of both networks, by order and shape, where sides of 1 do not count; theirs are
-    views in the order of ours. Raises ValueError where one is left alone.
+    """Trained weights of both networks, by order and shape, where sides of 1 do not count; theirs
+    are views in the order of ours. Raises ValueError where one is left alone.
     """
     left, pairs = [p for p in theirs.parameters() if p.requires_grad], []
-    for name, own in ours.named_parameters():
+    for name, own in ((name, p) for name, p in ours.named_parameters() if p.requires_grad):
         index = next(
             (i for i, p in enumerate(left) if p.squeeze().shape == own.squeeze().shape), None
         )
@@ -117,12 +124,13 @@ def no_dropout() -> contextlib.AbstractContextManager:
 class Comparison:
     """A method and its public counterpart, before the first update."""
 
-    ours: Method
-    generate: Callable[[Tensor], Tensor]  # thermal to visible, in training mode
+    ours: nn.Module  # a Method, or a Recogniser
+    generate: Callable[[Tensor], Tensor]  # thermal to visible, in training mode; or an embedding
     networks: list[tuple[nn.Module, nn.Module]]  # theirs and ours
     their_generate: Callable[[Tensor], Tensor]
     their_step: Callable[[Tensor, Tensor], dict[str, Tensor]]  # weighted terms, named as ours
     size: int = 64  # pixels of a side
+    updates: int = UPDATES
     settings: list = field(default_factory=list)  # contexts that both run in
 
 
@@ -156,18 +164,18 @@ def compare(method: str, made: Comparison) -> dict:
     for other, own in pairs:
         own.copy_(other)
     optimizers, terms = made.ours.optimizers(), []
-    images = random_images(made.size)
+    images = random_images(made.size)[: made.updates]
     with contextlib.ExitStack() as stack:
         for setting in (exact_layers(), *made.settings):
             stack.enter_context(setting)
-        image = largest_difference(made.generate(images[0][0]), made.their_generate(images[0][0]))
+        output = largest_difference(made.generate(images[0][0]), made.their_generate(images[0][0]))
         for thermal, visible in images:
             own = made.ours.training_step(Batch(thermal, visible, None, None), optimizers)
             terms += relative_differences(made, own, made.their_step(thermal, visible))
     apart = torch.cat([(own - other).abs().flatten() for other, own in pairs]).sort().values
     return {
         "method": method,
-        "image": image,
+        "output": output,
         "loss terms": max(terms),
         "weights, 99.9 %": float(apart[int(0.999 * len(apart))]),
         "weights, largest": float(apart[-1]),
@@ -176,11 +184,12 @@ def compare(method: str, made: Comparison) -> dict:
 
 def framework_model(folder: Path, name: str, *flags: str, width: int = WIDTH) -> SimpleNamespace:
     """A model of a program that descends from pytorch-CycleGAN-and-pix2pix, on the CPU."""
-    given = ["train.py", "--dataroot", "none", "--model", name, "--gpu_ids", "-1"]
+    given = ["train.py", "--dataroot", "none", "--model", name]
     sizes = ["--ngf", str(width), "--ndf", str(width)]
     with mock.patch.object(sys, "argv", [*given, *sizes, *flags]):
         options = importlib.import_module("options.train_options").TrainOptions().gather_options()
-    options.isTrain, options.gpu_ids = True, []
+    # its older and its newer versions ask for the CPU by different options
+    options.isTrain, options.gpu_ids, options.device = True, [], torch.device("cpu")
     models = importlib.import_module("models")
     return models.find_model_using_name(name)(options)
 
@@ -496,29 +505,120 @@ def u_gat_it(folder: Path) -> Comparison:
     )
 
 
-CODES = (  # a file of the checkout, words that it has or lacks, the methods in it
+class PublicMargin(nn.Module):
+    """A loss of arcface_torch on embeddings, as its `PartialFC_V2` takes it on GPUs."""
+
+    def __init__(self, criterion: nn.Module, classes: int, embedding: int):
+        super().__init__()
+        self.criterion = criterion
+        self.weight = nn.Parameter(0.01 * torch.randn(classes, embedding))
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        cosines = F.linear(F.normalize(embeddings), F.normalize(self.weight)).clamp(-1, 1)
+        return F.cross_entropy(self.criterion(cosines, labels), labels)
+
+
+class ConstantMargin(ArcFaceMargin):
+    """The public loss adds the margin as a constant; ours differentiates it."""
+
+    def logits(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        cosines = F.linear(F.normalize(embeddings), F.normalize(self.weight))
+        added = super().logits(embeddings, labels) - self.scale * cosines
+        return self.scale * cosines + added.detach()
+
+
+class Recogniser(nn.Module):
+    """A backbone and a margin loss, trained as arcface_torch does: four images, four people."""
+
+    weights: dict[str, float] = {}
+
+    def __init__(self, backbone: nn.Module, margin: nn.Module):
+        super().__init__()
+        self.backbone, self.margin = backbone, margin
+
+    def embed(self, faces: Tensor) -> Tensor:
+        with eval_mode(self.backbone):
+            return self.backbone(faces)
+
+    def optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+
+    def training_step(self, batch: Batch, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+        embeddings = self.backbone(torch.cat([batch.thermal, batch.visible]))
+        loss = self.margin(embeddings, torch.arange(len(embeddings)))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return {"margin": loss.detach()}
+
+
+@torch.no_grad()
+def randomise(network: nn.Module, faces: Tensor) -> None:
+    """All of its state: weights at random, statistics of normalisations of these images."""
+    for weight in network.parameters():
+        weight.add_(0.1 * torch.randn_like(weight))
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.momentum = 1.0
+    network(faces)
+    for norm in norms:
+        norm.momentum = 0.1
+
+
+def recogniser(folder: Path, name: str, architecture: type[nn.Module]) -> Comparison:
+    """The state goes over by its names, into our network of the size that the state tells."""
+    backbone = importlib.import_module("backbones").get_model(name)
+    randomise(backbone, torch.cat(list(random_images(112)[-1])))
+    own = architecture.like(backbone.state_dict())
+    own.load_state_dict(backbone.state_dict())
+    criterion = importlib.import_module("losses").CombinedMarginLoss(64, 1.0, 0.5, 0.0)
+    classes, embedding = 8, own.config["embedding"]
+    theirs = Recogniser(backbone, PublicMargin(criterion, classes, embedding))
+    ours = Recogniser(own, ConstantMargin(classes, embedding))
+    optimizer = theirs.optimizers()
+
+    def step(thermal: Tensor, visible: Tensor) -> dict[str, Tensor]:
+        return theirs.training_step(Batch(thermal, visible, None, None), optimizer)
+
+    return Comparison(ours, ours.embed, [(theirs, ours)], theirs.embed, step, size=112, updates=1)
+
+
+RECOGNISERS = {"r18": IResNet, "r50": IResNet, "r100": IResNet}
+RECOGNISERS |= {"mbf": MobileFaceNet, "mbf_large": MobileFaceNet}
+
+# a file of the checkout, words that it has, the methods in it; the first that fits counts, because
+# programs that descend from pytorch-CycleGAN-and-pix2pix keep copies of its methods
+CODES = (
     ("UGATIT.py", "class UGATIT", {"u-gat-it": u_gat_it}),
     ("models/cut_model.py", "class CUTModel", {"cut": cut}),
     ("models/attention_gan_model.py", "class AttentionGANModel", {"attentiongan": attentiongan}),
     ("models/pix2pix_conf_model.py", "class Pix2PixConfModel", {"axial-gan": axial_gan}),
     ("models/pix2pix_model.py", "caffe", {"sg-gan": sg_gan}),
     ("models/pix2pix_model.py", "gan_mode", {"pix2pix": pix2pix, "cyclegan": cyclegan}),
+    (
+        "backbones/iresnet.py",
+        "class IResNet",
+        {name: partial(recogniser, name=name, architecture=a) for name, a in RECOGNISERS.items()},
+    ),
 )
 
 
+def program_of(folder: Path) -> Path:
+    """The folder itself; of insightface, which has many programs, that of the recognisers."""
+    inner = folder.resolve() / "recognition" / "arcface_torch"
+    return inner if inner.is_dir() else folder.resolve()
+
+
 def methods_of(folder: Path) -> dict[str, Callable[[Path], Comparison]]:
-    """The methods whose public code is in a checkout. Raises FileNotFoundError where none is."""
-    found = {}
+    """The methods whose public code a checkout is. Raises FileNotFoundError where it is none."""
     for name, words, methods in CODES:
         if (folder / name).is_file() and words in (folder / name).read_text(encoding="utf-8"):
-            found |= methods
-    if not found:
-        raise FileNotFoundError(
-            f"{folder} has none of {', '.join(sorted({name for name, _, _ in CODES}))}: name a "
-            "checkout of UGATIT-pytorch, pytorch-CycleGAN-and-pix2pix, "
-            "contrastive-unpaired-translation, AttentionGAN, axial-gan or SG-GAN"
-        )
-    return found
+            return methods
+    raise FileNotFoundError(
+        f"{folder} has none of {', '.join(sorted({name for name, _, _ in CODES}))}: name a "
+        "checkout of UGATIT-pytorch, pytorch-CycleGAN-and-pix2pix, "
+        "contrastive-unpaired-translation, AttentionGAN, axial-gan, SG-GAN or insightface"
+    )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -526,9 +626,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(given: argparse.Namespace) -> list[dict]:
-    found = [(Path(folder).resolve(), methods_of(Path(folder))) for folder in given.peer]
+    folders = [program_of(Path(folder)) for folder in given.peer]
     rows = []
-    for folder, methods in found:
+    for folder, methods in [(folder, methods_of(folder)) for folder in folders]:
         for method, prepare in methods.items():
             with checkout(folder):
                 rows.append(compare(method, prepare(folder)) | {"code": folder.name})

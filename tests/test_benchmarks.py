@@ -173,7 +173,7 @@ def peer(tmp_path):
     """A folder laid out as a peer's checkout, with networks of ours in it."""
 
     def peer(name, text):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
         return tmp_path
 
@@ -209,6 +209,9 @@ def define_D(input_nc, ndf, which_model_netD, use_sigmoid):
 """
 
 
+CONFORMANCE = ("output", "loss terms", "weights, 99.9 %", "weights, largest")
+
+
 @pytest.mark.parametrize("factor, least, most", [(1.0, 0.0, 1e-9), (0.99, 1e-4, 1.0)])
 def test_conformance_finds_another_formula(measured, peer, factor, least, most):
     folder = peer("models/pix2pix_model.py", "import caffe")
@@ -216,8 +219,57 @@ def test_conformance_finds_another_formula(measured, peer, factor, least, most):
     peer("models/networks.py", SGGAN.replace("FACTOR", str(factor)))
     (row,) = measured("conformance", "--peer", folder)
     assert (row["method"], row["code"]) == ("sg-gan", folder.name)
-    columns = ("image", "loss terms", "weights, 99.9 %", "weights, largest")
-    assert all(least <= row[column] <= most for column in columns)
+    assert all(least <= row[column] <= most for column in CONFORMANCE)
+
+
+ARCFACE = """
+import torch
+from aggan.recognition import backbones
+class IResNet(backbones.IResNet):
+    def forward(self, x): return FACTOR * super().forward(x)
+class MobileFaceNet(backbones.MobileFaceNet):
+    def forward(self, x): return FACTOR * super().forward(x)
+def get_model(name):
+    if name.startswith("mbf"):
+        return MobileFaceNet((1, 1, 1, 1), width=8, hidden=8, embedding=16)
+    return IResNet((1, 1, 1, 1), width=8, embedding=16, stem_stride=2)
+"""
+LOSSES = """
+class CombinedMarginLoss:
+    def __init__(self, scale, m1, m2, m3): self.scale, self.margin = scale, MARGIN * m2
+    def __call__(self, logits, labels):
+        moved = logits.detach().clone()
+        at = range(len(labels)), labels
+        moved[at] = (moved[at].acos() + self.margin).cos()
+        return self.scale * (logits + (moved - logits).detach())
+"""
+
+
+@pytest.mark.parametrize(
+    "whole, factor, margin", [(True, 1, 1), (False, 0.99, 1), (False, 1, 0.99)]
+)
+def test_conformance_compares_recognisers(measured, peer, whole, factor, margin):
+    program = "recognition/arcface_torch/" if whole else ""
+    folder = peer(f"{program}backbones/__init__.py", "from .iresnet import get_model")
+    peer(f"{program}backbones/iresnet.py", ARCFACE.replace("FACTOR", str(factor)))
+    peer(f"{program}losses.py", LOSSES.replace("MARGIN", str(margin)))
+    rows = measured("conformance", "--peer", folder)
+    assert [row["method"] for row in rows] == ["r18", "r50", "r100", "mbf", "mbf_large"]
+    for row in rows:
+        assert row["code"] == ("arcface_torch" if whole else folder.name)
+        differs = {column for column in CONFORMANCE if row[column] > 1e-9}
+        assert ("output" in differs) == (factor != 1)
+        assert ("loss terms" in differs) == (margin != 1)
+        assert differs or factor == margin == 1
+
+
+def test_conformance_takes_a_copy_for_no_original(peer):
+    import conformance
+
+    folder = peer("models/pix2pix_model.py", "gan_mode")
+    assert list(conformance.methods_of(folder)) == ["pix2pix", "cyclegan"]
+    peer("models/pix2pix_conf_model.py", "class Pix2PixConfModel")
+    assert list(conformance.methods_of(folder)) == ["axial-gan"]
 
 
 def test_conformance_needs_public_code(tmp_path):
