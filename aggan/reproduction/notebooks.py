@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['CLONE', 'TEMPLATE_FOLDERS', 'NESTED', 'KERNEL_STARTS', 'ALONE', 'LONG', 'KEPT_TYPES', 'template',
            'notebook_parameters', 'known_parameters', 'injected_names', 'parse_settings', 'escaped', 'check_parameters',
-           'run_command', 'run_notebook', 'job_gpus', 'Share', 'at_a_time', 'run_in_notebook', 'train_in_notebooks',
-           'run_experiments', 'run_seeds', 'code_hash', 'target_folder', 'target_flags', 'target_parameters',
-           'keep_options', 'commit', 'provenance', 'training_time', 'ingredients', 'regenerate', 'reproduce',
-           'kept_output', 'keep_outputs', 'keep_results']
+           'run_command', 'run_notebook', 'job_gpus', 'Share', 'at_a_time', 'run_in_notebook', 'show_progress',
+           'train_in_notebooks', 'run_experiments', 'run_seeds', 'code_hash', 'target_folder', 'target_flags',
+           'target_parameters', 'keep_options', 'commit', 'provenance', 'training_time', 'ingredients', 'regenerate',
+           'reproduce', 'kept_output', 'keep_outputs', 'keep_results']
 
 # %% ../../nbs/reproduction/notebooks.ipynb #d87526b7
 import ast
@@ -278,6 +278,12 @@ def run_in_notebook(experiment: Experiment, share: Share) -> None:
     run_notebook(template("train"), output, parameters, **share._asdict())
 
 
+def show_progress(bar: tqdm, done: int) -> None:
+    "Show how much is done, and the time."
+    bar.n = done
+    bar.refresh()
+
+
 def train_in_notebooks(
     experiments: Sequence[Experiment],  # without a report
     jobs: int,  # how many at a time
@@ -286,9 +292,8 @@ def train_in_notebooks(
     steps = sum(e.resolved_profile.total_steps(len(e.pairs("train"))) for e in experiments)
     with tqdm(total=steps, desc="training", unit="step", mininterval=1.0) as bar:
 
-        def watch(done):
-            bar.n = sum(RunFolder(e.folder).steps_done for e in experiments)
-            bar.refresh()
+        def watch(_):
+            show_progress(bar, sum(RunFolder(e.folder).steps_done for e in experiments))
 
         at_a_time(jobs, [partial(run_in_notebook, e) for e in experiments], watch)
 
@@ -454,7 +459,7 @@ def reproduce(
     ordered = [*(t for t in LONG if t in targets), *(t for t in targets if t not in LONG)]
     makers = [partial(regenerate, target, seeds, **own[target]) for target in ordered]
     with tqdm(total=len(targets), desc="tables and figures", unit="target") as bar:
-        made = at_a_time(jobs, makers, lambda done: bar.update(done - bar.n))
+        made = at_a_time(jobs, makers, partial(show_progress, bar))
     folders = dict(zip(ordered, made))
     return [folders[target] for target in targets]
 
