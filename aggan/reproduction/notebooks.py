@@ -456,9 +456,10 @@ def reproduce(
     check_options("reproduce", {"jobs": jobs, "seeds": seeds}, reproduce)
     run_experiments(unique_experiments(targets, seeds=seeds, **settings), jobs)
     own = settings_by_target(targets, settings)
-    ordered = [*(t for t in LONG if t in targets), *(t for t in targets if t not in LONG)]
+    unique = dict.fromkeys(targets)
+    ordered = [*(t for t in LONG if t in unique), *(t for t in unique if t not in LONG)]
     makers = [partial(regenerate, target, seeds, **own[target]) for target in ordered]
-    with tqdm(total=len(targets), desc="tables and figures", unit="target") as bar:
+    with tqdm(total=len(ordered), desc="tables and figures", unit="target") as bar:
         made = at_a_time(jobs, makers, partial(show_progress, bar))
     folders = dict(zip(ordered, made))
     return [folders[target] for target in targets]
