@@ -134,10 +134,11 @@ def write_judges(
     table = judges_table(experiments)
     first, seeds = next(iter(experiments.values())), int(table["seeds"].max())
     over = f"people and {seeds} seeds" if seeds > 1 else "people"
+    alone = "" if seeds > 1 else "One training of each row: differences are between trainings. "
     note = (
         f"AUC % and paired differences, with 95 % intervals over {over}; p after Holm's procedure "
-        "in its column. In italics: the judge taught the row, or learnt from people of the same "
-        "renderer as its teacher."
+        f"in its column. {alone}In italics: the judge taught the row, or learnt from people of the "
+        "same renderer as its teacher."
     )
     text = f"{judges_markdown(table)}\n\n{note}\n{data_note(next(iter(first.values())))}"
     write_csv_and_markdown(table, text, output)
