@@ -10,10 +10,11 @@ from itertools import product
 import harness
 
 from aggan.data import collate
-from aggan.evaluation import REFERENCES
-from aggan.experiments import Experiment, experiment_with, load_method, translator
+from aggan.evaluation import REFERENCES, evaluate
+from aggan.experiments import Experiment, default_device, experiment_with, load_method, translator
+from aggan.recognition import load_embedder
 from aggan.recognition.alignment import detect_face
-from aggan.reproduction.judges import is_partial, judge
+from aggan.reproduction.judges import JUDGES, is_partial
 from aggan.runtime.run_folder import MODELS
 
 FOUND = 0.9  # least probability of a face that counts as found
@@ -37,6 +38,16 @@ def found_share(translate, experiment: Experiment) -> float:
         detected = detect_face(face.clamp(0, 1))
         found += detected is not None and detected.probability > FOUND
     return found / len(probes)
+
+
+def judge(translate, experiment: Experiment) -> dict[str, dict]:
+    """A translation by every judge: the report of `evaluate`."""
+    pairs, resamples = experiment.pairs("test"), experiment.resolved_profile.resamples
+    judges = {name: load_embedder(name).to(default_device()) for name in JUDGES}
+    return {
+        name: evaluate(translate, pairs, judge, resamples=resamples, seed=experiment.seed)
+        for name, judge in judges.items()
+    }
 
 
 def judged_rows(name: str, translate, experiment: Experiment, taught: bool) -> list[dict]:
