@@ -65,6 +65,7 @@ from aggan.runtime.files import (
     content_hash,
     delete_temporary,
     lock_file,
+    made_once,
     read_json,
     write_json,
 )
@@ -830,9 +831,11 @@ def reference_report(
     }
     folder = Path(experiment.runs) / experiment.dataset / "reference"
     path = folder / content_hash(identity, digits=12) / "report.json"
-    if not path.exists():
+
+    def make():
         write_json(path, evaluate_experiment(experiment, REFERENCES[row], taught=False))
-    return read_json(path)
+
+    return read_json(made_once(path, make, f"evaluating the {row}"))
 
 # %% ../../nbs/experiments/experiment.ipynb #bd13d782
 def seconds_per_step(experiment: Experiment) -> float:
@@ -849,11 +852,13 @@ def seconds_per_step(experiment: Experiment) -> float:
     }
     name = f"{experiment.method}-{content_hash(key, digits=12)}.json"
     path = Path(experiment.runs) / "step_seconds" / name
-    if not path.exists():
+
+    def make():
         method = create_method(experiment.method, **method_kwargs)
         seconds = step_seconds(method, experiment.pairs("train"), **settings)
         write_json(path, {"seconds": seconds, **key})
-    return read_json(path)["seconds"]
+
+    return read_json(made_once(path, make, f"timing {experiment.method}"))["seconds"]
 
 # %% ../../nbs/experiments/experiment.ipynb #1b7a6726
 FORMER_NAMES = ("arcface", "mobilefacenet", "matcher")  # until 0.2.0 of the synthetic networks

@@ -199,8 +199,9 @@ def run_faces(
     if not file.exists():
         method, experiment = load_method(folder.path), on_own_data(run, split, **location)
         with wait_for_lock(folder.lock, f"embedding the faces of {folder.path}"):
-            delete_temporary(file.parent)
-            evaluate_experiment(experiment, translator(method), split, **files)
+            if not file.exists():  # another process may have made it meanwhile
+                delete_temporary(file.parent)
+                evaluate_experiment(experiment, translator(method), split, **files)
     return read_faces(file)
 
 # %% ../../nbs/experiments/runs.ipynb #42d83846

@@ -31,6 +31,7 @@ from aggan.reproduction.tables import (
     data_note,
     format_difference,
     format_measure,
+    interval_phrase,
     write_csv_and_markdown,
 )
 from ..runtime.files import delete_temporary
@@ -133,10 +134,9 @@ def write_judges(
     "Write the table of judges and return it."
     table = judges_table(experiments)
     first, seeds = next(iter(experiments.values())), int(table["seeds"].max())
-    over = f"people and {seeds} seeds" if seeds > 1 else "people"
     alone = "" if seeds > 1 else "One training of each row: differences are between trainings. "
     note = (
-        f"AUC % and paired differences, with 95 % intervals over {over}; p after Holm's procedure "
+        f"AUC % and paired differences, {interval_phrase(table, seeds)}; p after Holm's procedure "
         f"in its column. {alone}In italics: the judge taught the row, or learnt from people of the "
         "same renderer as its teacher."
     )

@@ -34,7 +34,7 @@ from ..methods import method_label
 from ..recognition import load_embedder
 from .claims import claim, consistency_claim, far_end, mean_report, region_claim
 from .pictures import attention_grid, caption, evenly_spaced, shown_faces
-from ..runtime.files import atomic_write, read_json, wait_for_lock, write_json
+from ..runtime.files import atomic_write, made_once, read_json, write_json
 from ..runtime.run_folder import RunFolder, check_output
 
 # %% ../../nbs/reproduction/maps.ipynb #2a8cdbc4
@@ -82,15 +82,15 @@ def explanation(
     "The measures of a run's maps, from `explanation.json` if it exists."
     folder = RunFolder(experiment.folder)
     path = folder.path / "explanation.json"
-    # the notebooks of several targets may ask for the same run at once
-    with wait_for_lock(folder.path / "explanation.lock", f"measuring the maps of {folder.path}"):
-        if not path.exists():
-            batches = rebatch(explained_faces(experiment))
-            report = measure_maps(folder.path, experiment, batches)
-            methods = [load_method(weights) for weights in folder.checkpoints.values()]
-            epochs = measure_epochs(methods, batches) if len(methods) > 1 else {}
-            folder.keep(path.name, report | {"epochs": epochs})
-    return read_json(path)
+
+    def make():
+        batches = rebatch(explained_faces(experiment))
+        report = measure_maps(folder.path, experiment, batches)
+        methods = [load_method(weights) for weights in folder.checkpoints.values()]
+        epochs = measure_epochs(methods, batches) if len(methods) > 1 else {}
+        folder.keep(path.name, report | {"epochs": epochs})
+
+    return read_json(made_once(path, make, f"measuring the maps of {folder.path}"))
 
 
 def explanation_over_seeds(

@@ -240,19 +240,22 @@ class Share(NamedTuple):
 
 ALONE = Share()
 
-
+# %% ../../nbs/reproduction/notebooks.ipynb #66c63ca2
 def at_a_time(
     jobs: int,
     tasks: Sequence[Callable[[Share], Any]],
     watch: Callable[[int], Any],  # gets the number of those that are done, every second
 ) -> list:  # what the tasks return, in their order
     "Run tasks, so many at a time; each ends once the event of its share is set."
+    jobs = max(1, min(jobs, len(tasks)))
     threads = max(1, os.cpu_count() // jobs) if jobs > 1 else None
     stop, gpus = Event(), SimpleQueue()
     for gpu in job_gpus(jobs):
         gpus.put(gpu)
 
     def run(task):
+        if stop.is_set():
+            raise RuntimeError("stopped")
         gpu = gpus.get()
         try:
             return task(Share(threads, gpu, stop))
@@ -268,6 +271,9 @@ def at_a_time(
                 watch(len(done))
         finally:
             stop.set()  # otherwise the pool starts the rest before an interruption takes effect
+    failures = [error for future in running if (error := future.exception())]
+    if len(failures) > 1:
+        raise RuntimeError("; ".join(map(str, failures))) from failures[0]
     return [future.result() for future in running]
 
 # %% ../../nbs/reproduction/notebooks.ipynb #a7926633
@@ -373,14 +379,16 @@ def commit() -> str:
 
 # %% ../../nbs/reproduction/notebooks.ipynb #12f70b77
 def provenance(
-    experiment: Experiment,  # the first of a target
+    experiments: Sequence[Experiment],  # of a target
     flags: Mapping,  # of `target_flags`
 ) -> dict:
     "Data, profile, seed, code and machine behind a table or figure."
+    experiment, seeds = experiments[0], flags.get("seeds", 1)
+    data = (caption(own, seeds) for own in experiments if own.seed == experiment.seed)
     gpu = torch.cuda.get_device_name() if default_device().type == "cuda" else "no GPU"
     system = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     return {
-        "data": caption(experiment, flags.get("seeds", 1)),
+        "data": "; ".join(dict.fromkeys(data)),
         "profile": experiment.profile,
         "overrides": experiment.overrides,
         "seed": experiment.seed,
@@ -438,7 +446,7 @@ def regenerate(
         executed = output / f"{target}.ipynb"
         run_notebook(template(target), executed, parameters, **share._asdict())
         spent = {"notebook_seconds": round(time.monotonic() - start)} | training_time(experiments)
-        write_json(output / "provenance.json", provenance(experiments[0], flags) | spent)
+        write_json(output / "provenance.json", provenance(experiments, flags) | spent)
         write_json(record, ingredients(target, parameters, experiments))
     return output
 

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FRAMES_FOR_ALL_POSES', 'EVALUATION', 'evenly_spaced', 'shown_faces', 'data_label', 'caption', 'judged_caption',
-           'small', 'translation_grid', 'experiment_grid', 'attention_grid', 'experiment_attention',
-           'shown_checkpoints', 'epochs_figure', 'faces_by_pose', 'poses_figure', 'chooses_thresholds', 'judge_files',
-           'write_evaluation']
+           'both_judges_caption', 'small', 'translation_grid', 'experiment_grid', 'attention_grid',
+           'experiment_attention', 'shown_checkpoints', 'epochs_figure', 'faces_by_pose', 'poses_figure',
+           'chooses_thresholds', 'judge_files', 'write_evaluation']
 
 # %% ../../nbs/reproduction/pictures.ipynb #fd25f424
 import tempfile
@@ -27,6 +27,7 @@ from aggan.experiments import (
     evaluate_weights,
     experiment_with,
     load_method,
+    second_judge,
     translator,
 )
 from aggan.experiments.figures import (
@@ -75,10 +76,17 @@ def caption(
     several = [str(experiment.seed + n) for n in range(seeds)]
     return f"{data_label(experiment)}, {'seeds' if seeds > 1 else 'seed'} {', '.join(several)}"
 
-
+# %% ../../nbs/reproduction/pictures.ipynb #2f244920
 def judged_caption(experiment: Experiment, seeds: int = 1) -> str:
     "The data, the seeds and the judge behind scores."
     return f"{caption(experiment, seeds)}, judged by {experiment.matcher}"
+
+
+def both_judges_caption(experiment: Experiment, seeds: int = 1) -> str:
+    "The same with the second judge of synthetic faces, where there is one."
+    second = second_judge(experiment)
+    named = f", and by {second} where a row says so" if second else ""
+    return f"{judged_caption(experiment, seeds)}{named}"
 
 # %% ../../nbs/reproduction/pictures.ipynb #d9058613
 def small(

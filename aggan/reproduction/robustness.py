@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2.functional import gaussian_blur
 
+# %% ../../nbs/reproduction/robustness.ipynb #874ef61e
 from ..data import Batch, PairDataset, collate
 from ..data.protocols import SyntheticPairs
 from ..evaluation import embed, thermal_baseline
@@ -47,7 +48,12 @@ from aggan.recognition.comparison import (
 )
 from .pictures import evenly_spaced, judged_caption
 from .statistics import in_percent
-from .tables import BASELINES, format_measure, write_csv_and_markdown
+from aggan.reproduction.tables import (
+    BASELINES,
+    format_measure,
+    interval_phrase,
+    write_csv_and_markdown,
+)
 from ..runtime.files import content_hash, delete_temporary
 
 # %% ../../nbs/reproduction/robustness.ipynb #9229d503
@@ -337,13 +343,18 @@ def wide_markdown(table: pd.DataFrame, measure: str) -> str:  # of one data set
     return wide.reset_index().to_markdown(index=False, disable_numparse=True)
 
 # %% ../../nbs/reproduction/robustness.ipynb #fb307424
-def below_untranslated(table: pd.DataFrame) -> str:  # of one data set
-    "The methods that match worse than no translation, as recorded."
-    recorded = table[table["change"] == "none"].set_index("method")["auc"]
-    worse = recorded.index[recorded < recorded[UNTRANSLATED]]
-    if worse.empty:
-        return "As recorded, every method matches better than no translation."
-    return f"Worse than no translation, so that little can be lost: {', '.join(worse)}."
+def below_untranslated(
+    table: pd.DataFrame,  # of `robustness_table`, of one data set
+    matcher: str,
+) -> str:
+    "The methods whose mean AUC is below that of no translation, as recorded, by each judge."
+    recorded, parts = table[table["change"] == "none"].set_index("method"), []
+    for judge, measure in ((matcher, "auc"), (SYNTHETIC_JUDGE, "synthetic_auc")):
+        rates = recorded[measure].dropna()
+        if UNTRANSLATED in rates:
+            below = ", ".join(rates.index[rates < rates[UNTRANSLATED]]) or "none"
+            parts.append(f"by {judge} {below}")
+    return f"As recorded, with a lower mean than no translation: {'; '.join(parts)}."
 
 
 def dataset_captions(
@@ -360,15 +371,15 @@ def robustness_markdown(
 ) -> str:
     "Two tables for each data set of the training, and what to know when reading them."
     seeds = max(map(len, experiments.values()))
+    matcher = next(iter(next(iter(experiments.values())).values())).matcher
     captions = dataset_captions(experiments)
     baseline = baseline_of(table["method"].unique())
     star = f"; * differs from {baseline} (p < 0.05, paired, after Holm in its row)"
     parts = []
     for dataset, own in table.groupby("trained_on", sort=False):
-        over = "people and seeds" if seeds > 1 else "people"
-        rates = f"AUC % with its 95 % interval over {over}"
+        rates = f"AUC % {interval_phrase(own, seeds)}"
         parts.append(f"Trained on {captions[dataset]}: {rates}{star}.")
-        parts += [wide_markdown(own, "auc"), below_untranslated(own)]
+        parts += [wide_markdown(own, "auc"), below_untranslated(own, matcher)]
         if own["synthetic_auc"].notna().any():
             parts.append(
                 f"The same translations, by {SYNTHETIC_JUDGE}, trained on rendered people:"

@@ -14,7 +14,7 @@ from ..experiments import Experiment, evaluate_experiment, load_method, translat
 from ..experiments.timing import one_thread
 from .printed import comparison_table
 from .tables import as_markdown
-from ..runtime.files import atomic_write, read_json
+from ..runtime.files import atomic_write, made_once, read_json
 from ..runtime.run_folder import RunFolder
 
 # %% ../../nbs/reproduction/sampling.ipynb #ba1ea06e
@@ -37,17 +37,18 @@ def sampling_reports(
 ) -> dict[str, dict]:  # number of steps -> report, with `image_seconds`
     "A trained flow with each number of steps, from `sampling.json` if it exists."
     run = RunFolder(experiment.folder)
-    path, reports = run.path / "sampling.json", {}
-    if not path.exists():
-        method, pairs = load_method(run), experiment.pairs("test")
+
+    def make():
+        method, pairs, reports = load_method(run), experiment.pairs("test"), {}
         batch = collate([pairs[index] for index in range(min(8, len(pairs)))])
         for steps in SAMPLING_STEPS:
             method.sampling_steps = steps
             report = evaluate_experiment(experiment, translator(method))
             seconds = seconds_per_image(translator(method), batch)
             reports[str(steps)] = report | {"image_seconds": seconds}
-        run.keep(path.name, reports)
-    return read_json(path)
+        run.keep("sampling.json", reports)
+
+    return read_json(made_once(run.path / "sampling.json", make, f"sampling from {run.path}"))
 
 # %% ../../nbs/reproduction/sampling.ipynb #9483feb6
 def write_sampling(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..experiments import Experiment, reference_report, second_judge
+from ..experiments import SYNTHETIC_JUDGE, Experiment, reference_report, second_judge
 from ..experiments.runs import run_faces
 from ..recognition.comparison import FaceEmbeddings, compare_faces, difference_mean, p_text
 from ..recognition.seeds import COUNTS, SeedMean
@@ -139,7 +139,7 @@ def power_sentences(table: pd.DataFrame) -> list[str]:  # of `add_needed`, in %
         return ["There are too few people for intervals"]
     seeds, people = int(table["seeds"].min()), int(table["people"].min())
     low, high = known["auc_detectable"].min(), known["auc_detectable"].max()
-    size = f"{counted(people, 'people')} and {counted(seeds, 'seed')}"
+    size = f"{people:,} test people and {counted(seeds, 'seed')}"
     ends = dict.fromkeys([f"{low:.1f}", f"{high:.1f}"])  # one number where all rows are alike
     found = "is found in four cases of five (p < 0.05, before Holm)"
     said = [f"With {size}, an AUC difference of {' to '.join(ends)} points {found}"]
@@ -246,6 +246,8 @@ def statistics_markdown(table: pd.DataFrame) -> str:  # of `statistics_table`
 
 def statistics_notes(table: pd.DataFrame) -> str:
     "How the numbers were made, and the sentences."
+    if table["auc_low"].isna().all():
+        return "There are too few people for intervals and tests.\n"
     several = table["seeds"].max() > 1
     ends = "over people and seeds, by Student's t" if several else "over people, by the bootstrap"
     note = f"Intervals are of 95 %, {ends}; p is adjusted by Holm's procedure in its column."
@@ -255,12 +257,19 @@ def statistics_notes(table: pd.DataFrame) -> str:
     return f"{note}\n\n" + "\n".join(f"- {sentence}." for sentence in sentences) + "\n"
 
 # %% ../../nbs/reproduction/statistics.ipynb #5d0c7a12
-def below_baseline(table: pd.DataFrame, untranslated: float) -> str:  # AUC in %
-    "The rows that match worse than no translation."
-    rows = ", ".join(table.loc[table["auc"] < untranslated, "method"])
-    said = f"Untranslated thermal images have an AUC of {untranslated:.2f} %"
-    worse = f"{said}. Less, so that the order of these rows says little: {rows}"
-    return f"\n{worse if rows else said + ', less than every row'}.\n"
+def below_baseline(
+    table: pd.DataFrame,  # of `statistics_table`
+    untranslated: dict,  # report of the thermal baseline
+    matcher: str,
+) -> str:
+    "The rows whose mean AUC is below that of no translation, by each judge."
+    parts = []
+    for judge, measure in ((matcher, "auc"), (SYNTHETIC_JUDGE, "synthetic_auc")):
+        if untranslated.get(measure) is not None:
+            floor = 100 * untranslated[measure]
+            below = ", ".join(table.loc[table[measure] < floor, "method"]) or "none"
+            parts.append(f"{floor:.2f} % by {judge}, and rows with a lower mean are: {below}")
+    return f"\nUntranslated thermal images have an AUC of {'; '.join(parts)}.\n"
 
 
 def quality_sentence(table: pd.DataFrame) -> str:  # auc, psnr, ssim; with paper_ before: printed
@@ -293,8 +302,8 @@ def write_statistics(
     with atomic_write(Path(output) / "statistics.csv") as part:
         made.to_csv(part, index=False, float_format="%.4f")
     first = next(iter(experiments.values()))
-    untranslated = 100 * reference_report(first, "thermal baseline")["auc"]
-    text = statistics_markdown(made) + below_baseline(made, untranslated)
+    untranslated = reference_report(first, "thermal baseline")
+    text = statistics_markdown(made) + below_baseline(made, untranslated, first.matcher)
     beside = made if table is None else made.merge(paper_columns(printed), on="method", how="left")
     text += order_sentence(beside) if seeds > 1 else ""  # `write_table` has that of one seed
     text += quality_sentence(beside) + paper_note(experiments, table) + data_note(first)

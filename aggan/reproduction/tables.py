@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['BASELINES', 'SHOWN', 'with_references', 'cost', 'cost_table', 'difference_table', 'format_difference',
-           'format_number', 'format_p', 'format_measure', 'as_markdown', 'order_agreement', 'agreement_table',
-           'order_sentence', 'table_notes', 'difference_note', 'data_note', 'seed_note', 'paper_note',
-           'write_csv_and_markdown', 'write_table']
+           'format_number', 'format_p', 'interval_phrase', 'format_measure', 'as_markdown', 'order_agreement',
+           'agreement_table', 'order_sentence', 'table_notes', 'difference_note', 'data_note', 'seed_note',
+           'paper_note', 'write_csv_and_markdown', 'write_table']
 
 # %% ../../nbs/reproduction/tables.ipynb #9cba0b91
 from pathlib import Path
@@ -113,6 +113,17 @@ def format_number(value: float | None, digits: int) -> str:
 def format_p(p_value: float) -> str:
     "A p value with two digits, one below a hundredth as such."
     return "p < 0.01" if p_value < 0.01 else f"p {p_value:.2f}"
+
+# %% ../../nbs/reproduction/tables.ipynb #4d79bc6d
+def interval_phrase(
+    table: pd.DataFrame,  # with `auc_low`
+    seeds: int,  # trainings of a row
+) -> str:
+    "What intervals are over, or that there are none."
+    if table["auc_low"].isna().all():
+        return "without intervals, for which there are too few people"
+    over = f"people and {seeds} seeds" if seeds > 1 else "people"
+    return f"with 95 % intervals over {over}"
 
 
 def format_measure(

@@ -23,7 +23,7 @@ from aggan.reproduction.maps import (
     skin_claim,
 )
 from .targets import check_rendered
-from ..runtime.files import atomic_write, content_hash, read_json
+from ..runtime.files import atomic_write, content_hash, made_once, read_json
 from ..runtime.run_folder import RunFolder, resolve_checkpoint
 
 # %% ../../nbs/reproduction/verdicts.ipynb #972e55bc
@@ -35,12 +35,14 @@ def kept_measures(
     "The measures of a network's maps, from the file that its content names if it exists."
     digest = content_hash(resolve_checkpoint(weights), digits=12)
     path = folder / f"explanation_{digest}.json"
-    if not path.exists():
+
+    def make():
         batches = rebatch(explained_faces(experiment))
         RunFolder(folder).keep(path.name, measure_maps(weights, experiment, batches))
-    return read_json(path)
 
+    return read_json(made_once(path, make, f"measuring the maps of {weights}"))
 
+# %% ../../nbs/reproduction/verdicts.ipynb #ebbbf0af
 def shipped_experiment(experiment: Experiment) -> Experiment:
     """The shipped model of the same method, on the same test people at its own image size.
 

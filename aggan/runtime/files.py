@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NO_ROOM', 'REMEDY', 'TEMPORARY', 'LOG', 'synchronise', 'remove', 'check_folder', 'atomic_write', 'delete_temporary',
-           'write_json', 'read_json', 'content_hash', 'lock_file', 'wait_for_lock']
+           'write_json', 'read_json', 'content_hash', 'lock_file', 'wait_for_lock', 'made_once']
 
 # %% ../../nbs/runtime/files.ipynb #fdd92bf5
 import errno
@@ -14,7 +14,7 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from glob import escape
 from pathlib import Path
@@ -153,3 +153,17 @@ def wait_for_lock(
     except RuntimeError:
         LOG.info("Another process is %s: waiting for it", task)
         return FileLock(path).acquire()
+
+# %% ../../nbs/runtime/files.ipynb #9faa872d
+def made_once(
+    path: str | Path,
+    make: Callable[[], Any],  # writes the file
+    task: str,  # what making it is, e.g. "measuring the maps of runs/demo"
+) -> Path:
+    "The path of a file, which one process makes if it does not exist."
+    path = Path(path)
+    if not path.exists():
+        with wait_for_lock(path.with_name(f".{path.name}.lock"), task):
+            if not path.exists():  # another process may have made it meanwhile
+                make()
+    return path
