@@ -233,9 +233,9 @@ def job_gpus(
 class Share(NamedTuple):
     "What one of several notebooks may use, as `run_notebook` takes it."
 
-    threads: int | None = None
-    gpu: str | None = None
-    stop: Event | None = None
+    threads: int | None = None  # of torch; None: as many as there are cores
+    gpu: str | None = None  # the only one that the notebook sees; None: all
+    stop: Event | None = None  # ends it once it is set
 
 
 ALONE = Share()
