@@ -47,6 +47,13 @@ def test_ag_gan_attends_to_hair_and_not_to_skin_and_eyes():
     assert found[deletion] == "supported"
 
 
+def test_most_others_are_below_no_translation_by_dlib_and_none_by_the_synthetic_judge():
+    for target, below in (("table1", 4), ("table2", 7)):
+        untranslated, rows = kept(target, "table").loc["thermal baseline"], kept(target)
+        assert (rows["auc"] < untranslated["auc"]).sum() == below
+        assert (rows["synthetic_auc"] > untranslated["synthetic_auc"]).all()
+
+
 def test_attention_on_the_eyes_comes_with_size_and_that_on_the_mouth_varies():
     claims = pd.read_csv(FIGURES / "verdicts" / "claims.csv")
     claim = "AG-GAN: generator attention on the {} is above the face's mean"
