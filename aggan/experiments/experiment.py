@@ -10,9 +10,9 @@ __all__ = ['LOSS_NETWORKS', 'SYNTHETIC_JUDGE', 'MISSING', 'LOG', 'GPU_PROFILES',
            'data_identities', 'experiment_config', 'check_readable', 'check_data', 'check_unseen_people',
            'known_people', 'different_people', 'validation_settings', 'training_settings', 'lock_run', 'flatten',
            'check_same_run', 'announce_training', 'is_begun', 'load_origin', 'copy_state', 'record_run', 'run_training',
-           'faces_files', 'evaluate_experiment', 'real_face_context', 'unmeasured', 'failure_signs', 'complete_report',
-           'measured_report', 'run_evaluation', 'parameter_counts', 'run_experiment', 'reference_report',
-           'seconds_per_step', 'taught_by', 'experiment_with', 'evaluate_weights']
+           'two_passes', 'faces_files', 'evaluate_experiment', 'real_face_context', 'unmeasured', 'failure_signs',
+           'complete_report', 'measured_report', 'run_evaluation', 'parameter_counts', 'run_experiment',
+           'reference_report', 'seconds_per_step', 'taught_by', 'experiment_with', 'evaluate_weights']
 
 # %% ../../nbs/experiments/experiment.ipynb #bcce6ccd
 import json
@@ -21,6 +21,7 @@ import os
 import platform
 import shutil
 import warnings
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -673,6 +674,20 @@ def run_training(
         settings |= {"devices": devices, "nodes": nodes, "cuda_graph": cuda_graph} | watching
         train(method, pairs, run, steps=steps, **settings)
 
+# %% ../../nbs/experiments/experiment.ipynb #d3a1f6b8
+def two_passes(
+    translate: Callable[[Batch], Tensor],
+) -> tuple[Callable[[Batch], Tensor], Callable[[Batch], Tensor]]:  # for the first, the second
+    "A translation for two passes over the same batches; the second has the images of the first."
+    images = []
+
+    def first(batch):
+        images.append(translate(batch).cpu())
+        return images[-1]
+
+    kept = iter(images)
+    return first, lambda batch: next(kept)
+
 # %% ../../nbs/experiments/experiment.ipynb #8e348ae7
 def faces_files(
     run: RunFolder, split: str = "test"
@@ -694,14 +709,16 @@ def evaluate_experiment(
     profile, pairs = experiment.resolved_profile, experiment.pairs(split)
     set_float32_precision("32-true")  # whatever the precision of the training
 
-    def judged(name: str, kept: Path | None = None) -> dict:
+    def judged(name: str, images: Callable[[Batch], Tensor], kept: Path | None) -> dict:
         matcher = load_embedder(name).to(default_device())
         options = {"resamples": profile.resamples, "seed": experiment.seed, "faces_file": kept}
-        return evaluate(translate, pairs, matcher, **options)
+        return evaluate(images, pairs, matcher, **options)
 
-    report = judged(experiment.matcher, faces_file) | {"matcher": experiment.matcher}
-    if name := second_judge(experiment, taught):
-        second = judged(name, second_file)
+    name = second_judge(experiment, taught)
+    first, again = two_passes(translate) if name else (translate, None)
+    report = judged(experiment.matcher, first, faces_file) | {"matcher": experiment.matcher}
+    if name:
+        second = judged(name, again, second_file)
         for measure in ("auc", "auc_low", "auc_high", "eer", "eer_low", "eer_high"):
             report[f"synthetic_{measure}"] = second[measure]
     return report | {"network_notes": network_notes(experiment, taught)}
