@@ -7,14 +7,17 @@ CODE := nbs tests benchmarks docs .jupyter setup.py
 
 EXTRAS := notebooks explain register flir export video hub watch docs dev
 
-.PHONY: demo test check lint soak gpu reproduce lab docs readme install cluster lock audit
+.PHONY: demo test check lint soak gpu reproduce studies lab docs readme install cluster lock audit
 .DELETE_ON_ERROR:
 
 demo: install
 	$(BIN)/aggan reproduce demo --jobs $(JOBS)
 
-reproduce: install
+reproduce: install   # all tables and figures
 	$(BIN)/aggan reproduce --jobs $(JOBS)
+
+studies: install   # what is neither table nor figure
+	$(BIN)/aggan reproduce verdicts people teachers --jobs $(JOBS)
 
 test: lint   # what notebooks and tests leave in the temporary folder goes at the end
 	scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; TMPDIR=$$scratch $(MAKE) check

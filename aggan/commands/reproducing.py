@@ -24,7 +24,7 @@ def check_list(path: Path) -> None:
 
 
 def reproduce(
-    # demo, table1 … table5, figure2 … figure10, verdicts, people, teachers; none: all but demo
+    # demo, table1 … table5, figure2 … figure10, verdicts, people, teachers; none: tables, figures
     target: Positional[tuple[str, ...]] = (),
     jobs: int = 1,  # experiments, tables or figures at a time
     list: str | None = None,  # CSV file: only write the runs, for a cluster; see cluster/README.md
