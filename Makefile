@@ -16,7 +16,7 @@ demo: install
 reproduce: install   # all tables and figures
 	$(BIN)/aggan reproduce --jobs $(JOBS)
 
-studies: install   # what is neither table nor figure
+studies: install   # beyond tables and figures
 	$(BIN)/aggan reproduce verdicts people teachers --jobs $(JOBS)
 
 test: lint   # what notebooks and tests leave in the temporary folder goes at the end

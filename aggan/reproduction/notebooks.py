@@ -467,7 +467,7 @@ def reproduce(
     unique = dict.fromkeys(targets)
     ordered = [*(t for t in LONG if t in unique), *(t for t in unique if t not in LONG)]
     makers = [partial(regenerate, target, seeds, **own[target]) for target in ordered]
-    with tqdm(total=len(ordered), desc="tables and figures", unit="target") as bar:
+    with tqdm(total=len(ordered), desc="results", unit="target") as bar:
         made = at_a_time(jobs, makers, partial(show_progress, bar))
     folders = dict(zip(ordered, made))
     return [folders[target] for target in targets]

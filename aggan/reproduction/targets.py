@@ -192,7 +192,7 @@ FIGURES = {  # target -> the table whose runs it shows, and the rows of it; no r
     "figure7": (1, ("AG-GAN",)),
     "figure8": (2, ("AG-GAN",)),
     "figure9": (1, ("AG-GAN+", "AG-GAN")),
-    "verdicts": (1, ("AG-GAN+", "AG-GAN")),
+    "verdicts": (1, ("AG-GAN+", "AG-GAN")),  # a study
 }
 SYNTHETIC_PROTOCOLS = {1: "synthetic-arl", 2: "synthetic-speakingfaces"}  # by table
 EPOCHS_SHOWN = 6  # least number of checkpoints for Figure 7
@@ -295,7 +295,7 @@ def robustness_experiments(**settings) -> dict[str, Experiment]:  # by method an
 # %% ../../nbs/reproduction/targets.ipynb #7bdeadb2
 TABLES = tuple(f"table{number}" for number in (1, 2, *ABLATIONS))
 TARGETS = ("demo", *TABLES, *FIGURES, "figure10", "people", "teachers")
-STUDIES = ("verdicts", "people", "teachers")  # neither tables nor figures
+STUDIES = ("verdicts", "people", "teachers")  # beyond tables and figures
 SEEDED = tuple(target for target in TARGETS if target not in ("demo", "verdicts"))  # take `seeds`
 
 
