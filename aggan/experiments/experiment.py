@@ -844,6 +844,7 @@ def reference_report(
         "row": row,
         "weights": weights_hash(experiment.matcher),
         "image_size": experiment.resolved_profile.image_size,
+        "channels": experiment.pairs("test").channels,
         "resamples": experiment.resolved_profile.resamples,
     }
     folder = Path(experiment.runs) / experiment.dataset / "reference"

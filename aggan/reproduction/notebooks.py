@@ -6,9 +6,9 @@
 __all__ = ['CLONE', 'TEMPLATE_FOLDERS', 'NESTED', 'KERNEL_STARTS', 'ALONE', 'LONG', 'KEPT_TYPES', 'template',
            'notebook_parameters', 'known_parameters', 'injected_names', 'parse_settings', 'escaped', 'check_parameters',
            'run_command', 'run_notebook', 'job_gpus', 'Share', 'at_a_time', 'run_in_notebook', 'show_progress',
-           'train_in_notebooks', 'run_experiments', 'run_seeds', 'code_hash', 'target_folder', 'target_flags',
-           'target_parameters', 'keep_options', 'commit', 'provenance', 'training_time', 'ingredients', 'regenerate',
-           'reproduce', 'kept_output', 'keep_outputs', 'keep_results']
+           'train_in_notebooks', 'check_networks', 'run_experiments', 'run_seeds', 'code_hash', 'target_folder',
+           'target_flags', 'target_parameters', 'keep_options', 'commit', 'provenance', 'training_time', 'ingredients',
+           'regenerate', 'reproduce', 'kept_output', 'keep_outputs', 'keep_results']
 
 # %% ../../nbs/reproduction/notebooks.ipynb #d87526b7
 import ast
@@ -18,7 +18,7 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import asdict
@@ -42,6 +42,8 @@ from aggan.commands.settings import (
 )
 from ..experiments import Experiment
 from ..experiments.run_config import data_flags
+from ..methods import create_method
+from ..recognition import load_embedder
 from .pictures import caption
 from aggan.reproduction.targets import (
     FIGURES,
@@ -304,6 +306,15 @@ def train_in_notebooks(
         at_a_time(jobs, [partial(run_in_notebook, e) for e in experiments], watch)
 
 # %% ../../nbs/reproduction/notebooks.ipynb #ebc6e225
+def check_networks(experiments: Collection[Experiment]) -> None:
+    "Create all methods and matchers once. Raises as `create_method` and `load_embedder` do."
+    for matcher in {experiment.matcher for experiment in experiments}:
+        load_embedder(matcher)
+    for created in {json.dumps([e.method, e.resolved_method_kwargs]) for e in experiments}:
+        method, options = json.loads(created)
+        create_method(method, **options)
+
+
 def run_experiments(
     experiments: dict[Hashable, Experiment],  # by row label, or another key
     jobs: int = 1,  # how many at a time
@@ -312,6 +323,7 @@ def run_experiments(
     reports = {row: e.folder / "report.json" for row, e in experiments.items()}
     missing = {e.folder: e for row, e in experiments.items() if not reports[row].exists()}
     if missing:
+        check_networks(missing.values())
         train_in_notebooks(list(missing.values()), jobs)
     return {row: read_json(path) for row, path in reports.items()}
 
