@@ -99,7 +99,7 @@ def explanation_over_seeds(
     "The measures of the maps as means over seeds."
     reports = [explanation(experiment) for experiment in experiments.values()]
     first = next(iter(experiments.values()))
-    return mean_report(reports) | {"data": caption(first, len(reports))}
+    return mean_report(reports) | {"data": caption(first, len(reports)), "seeds": len(reports)}
 
 # %% ../../nbs/reproduction/maps.ipynb #e990ddb2
 def explanation_caption(report: dict) -> str:
@@ -113,7 +113,9 @@ def write_explanation_table(
 ) -> str:  # Markdown
     "Write the measures of maps as a table, and return it."
     table = explanation_table(report).to_markdown()
-    text = f"{explanation_caption(report)}, mean [95 % interval over subjects]\n\n{table}\n"
+    seeds = report.get("seeds", 1)
+    over = f"subjects and {seeds} seeds" if seeds > 1 else "subjects"
+    text = f"{explanation_caption(report)}, mean [95 % interval over {over}]\n\n{table}\n"
     with atomic_write(Path(output) / "explanation.md") as part:
         part.write_text(text, encoding="utf-8")
     return table

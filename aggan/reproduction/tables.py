@@ -207,7 +207,8 @@ def table_notes(reports: dict[str, dict]) -> str:
     if any(report.get("synthetic_auc") for report in reports.values()):
         notes[0] += f"; the synthetic judge is {SYNTHETIC_JUDGE}, trained on rendered people"
         unseen = [row for row, report in reports.items() if not report.get("synthetic_auc")]
-        notes += [f"{row}: a network of rendered people taught it" for row in unseen]
+        reason = "a network of rendered people taught it, so that the synthetic judge is left out"
+        notes += [f"{row}: {reason}" for row in unseen]
     for row, report in reports.items():
         notes += [f"{row}: {report['note']}"] if report.get("note") else []
         notes += [f"{row} is {note}" for note in report.get("network_notes", [])]
@@ -249,8 +250,8 @@ def paper_note(
     features, weight = first.resolved_method_kwargs.get("perceptual_features"), cam_weight(first)
     if table == 3 and weight != CAM_WEIGHT:
         notes.append(
-            f"The CAM losses have the weight {weight:g} but in the row CAM weight {CAM_WEIGHT:g}, "
-            "which has the paper's"
+            f"The generator's CAM loss (Eq. 12) has the weight {weight:g}, and the paper's in the "
+            f"row CAM weight {CAM_WEIGHT:g}"
         )
     if table == 4 and features:
         notes.append(

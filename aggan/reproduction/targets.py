@@ -22,7 +22,7 @@ from .printed import paper_table
 from ..runtime.checks import check_choice
 
 # %% ../../nbs/reproduction/targets.ipynb #dc6c2339
-CAM_WEIGHT = 1000.0  # of Eq. 12 and 13 in the paper (§3.3)
+CAM_WEIGHT = 1000.0  # of Eq. 12 in the paper (§3.3)
 ABLATIONS = {  # table -> row label -> options of AG-GAN
     3: {
         "AG-GAN": {},
@@ -65,7 +65,7 @@ def ablation_experiments(
 
 
 def cam_weight(experiment: Experiment) -> float:
-    "The weight of the CAM losses (Eq. 12 and 13) of an AG-GAN."
+    "The weight of the generator's CAM loss (Eq. 12) of an AG-GAN."
     return experiment.resolved_method_kwargs.get("lambda_cam", CAM_WEIGHT)
 
 # %% ../../nbs/reproduction/targets.ipynb #d48396a7
