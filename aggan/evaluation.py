@@ -81,7 +81,9 @@ def embed(
     batch_size: int = 32,
     landmarks: Tensor | None = None,  # (N, 5, 2) pixels of the images; None: an aligned frame's
 ) -> Tensor:  # (N, D) on the CPU
-    "Embeddings of the faces in images."
+    "Embeddings of the faces in images. Raises ValueError for landmarks of another number of them."
+    if landmarks is not None and len(landmarks) != len(images):
+        raise ValueError(f"there are {len(images)} images and landmarks of {len(landmarks)}")
     points = repeat(None) if landmarks is None else landmarks.split(batch_size)
     parts = zip(DataLoader(images, batch_size), points)
     return torch.cat([embed_faces(embedder, *part).cpu() for part in parts])
@@ -127,7 +129,7 @@ class _Side(NamedTuple):
     "The images of one side of the comparison."
 
     embeddings: Tensor  # (N, D)
-    table: pd.DataFrame  # N rows: subject, frame, attributes; of probes also psnr, ssim, cosine
+    table: pd.DataFrame  # N rows: subject, frame, attributes; of probes also `_means`
 
 
 def _rows(batch, roles):

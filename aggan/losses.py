@@ -161,7 +161,7 @@ def face_losses(
 
 # %% ../nbs/08_losses.ipynb #e6acc9f0
 class PretrainedLosses(nn.Module):
-    "Eq. 11 and Eq. 14 by the networks that a method names; one pass where both name the same"
+    "Eq. 11 and Eq. 14 by networks given by name; one pass if equal and without a reference"
 
     def __init__(
         self,

@@ -22,6 +22,7 @@ from .data import Batch, PairDataset, batches
 from .methods import Method
 from .runtime import distributed
 from .runtime.checkpoints import NonFinite, read_checkpoint, save_checkpoint
+from .runtime.checks import check_options
 from .runtime.cuda_graphs import GraphedStep, graphs_on, make_capturable, set_learning_rates
 from .runtime.devices import free_memory, give_precision, measured_algorithms, memory_explained
 from .runtime.metrics import MetricsLogger
@@ -31,11 +32,11 @@ from aggan.runtime.training_state import (  # noqa: F401
     State,
     check_state,
     load_networks,
-    load_optimizers,
     network_tensors,
-    optimizer_tensors,
+    restore_checkpoint,
     resume,
     save_state,
+    with_settings,
 )
 from .runtime.watching import Watcher
 
@@ -87,8 +88,7 @@ def set_up(fabric, method: Method) -> dict[str, Optimizer]:
         if fabric.device.type == "cuda":
             make_capturable(optimizers[name])
         network, optimizers[name] = fabric.setup(getattr(method, name), optimizers[name])
-        functions = method.forward_methods.get(name, ())
-        give_precision(network, functions, fabric.strategy.precision)
+        give_precision(network, method.forward_methods.get(name, ()), fabric.strategy.precision)
         setattr(method, name, network)
     return optimizers
 
@@ -127,7 +127,7 @@ def save_and_validate(
         return {}
     save_checkpoint(run.checkpoint(step), network_tensors(method), settings.header | {"step": step})
     method.eval()
-    scores = {f"val_{name}": value for name, value in settings.validate(method).items()}
+    scores = {f"val_{n}": s for n, s in settings.validate(method).items() if s is not None}
     method.train()
     return scores
 
@@ -166,7 +166,7 @@ def train_from(
             batches.save_samples(run, method, done, settings)
             row = row and row | {"seconds": logger.seconds}
             if due:
-                now = State(done, row, state.skipped, logger.pending())
+                now = state._replace(step=done, row=row, pending=logger.pending())
                 saved = save_state(run, method, optimizers, now)
             if at_row:
                 logger.write(row)
@@ -204,9 +204,11 @@ def run_steps(
     with distributed.rank_zero_first():
         pairs.prepare_data()
     images = batches.augmented(pairs, settings.image_size, settings.load_size, method.paired)
+    state = with_settings(state, run, pairs=len(images), **vars(settings))
     careful, returns = 0, RETURNS + settings.skip_nonfinite
     if not state.step:
-        save_state(run, method, optimizers, State())
+        save_state(run, method, optimizers, state)
+    restore_checkpoint(run, method, state.step, settings)
     while True:
         try:
             train_from(state, careful, run, settings, method, optimizers, fabric, images, stop)
@@ -229,10 +231,9 @@ def train(
     folder: str | Path,  # run folder
     **options,  # fields of `TrainingSettings`
 ) -> None:
-    """Train or resume; see `memory_explained`.
-
-    Raises FloatingPointError for a NaN or infinite number that comes again, Stopped after a signal,
-    when the state is saved."""
+    """Train or resume; see `memory_explained`. Raises ValueError for a wrong option, Stopped after
+    a signal, when the state is saved, FloatingPointError if a number is not finite again."""
+    check_options("a training", options, TrainingSettings)
     with stop_requests() as stop:
         run_steps(method, pairs, RunFolder(folder), TrainingSettings(**options), stop)
     distributed.barrier()

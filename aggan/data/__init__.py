@@ -95,20 +95,25 @@ def own_options(opener: Callable) -> list[str]:
 
 def check_arguments(
     dataset: str,
-    split: str,
-    subjects: dict[str, int] | None,
-    options: dict,  # beyond the arguments of `open_pairs`
-) -> None:
+    arguments: dict,  # of `open_pairs`, and options of the data set
+) -> str:  # the name in `OPENERS`
     "Raise ValueError for arguments that `open_pairs` does not accept."
-    check_choice("split", split, (*SPLITS, "all"))
+    check_choice("data set", dataset, sorted(OPENERS))
+    common = {n: arguments[n] for n in inspect.signature(open_pairs).parameters if n in arguments}
+    check_options("open_pairs", common, open_pairs)
+    check_choice("split", common.get("split", "train"), (*SPLITS, "all"))
+    for name in common.get("subjects") or {}:
+        check_choice("split in subjects", name, SPLITS)
+    if dataset == "folder" and is_store(common.get("root")):
+        dataset = "store"
     own = own_options(OPENERS[dataset])
+    options = {name: arguments[name] for name in arguments if name not in common}
     for name in options:
         if name not in own:
             known = ", ".join(own) or "none"
             raise ValueError(f"the data set {dataset!r} has no option {name!r}; it has {known}")
     check_options(dataset, options, OPENERS[dataset])
-    for name in subjects or {}:
-        check_choice("split in subjects", name, SPLITS)
+    return dataset
 
 # %% ../../nbs/01_data.ipynb #5f1aa278
 def open_pairs(
@@ -125,15 +130,11 @@ def open_pairs(
     **options,  # of the data set
 ) -> PairDataset:
     "Open the pairs of a split; raises ValueError or FileNotFoundError with the file and a remedy."
+    root = root or None  # an empty text is no folder
     common = dict(root=root, split=split, image_size=image_size, channels=channels, seed=seed)
     common |= dict(subjects=subjects, images_per_subject=images_per_subject, cache=cache)
     common |= dict(unpaired=unpaired)
-    check_choice("data set", dataset, sorted(OPENERS))
-    check_options("open_pairs", common, open_pairs)
-    if dataset == "folder" and is_store(root):
-        dataset = "store"
-    check_arguments(dataset, split, subjects, options)
-    opener = OPENERS[dataset]
+    opener = OPENERS[check_arguments(dataset, common | options)]
     parameters = inspect.signature(opener).parameters
     if not any(p.kind == p.VAR_KEYWORD for p in parameters.values()):
         common = {name: value for name, value in common.items() if name in parameters}

@@ -49,8 +49,8 @@ __all__ = ['USUAL', 'NEEDS_NO_PAIRS', 'THERMAL_ENDS', 'VISIBLE_ENDS', 'OPTIONAL_
            'layout_folders', 'list_side_by_side', 'list_folder', 'whole_number', 'read_row', 'list_manifest',
            'drop_duplicates', 'describe_unseen', 'check_names', 'list_pairs', 'describe_files', 'check_even_width',
            'check_aspects', 'check_points', 'check_size', 'split_sides', 'read_pair', 'SetInfo', 'summarise_headers',
-           'warn_of_sizes', 'uniform', 'load_pair', 'effective_options', 'folder_identity', 'FolderPairs',
-           'UnpairedFolder', 'look_swapped', 'EmptySplit', 'open_folder']
+           'mixed_depths', 'warn_of_depths', 'warn_of_sizes', 'uniform', 'load_pair', 'effective_options',
+           'folder_identity', 'FolderPairs', 'UnpairedFolder', 'look_swapped', 'EmptySplit', 'open_folder']
 
 # %% ../../nbs/data/folders.ipynb #cb49038e
 from aggan.data.pairs import (
@@ -691,6 +691,26 @@ def summarise_headers(
         all(info.width == info.height for side in sides for info in side),
     )
 
+# %% ../../nbs/data/folders.ipynb #5a0c7b12
+def mixed_depths(
+    eight: int,  # thermal images of 8 bits
+    more: int,  # of more
+) -> str:  # a sentence; empty if all are alike
+    "What is wrong with thermal images of several depths."
+    if not (eight and more):
+        return ""
+    return (
+        f"{eight} thermal images have 8 bits and {more} more, so that equal temperatures look "
+        "different: export all of them alike"
+    )
+
+
+def warn_of_depths(infos: Sequence[ImageInfo]) -> None:
+    "Say, once for all, that thermal images have several depths."
+    more = sum(info.bits > 8 for info in infos)
+    if said := mixed_depths(len(infos) - more, more):
+        warnings.warn(said, stacklevel=3)
+
 
 def warn_of_sizes(
     paths: list[Path],  # visible images of another size than the thermal one
@@ -778,6 +798,7 @@ class FolderPairs(PairDataset):
         both = list(zip(records, infos))
         warn_of_sizes([record.visible for record, (t, v) in both if t[:2] != v[:2]])
         warn_of_previews([record.thermal for record, (thermal, _) in both if thermal.preview])
+        warn_of_depths([thermal for thermal, _ in infos])
 
     def load(self, index: int) -> Stored:
         return load_pair(self.records[index], self.info, *self.options)
@@ -818,6 +839,7 @@ class UnpairedFolder(PairDataset):
         infos = [image_info(record.thermal) for record in thermal]
         self.info = summarise_headers(infos, [image_info(own.visible) for own in self.visible])
         warn_of_previews([own.thermal for own, info in zip(thermal, infos) if info.preview])
+        warn_of_depths(infos)
 
     def load(self, index: int) -> Stored:
         path = self.visible[index % len(self.visible)].visible
@@ -931,6 +953,8 @@ def open_folder(
     records = list_pairs(root, naming)
     chosen = _assign(records, split)
     single = not all(map(_is_pair, chosen))
+    if subjects and split == "all":
+        raise ValueError("subjects limits single splits: leave it out for the split 'all'")
     limits = (subjects or {}).get(split), images_per_subject
     if not single:
         chosen = subsample(chosen, *limits)

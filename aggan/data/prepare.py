@@ -43,7 +43,7 @@ __all__ = ['FRAME_BOX', 'NOTES', 'BYTES', 'COUNTS', 'REGISTRATION', 'HEADERS', '
 from . import arl_vtf, speakingfaces, tufts_eurecom_carl  # noqa: F401
 from .colormap import THERMAL_MODES, convert_thermal
 from .face_locations import alignment_notes, check_location, place_faces
-from .folders import check_aspects, check_even_width, split_sides
+from .folders import check_aspects, check_even_width, mixed_depths, split_sides
 from aggan.data.images import (
     ASPECTS,
     UnusableFile,
@@ -318,11 +318,8 @@ def notes_of(
 def note_sentences(counts: Counter) -> list[str]:  # of the notes on all pairs
     "Sentences on what was done to images, and on depths that differ."
     said = [f"{counts[name]} {sentence}" for name, sentence in NOTES.items() if counts[name]]
-    if counts[BYTES] and counts[COUNTS]:
-        said.append(
-            f"{counts[BYTES]} thermal images have 8 bits and {counts[COUNTS]} more, so that equal "
-            "temperatures look different: export all of them alike, and prepare a new store"
-        )
+    if mixed := mixed_depths(counts[BYTES], counts[COUNTS]):
+        said.append(f"{mixed}, and prepare a new store")
     return said
 
 # %% ../../nbs/data/prepare.ipynb #19270e15

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['LOSS_NETWORKS', 'SYNTHETIC_JUDGE', 'MISSING', 'LOG', 'GPU_PROFILES', 'SCORES', 'FORMER_NAMES', 'weights_hash',
-           'meant_network', 'Experiment', 'origin_files', 'check_origin', 'check_matching', 'network_digests',
-           'read_header', 'recorded_teachers', 'recorded_digests', 'teachers', 'check_matcher', 'knows_renderer',
-           'second_judge', 'knows_rendered_people', 'network_notes', 'open_split', 'recorded_profile', 'origin',
-           'data_identities', 'experiment_config', 'check_readable', 'check_data', 'check_unseen_people',
+           'meant_network', 'Experiment', 'origin_files', 'check_origin', 'check_matching', 'check_dataset_options',
+           'network_digests', 'read_header', 'recorded_teachers', 'recorded_digests', 'teachers', 'check_matcher',
+           'knows_renderer', 'second_judge', 'knows_rendered_people', 'network_notes', 'open_split', 'recorded_profile',
+           'origin', 'data_identities', 'experiment_config', 'check_readable', 'check_data', 'check_unseen_people',
            'known_people', 'different_people', 'validation_settings', 'training_settings', 'lock_run', 'flatten',
            'check_same_run', 'announce_training', 'is_begun', 'load_origin', 'copy_state', 'record_run', 'run_training',
            'two_passes', 'faces_files', 'evaluate_experiment', 'real_face_context', 'unmeasured', 'failure_signs',
@@ -35,7 +35,16 @@ from tqdm.auto import tqdm
 
 # %% ../../nbs/experiments/experiment.ipynb #df707c49
 import aggan
-from ..data import SPLITS, Batch, EmptySplit, PairDataset, PairRecord, collate, open_pairs
+from aggan.data import (
+    SPLITS,
+    Batch,
+    EmptySplit,
+    PairDataset,
+    PairRecord,
+    check_arguments,
+    collate,
+    open_pairs,
+)
 from ..data.face_locations import alignment_quality
 from ..data.folders import FolderPairs
 from ..data.pairs import check_disjoint
@@ -44,12 +53,15 @@ from ..evaluation import REFERENCES, evaluate
 from .inference import check_header, default_device, load_method, translator
 from .preparation import check_preparation, reading_options, trained_preparation
 from .profiles import PROFILES, Profile, resolve_profile
-from .run_config import write_config
+from .run_config import OF_RENDERED, write_config
 from .timing import step_seconds
 from .trained_people import check_unseen, first_pictures, trained_people
+
+# %% ../../nbs/experiments/experiment.ipynb #5a0c7b18
 from aggan.methods import (
     Method,
     check_method,
+    count_parameters,
     create_method,
     inference_kwargs,
     method_label,
@@ -59,6 +71,7 @@ from ..recognition import SHIPPED, SYNTHETIC, load_embedder
 from ..recognition.formats import read_description
 from ..recognition.pretrained import PRETRAINED
 from ..runtime.checks import check_options
+from ..runtime.cuda_graphs import graphs_on
 from ..runtime.devices import describe_device, set_float32_precision, unused_gpu
 from ..runtime.distributed import rank, rank_zero_first, start_processes
 from aggan.runtime.files import (
@@ -111,8 +124,8 @@ def meant_network(
 class Experiment:
     """A method on a data set at a size, from a seed.
 
-    Raises ValueError for an option that the profile or the method does not have or refuses, or if
-    the matcher taught the method, now or in a training that it begins with."""
+    Raises ValueError for an option that data set, profile or method do not have or refuse, or if
+    the matcher taught the method or what it begins with; FileNotFoundError if that is not there."""
 
     method: str  # one of `aggan.methods.list_methods()`
     dataset: str = "synthetic-arl"
@@ -132,6 +145,7 @@ class Experiment:
     def __post_init__(self):
         check_options("an experiment", vars(self), type(self))
         check_origin(self)
+        check_dataset_options(self)
         check_method(self.method, self.resolved_method_kwargs)
         check_matching(self)
         check_matcher(self)
@@ -219,6 +233,21 @@ def check_matching(experiment: Experiment) -> None:
             "method_kwargs: set it in method_kwargs alone"
         )
 
+# %% ../../nbs/experiments/experiment.ipynb #5a0c7b14
+def check_dataset_options(experiment: Experiment) -> None:
+    "Raise ValueError for options that the data set does not have, or that the experiment sets."
+    given, dataset = experiment.dataset_kwargs, experiment.dataset
+    for name in ("root", "image_size", "unpaired"):
+        if name in given:
+            raise ValueError(f"{name} is no option in dataset_kwargs: the experiment sets it")
+    check_arguments(dataset, {"root": experiment.root or None} | given)
+    rendered = [name for name in OF_RENDERED if name in experiment.overrides]
+    if rendered and not dataset.startswith("synthetic"):
+        raise ValueError(
+            f"{' and '.join(rendered)} in overrides select rendered people: for people on disk "
+            "give subjects and images_per_subject in dataset_kwargs"
+        )
+
 # %% ../../nbs/experiments/experiment.ipynb #45a060c5
 LOSS_NETWORKS = {"identity": "mobilefacenet", "parser": "synthetic"}  # option -> default
 
@@ -228,8 +257,9 @@ def loss_networks(self: Experiment) -> dict[str, str]:
     "The pretrained networks in the method's losses, by option: an embedder, a face parser."
     given, known = self.resolved_method_kwargs, inference_kwargs(self.method)
     networks = {key: given.get(key, name) for key, name in LOSS_NETWORKS.items() if key in known}
-    if "perceptual_features" in given and given.get("lambda_perceptual", 1):
-        networks["perceptual_features"] = given["perceptual_features"]
+    if given.get("lambda_perceptual", 1):
+        options = ("perceptual_features", "perceptual_weights")
+        networks |= {key: given[key] for key in options if key in given}
     return networks
 
 
@@ -417,7 +447,7 @@ def experiment_config(experiment: Experiment) -> dict:
         "networks": {name: weights_hash(name) for name in networks},
         **origin(experiment),
     }
-    return json.loads(json.dumps(config))
+    return json.loads(json.dumps(config, default=os.fspath))
 
 # %% ../../nbs/experiments/experiment.ipynb #c96ee3e0
 def check_readable(pairs: PairDataset) -> None:
@@ -463,8 +493,13 @@ def check_unseen_people(
 ) -> None:
     "Raise ValueError if the weights that the experiment begins with know people who are judged."
     begun = experiment.init or experiment.extend
-    rendered = experiment.dataset.startswith("synthetic")
-    if not begun or rendered or "split" in experiment.dataset_kwargs:
+    if not begun or "split" in experiment.dataset_kwargs:
+        return
+    if experiment.dataset.startswith("synthetic"):
+        if "all" in splits:
+            raise ValueError(
+                f"all of {experiment.dataset} has people of the training: judge a split"
+            )
         return
     for split in splits:
         pairs = experiment.pairs_if_any(split) if split != "train" else None
@@ -492,10 +527,10 @@ def different_people(
 # %% ../../nbs/experiments/experiment.ipynb #b7124cda
 def validation_settings(experiment: Experiment) -> dict:
     "How checkpoints are validated; empty without validation pairs."
+    matcher = load_embedder(experiment.matcher).to(default_device())  # or the test would find out
     validation = experiment.pairs_if_any("val")
     if validation is None:
         return {}
-    matcher = load_embedder(experiment.matcher).to(default_device())
 
     def validate(method: Method) -> dict[str, float]:
         report = evaluate(translator(method), validation, matcher, resamples=0)
@@ -621,6 +656,8 @@ def copy_state(experiment: Experiment, run: RunFolder) -> None:
     for ours, theirs in ((run.metrics_file, old.metrics_file), (run.resume_file, old.resume_file)):
         with atomic_write(ours) as part:
             shutil.copyfile(theirs, part)
+            if ours == run.resume_file and content_hash(part) != experiment.config["extend"]:
+                raise RuntimeError(f"{old.path} is being trained: extend it when that has ended")
     done = read_checkpoint(run.resume_file)[1]["step"]
     LOG.info("Goes on from step %s of %s", done, old.path)
 
@@ -644,9 +681,9 @@ def run_training(
 ) -> None:
     """Train, or resume; returns at once if the last checkpoint exists.
 
-    The result depends on the experiment alone. Raises RuntimeError if another program is training
-    the run, and ValueError for data that cannot be evaluated, see `check_data`, or as
-    `start_processes` does."""
+    The result depends on the experiment and, in its last digits, on threads, processes and the
+    device. Raises RuntimeError if another program is training the run, ValueError for data that
+    cannot be evaluated, see `check_data`, or as `start_processes` does; beside that as `train`."""
     check_options("a training", watching, TrainingSettings)
     profile = experiment.resolved_profile
     start_processes(devices, nodes, profile.batch_size, profile.precision)
@@ -807,8 +844,11 @@ def measured_report(experiment: Experiment, run: RunFolder) -> dict:
 
 
 def run_evaluation(experiment: Experiment) -> dict:
-    "The test report of a trained experiment, read from `report.json` if that exists."
+    """The test report of a trained experiment, read from `report.json` if that exists.
+
+    Raises ValueError if the folder has a run of another configuration, or a damaged report."""
     run = RunFolder(experiment.folder)
+    check_same_run(run, experiment)
     if run.report_file.exists():
         return complete_report(run)
     with lock_run(run.path):
@@ -819,8 +859,7 @@ def run_evaluation(experiment: Experiment) -> dict:
 # %% ../../nbs/experiments/experiment.ipynb #813521b7
 def parameter_counts(method: Method) -> dict[str, int]:
     "Number of parameters of each trained network."
-    networks = {name: getattr(method, name) for name in method.trainable}
-    return {name: sum(p.numel() for p in net.parameters()) for name, net in networks.items()}
+    return {name: count_parameters(getattr(method, name)) for name in method.trainable}
 
 # %% ../../nbs/experiments/experiment.ipynb #5fc6dc85
 def run_experiment(
@@ -865,6 +904,7 @@ def seconds_per_step(experiment: Experiment) -> float:
     key = {
         "method_kwargs": method_kwargs,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "machine": f"{platform.node()}, torch {torch.__version__}, recorded steps: {graphs_on()}",
         "data": experiment.pairs("train").identity,
         **settings,
     }
