@@ -109,7 +109,6 @@ def test_subject_in_train_and_test(pairs, tmp_path):
 @pytest.mark.parametrize(
     "arguments, word",
     [
-        (("train", "ag-gan", "--dataset", "arl"), "synthetic-arl"),
         (("train", "ag-gan", "--profile", "smoke", "--matcher", "nobody"), "nobody"),
         (("reproduce", "table9"), "table9"),
         (
@@ -121,6 +120,10 @@ def test_subject_in_train_and_test(pairs, tmp_path):
 def test_unknown_names(tmp_path, arguments, word):
     assert word in refusal(*arguments, cwd=tmp_path)
     assert not (tmp_path / "runs").exists(), "work was done before the refusal"
+
+
+def test_unknown_data_set_is_a_wrong_command(tmp_path):
+    assert "synthetic-arl" in refusal("train", "ag-gan", "--dataset", "arl", cwd=tmp_path, code=2)
 
 
 @pytest.mark.parametrize(

@@ -145,8 +145,8 @@ class Experiment:
     def __post_init__(self):
         check_options("an experiment", vars(self), type(self))
         check_origin(self)
-        check_dataset_options(self)
         check_method(self.method, self.resolved_method_kwargs)
+        check_dataset_options(self)
         check_matching(self)
         check_matcher(self)
 
