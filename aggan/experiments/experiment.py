@@ -53,7 +53,7 @@ from ..evaluation import REFERENCES, evaluate
 from .inference import check_header, default_device, load_method, translator
 from .preparation import check_preparation, reading_options, trained_preparation
 from .profiles import PROFILES, Profile, resolve_profile
-from .run_config import OF_RENDERED, write_config
+from .run_config import write_config
 from .timing import step_seconds
 from .trained_people import check_unseen, first_pictures, trained_people
 
@@ -236,17 +236,11 @@ def check_matching(experiment: Experiment) -> None:
 # %% ../../nbs/experiments/experiment.ipynb #5a0c7b14
 def check_dataset_options(experiment: Experiment) -> None:
     "Raise ValueError for options that the data set does not have, or that the experiment sets."
-    given, dataset = experiment.dataset_kwargs, experiment.dataset
+    given = experiment.dataset_kwargs
     for name in ("root", "image_size", "unpaired"):
         if name in given:
             raise ValueError(f"{name} is no option in dataset_kwargs: the experiment sets it")
-    check_arguments(dataset, {"root": experiment.root or None} | given)
-    rendered = [name for name in OF_RENDERED if name in experiment.overrides]
-    if rendered and not dataset.startswith("synthetic"):
-        raise ValueError(
-            f"{' and '.join(rendered)} in overrides select rendered people: for people on disk "
-            "give subjects and images_per_subject in dataset_kwargs"
-        )
+    check_arguments(experiment.dataset, {"root": experiment.root or None} | given)
 
 # %% ../../nbs/experiments/experiment.ipynb #45a060c5
 LOSS_NETWORKS = {"identity": "mobilefacenet", "parser": "synthetic"}  # option -> default
