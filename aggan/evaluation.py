@@ -129,7 +129,7 @@ class _Side(NamedTuple):
     "The images of one side of the comparison."
 
     embeddings: Tensor  # (N, D)
-    table: pd.DataFrame  # N rows: subject, frame, attributes; of probes also `_means`
+    table: pd.DataFrame  # subject, frame, attributes; of probes psnr, ssim, identity_cosine
 
 
 def _rows(batch, roles):

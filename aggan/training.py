@@ -208,7 +208,7 @@ def run_steps(
     careful, returns = 0, RETURNS + settings.skip_nonfinite
     if not state.step:
         save_state(run, method, optimizers, state)
-    restore_checkpoint(run, method, state.step, settings)
+    restore_checkpoint(run, method, state.step, settings.steps, settings.header)
     while True:
         try:
             train_from(state, careful, run, settings, method, optimizers, fabric, images, stop)

@@ -521,7 +521,7 @@ def different_people(
 # %% ../../nbs/experiments/experiment.ipynb #b7124cda
 def validation_settings(experiment: Experiment) -> dict:
     "How checkpoints are validated; empty without validation pairs."
-    matcher = load_embedder(experiment.matcher).to(default_device())  # or the test would find out
+    matcher = load_embedder(experiment.matcher).to(default_device())  # refused now, not at the test
     validation = experiment.pairs_if_any("val")
     if validation is None:
         return {}

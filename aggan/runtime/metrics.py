@@ -86,7 +86,7 @@ def add(
     "Add the losses of a step, without waiting for the device"
     before = next(reversed(self.sums.values()), self.before["sums"])
     if before and before.keys() != losses.keys():
-        named = ", ".join(before.keys() ^ losses.keys())
+        named = ", ".join(sorted(before.keys() ^ losses.keys()))
         raise ValueError(f"every step has the same losses; step {step} differs in {named}")
     self.sums[step] = {name: before.get(name, 0) + loss for name, loss in losses.items()}
     self.bar.update()

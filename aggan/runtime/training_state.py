@@ -168,11 +168,17 @@ def with_settings(state: State, run: RunFolder, **settings) -> State:
     return state._replace(settings=settings)
 
 
-def restore_checkpoint(run: RunFolder, method: nn.Module, step: int, settings) -> None:
-    "Write the last checkpoint of `TrainingSettings` from its state, by rank 0, if it was deleted."
+def restore_checkpoint(
+    run: RunFolder,
+    method: nn.Module,  # has loaded the state
+    step: int,  # of the state
+    steps: int,  # of the whole training
+    header: dict,  # of every checkpoint
+) -> None:
+    "Write the last checkpoint of a finished run, by rank 0, if it was deleted."
     path = run.checkpoint(step)
-    if step == settings.steps and not path.exists() and distributed.rank() == 0:
-        save_checkpoint(path, network_tensors(method), settings.header | {"step": step})
+    if step == steps and not path.exists() and distributed.rank() == 0:
+        save_checkpoint(path, network_tensors(method), header | {"step": step})
 
 # %% ../../nbs/runtime/training_state.ipynb #2f6a8c02
 def resume(run: RunFolder, method: nn.Module, optimizers: dict[str, Optimizer]) -> State:
