@@ -23,7 +23,7 @@ def test_difference_is_the_committed_one():
     rows = [list(map(str.strip, line.split("|"))) for line in statistics.splitlines()]
     cells = {row[1]: row for row in rows if len(row) > 3}
     to_above, p = cells["AG-GAN+"][-5], float(cells["AG-GAN"][-2])
-    sentence = f"differs by {to_above} points, p {p:.2f}:"
+    sentence = f"AUC of AG-GAN+ differs from AG-GAN's by {to_above} points, p {p:.2f}:"
     assert cells["AG-GAN+"][2] == "3" and sentence in " ".join(README.split())
 
 
