@@ -339,6 +339,23 @@ def test_two_sizes_of_one_view_are_a_pair(tmp_path):
         assert (f"{count} visible images had another size" in said) == (count > 0)
 
 
+@pytest.mark.parametrize(("bits", "said"), [(12, True), (14, True), (15, False), (16, False)])
+def test_visible_images_that_nobody_scaled_are_said(tmp_path, bits, said):
+    root = write_pairs(tmp_path / "pairs", levels)
+    counts = np.random.default_rng(0).integers(0, 2**bits, (16, 40, 40)).astype(np.uint16)
+    for path, picture in zip(sorted((root / "visible").iterdir()), counts):
+        Image.fromarray(picture).save(path)
+    settings = ("--root", root, "--output", tmp_path / "store")
+    told = run("prepare", *settings, "--size", 32, "--workers", 0)
+    assert ("16 visible images of 16 bits have no number above 16,383" in told) == said
+    for unpaired in (False, True):
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")
+            open_pairs("folder", root, "train", unpaired=unpaired)
+        assert any("above 16,383" in str(one.message) for one in heard) == said
+        Image.fromarray(counts[0]).save(root / "visible" / "z_0.png")  # without a partner
+
+
 def test_other_aspects_are_refused(tmp_path):
     root = write_pairs(tmp_path / "pairs", levels, (40, 50), (40, 40))
     with pytest.raises(ValueError, match="a_0.png is 50 x 40 pixels and .*a_0.png is 40 x 40"):

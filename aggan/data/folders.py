@@ -19,8 +19,6 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor
 
-from .colormap import colour_kind, survey_colours
-from .face_locations import landmark_problem
 from aggan.data.images import (
     ASPECTS,
     ImageInfo,
@@ -41,6 +39,7 @@ from aggan.data.images import (
     square_of,
     to_unit,
     warn_of_previews,
+    warn_of_unscaled,
 )
 
 # %% auto #0
@@ -53,6 +52,8 @@ __all__ = ['USUAL', 'NEEDS_NO_PAIRS', 'THERMAL_ENDS', 'VISIBLE_ENDS', 'OPTIONAL_
            'folder_identity', 'FolderPairs', 'UnpairedFolder', 'look_swapped', 'EmptySplit', 'open_folder']
 
 # %% ../../nbs/data/folders.ipynb #cb49038e
+from .colormap import colour_kind, survey_colours
+from .face_locations import landmark_problem
 from aggan.data.pairs import (
     ROLES,
     SPLITS,
@@ -799,6 +800,8 @@ class FolderPairs(PairDataset):
         warn_of_sizes([record.visible for record, (t, v) in both if t[:2] != v[:2]])
         warn_of_previews([record.thermal for record, (thermal, _) in both if thermal.preview])
         warn_of_depths([thermal for thermal, _ in infos])
+        alone = ((own.visible, info) for own, (_, info) in both if own.visible != own.thermal)
+        warn_of_unscaled([path for path, info in alone if info.bits == 16])
 
     def load(self, index: int) -> Stored:
         return load_pair(self.records[index], self.info, *self.options)
@@ -837,9 +840,12 @@ class UnpairedFolder(PairDataset):
         super().__init__([thermal[n % len(thermal)] for n in range(count)], image_size, channels)
         self.single, self.options = records, (thermal_range, aspect)
         infos = [image_info(record.thermal) for record in thermal]
-        self.info = summarise_headers(infos, [image_info(own.visible) for own in self.visible])
+        visible = [image_info(record.visible) for record in self.visible]
+        self.info = summarise_headers(infos, visible)
         warn_of_previews([own.thermal for own, info in zip(thermal, infos) if info.preview])
         warn_of_depths(infos)
+        deep = (own.visible for own, info in zip(self.visible, visible) if info.bits == 16)
+        warn_of_unscaled([*deep])
 
     def load(self, index: int) -> Stored:
         path = self.visible[index % len(self.visible)].visible

@@ -43,13 +43,13 @@ from ..runtime.checks import check_choice
 
 # %% auto #0
 __all__ = ['SETTLED', 'MAX_BYTES', 'IMAGE_SUFFIXES', 'FORMATS', 'MATRIX_READERS', 'EIGHT_BIT_MODES', 'NUMBER_MODES',
-           'ORIENTATION', 'THERMAL_RANGES', 'ROBUST_PERCENTILES', 'MIN_INSIDE', 'ASPECTS', 'SYSTEM_FOLDERS',
+           'ORIENTATION', 'THERMAL_RANGES', 'ROBUST_PERCENTILES', 'MIN_INSIDE', 'ASPECTS', 'SYSTEM_FOLDERS', 'FEW_BITS',
            'UnusableFile', 'split_zip', 'is_transient', 'check_bounds', 'check_file', 'open_zip', 'read_file',
            'is_image_name', 'check_kind', 'open_header', 'naming', 'pillow_pixels', 'as_planes', 'read_image',
            'check_visible', 'ImageInfo', 'image_info', 'fixed_range', 'value_limits', 'scale_depth', 'read_thermal',
            'to_unit', 'to_network', 'unit_range', 'resize', 'square_of', 'make_square', 'undo_square', 'list_files',
            'report_problem', 'list_images', 'describe_other_files', 'ThermalImages', 'leave_out_unreadable',
-           'warn_of_previews', 'open_thermal']
+           'warn_of_previews', 'has_few_bits', 'warn_of_unscaled', 'open_thermal']
 
 # %% ../../nbs/data/images.ipynb #d969ad91
 class UnusableFile(ValueError):
@@ -678,6 +678,24 @@ def warn_of_previews(paths: list[Path]) -> None:
             f"temperatures (e.g. {paths[0]}): export the radiometric image, or TIFF or CSV",
             stacklevel=3,
         )
+
+# %% ../../nbs/data/images.ipynb #4d3e30ef
+FEW_BITS = (
+    "visible images of 16 bits have no number above 16,383, and look dark: if their camera counts "
+    "in 10 to 14 bits, scale its numbers to 16 (those of 12 bits by 16)"
+)
+
+
+def has_few_bits(pixels: Tensor) -> bool:
+    "Whether 16-bit numbers would fit into 14 bits, as those of a camera that nobody scaled."
+    return pixels.dtype == torch.uint16 and int(pixels.numpy().max()) < 2**14
+
+
+def warn_of_unscaled(paths: list[Path]) -> None:  # of visible images of more than 8 bits
+    "Say that visible images were never scaled to their bits, if a look at up to eight shows it."
+    looked_at = paths[:: len(paths) // 8 + 1]
+    if paths and all(has_few_bits(read_image(path)) for path in looked_at):
+        warnings.warn(f"{FEW_BITS} (e.g. {paths[0]})", stacklevel=3)
 
 # %% ../../nbs/data/images.ipynb #2f5d04cd
 def open_thermal(

@@ -46,9 +46,11 @@ from .face_locations import alignment_notes, check_location, place_faces
 from .folders import check_aspects, check_even_width, mixed_depths, split_sides
 from aggan.data.images import (
     ASPECTS,
+    FEW_BITS,
     UnusableFile,
     check_visible,
     fixed_range,
+    has_few_bits,
     image_info,
     is_transient,
     make_square,
@@ -300,6 +302,7 @@ NOTES = {
     "and resized",
     "preview": "thermal images are only the preview of a FLIR camera, without its temperatures: "
     "export the radiometric image, or TIFF or CSV",
+    "unscaled": FEW_BITS,
 }
 BYTES, COUNTS = "8-bit", "deeper"  # notes on the depth of the thermal image
 
@@ -312,7 +315,8 @@ def notes_of(
     registered = source.visible is None and not source.homography
     resized = ("resized",) if registered and len(sizes) == 2 else ()
     preview = ("preview",) if image_info(source.record.thermal).preview else ()
-    return (*resized, *preview, BYTES if stored[0].dtype == torch.uint8 else COUNTS)
+    unscaled = ("unscaled",) if any(map(has_few_bits, stored[1:])) else ()
+    return (*resized, *preview, *unscaled, BYTES if stored[0].dtype == torch.uint8 else COUNTS)
 
 
 def note_sentences(counts: Counter) -> list[str]:  # of the notes on all pairs
